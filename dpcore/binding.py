@@ -1,0 +1,138 @@
+"""A pipeline bound to a space: its stages' states, and what is public before a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpcore.errors import PrivacyError
+from dpcore.pipeline import Pipeline, Placed
+from dpcore.rows import Transform
+from dpcore.spaces import Released, Space
+from dpcore.stages import Clock, Context, Reads, Release, State, Stateful, View, reads_of
+
+States = Mapping[str, State]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is fixed, and public, before a step looks at a record."""
+
+    clock: Clock
+    support_D: Tensor
+    transform: Transform
+    versions: Mapping[tuple[str, str], int]
+
+
+class Binding:
+    """The stages of one phase in one space; reads and writes released values only.
+
+    Args:
+        pipeline: the stages.
+        space: the layout of the model's trainable parameters.
+        earlier: the stages of past phases, as `views` gave them.
+        device: where states and sums live.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        space: Space,
+        earlier: Reads | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device if device is not None else torch.device("cpu")
+        self.pipeline = pipeline
+        self.space = space
+        self.output = pipeline.check(space)
+        self._earlier = dict(earlier or {})
+
+    def begin(self, context: Context) -> States:
+        """Every stage's state at the start of the phase."""
+        states: dict[str, State] = {}
+        space = self.space
+        for placed in self.pipeline.placed:
+            stage = placed.stage
+            own = Context(space, context.weights_D, context.steps, context.seed)
+            initial = stage.init(own, self.reads(placed, states)) if _learns(stage) else {}
+            states[placed.name] = initial
+            if placed.slot in ("row", "post"):
+                space = stage.output_space(space)
+        bound = float(self.bound(states))
+        if self.pipeline.private and not 0 < bound < torch.inf:
+            raise PrivacyError(
+                "noise cannot be calibrated to a clipper without a finite bound above 0",
+                where="Pipeline.clipper",
+                got=bound,
+                remedy="Choose a clipper with a bound, such as flat.",
+            )
+        return states
+
+    def open(self, states: States, clock: Clock) -> Frame:
+        """The support and the transform of this step, from released values."""
+        scheduler = self.pipeline.scheduler
+        support_D = None
+        if scheduler is not None:
+            support_D = scheduler.support(states[self.pipeline.name_in("scheduler")], clock)
+        maps = tuple((p.stage, states[p.name]) for p in self.pipeline.of("row"))
+        transform = Transform(self.space, self.output, maps, support_D)
+        if support_D is None:
+            support_D = torch.ones(self.space.size, dtype=torch.bool, device=self.device)
+        versions = {(name, k): t._version for name, s in states.items() for k, t in s.items()}
+        return Frame(clock, support_D, transform, versions)
+
+    def bound(self, states: States) -> Tensor:
+        """The clipper's joint bound at this step."""
+        bound = self.pipeline.clipper.bound(states[self.pipeline.name_in("clipper")])
+        return bound.to(device=self.device, dtype=torch.float64)
+
+    def post(self, states: States, released: Released) -> Released:
+        """The released vector through every post map."""
+        for p in self.pipeline.of("post"):
+            released = p.stage.apply(states[p.name], released, self.reads(p, states))
+        return released
+
+    def updated(self, states: States, frame: Frame, release: Release) -> States:
+        """Every stage's state after a release; all see the states from before it."""
+        after = dict(states)
+        for p in self.pipeline.placed:
+            if not _learns(p.stage):
+                continue
+            state = p.stage.update(states[p.name], release, self.reads(p, states))
+            if state.keys() != states[p.name].keys():
+                raise PrivacyError(
+                    "update must return the tensors that init returned",
+                    where=p.name,
+                    got=sorted(state),
+                    expected=sorted(states[p.name]),
+                )
+            after[p.name] = state
+        for name, state in states.items():
+            for key, tensor in state.items():
+                if tensor._version != frame.versions[name, key]:
+                    raise PrivacyError(
+                        f"the state {key!r} was assigned in place",
+                        where=name,
+                        remedy="Return a new tensor from update.",
+                    )
+        return after
+
+    def reads(self, placed: Placed, states: States) -> Reads:
+        """The stages that this one named: this phase's, else an earlier one's."""
+        views = self.views(states)
+        return {name: views[name] for name in reads_of(placed.stage)}
+
+    def views(self, states: States) -> Reads:
+        """What later phases may read, by slot and by name."""
+        views = dict(self._earlier)
+        for p in self.pipeline.placed:
+            if p.name in states:
+                views[p.slot] = views[p.name] = View(p.stage, states[p.name])
+        return views
+
+
+def _learns(stage: object) -> bool:
+    return isinstance(stage, Stateful)

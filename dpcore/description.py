@@ -1,0 +1,90 @@
+"""What a plan guarantees, and how each guarantee is held."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from dpcore.plan import Phase, Plan
+from dpcore.registry import OWN_PACKAGE
+from dpcore.stages import AffineRowMap, Stateful, name_of
+
+
+class Guarantee(NamedTuple):
+    """A statement and how it is held: enforced, checked or declared."""
+
+    statement: str
+    held: str
+    by: str
+
+
+def describe(plan: Plan) -> list[Guarantee]:
+    """Every guarantee of a plan, phase by phase.
+
+    *enforced*: by the kernel, whatever the stages do. *checked*: by laws and by the
+    conformance suite. *declared*: by a plugin, and trusted.
+    """
+    if not plan.private:
+        return [Guarantee("no privacy: no noise is drawn, and ε is undefined", "enforced", "Plan")]
+    return [guarantee for phase in plan.phases for guarantee in _phase(phase)]
+
+
+def _phase(phase: Phase) -> list[Guarantee]:
+    pipeline, name = phase.pipeline, phase.name
+    sigma = pipeline.noiser.noise_multiplier
+    clipper = pipeline.clipper
+    bound = (
+        "its released bound" if isinstance(clipper, Stateful) else f"{float(clipper.bound({})):g}"
+    )
+    lines = [
+        Guarantee(
+            f"{name}: every record's row has norm at most C = {bound}",
+            "enforced",
+            "dpcore.kernel.guarded_factors",
+        ),
+        Guarantee(
+            f"{name}: noise of {sigma:g} · C is drawn once a step on the whole support",
+            "enforced",
+            "dpcore.kernel.Kernel.release",
+        ),
+        Guarantee(
+            f"{name}: sums are divided by the expected batch, a public number",
+            "enforced",
+            "dpcore.kernel.Kernel.release",
+        ),
+        Guarantee(
+            f"{name}: {phase.steps} steps are charged as {pipeline.event()}",
+            "enforced",
+            "dpcore.plan.Plan.event",
+        ),
+    ]
+    for query in pipeline.queries:
+        share = query.noise_ratio**-2 / (1 + math.fsum(q.noise_ratio**-2 for q in pipeline.queries))
+        lines.append(
+            Guarantee(
+                f"{name}: {name_of(query)} has norm at most {query.bound:g} and "
+                f"takes {share:.1%} of the precision",
+                "enforced",
+                "dpcore.kernel.guarded_vectors",
+            )
+        )
+    for placed in pipeline.placed:
+        own = type(placed.stage).__module__.startswith(OWN_PACKAGE)
+        if placed.slot == "row":
+            kind = "affine" if isinstance(placed.stage, AffineRowMap) else "not affine"
+            lines.append(
+                Guarantee(
+                    f"{name}: {placed.name} maps each record's row by itself ({kind})",
+                    "enforced",
+                    "dpcore.rows.Transform (vmap)",
+                )
+            )
+        if isinstance(placed.stage, Stateful):
+            lines.append(
+                Guarantee(
+                    f"{name}: {placed.name} learns from released values only",
+                    "checked" if own else "declared",
+                    "laws and conformance" if own else type(placed.stage).__module__,
+                )
+            )
+    return lines

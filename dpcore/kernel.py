@@ -1,0 +1,172 @@
+"""The trusted base: guard each record, sum, add noise, divide, release.
+
+Everything before `Kernel.release` mints its `Released` handles one record at a time;
+everything after it sees released values only. No stage sees the noise source or the divisor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dpcore.binding import Binding, Frame, States
+from dpcore.errors import PrivacyError
+from dpcore.noise import NoiseSource, SystemNoise
+from dpcore.pipeline import Placed
+from dpcore.rows import UNIT_ROUNDOFF, Rows
+from dpcore.spaces import _MINT, Bounded, Released
+from dpcore.stages import Clipper, Release, State
+
+ROUNDING = 2.0**-50
+
+
+def max_batch(expected_batch: float) -> int:
+    """A public cap on the records of one Poisson batch, for the rounding margin.
+
+    expected + 20 √expected + 100: with no more records than declared, a batch passes it with
+    a probability below e⁻¹⁴⁰ (Chernoff).
+    """
+    return math.ceil(expected_batch + 20 * math.sqrt(expected_batch) + 100)
+
+
+def capped(norm_B: Tensor, bound: Tensor) -> Tensor:
+    """The factor in [0, 1] that brings each norm to at most the bound, in exact arithmetic.
+
+    1 − 2⁻⁵⁰ pays for the rounding of this function and of the products it is used in.
+    """
+    return torch.where(norm_B <= bound, 1.0, bound / norm_B) * (1 - ROUNDING)
+
+
+def joint_norm(v_BG: Tensor) -> Tensor:
+    """Upper bounds on the ℓ₂ norms of float64 vectors: G + 4 units of rounding are added."""
+    norm_B: Tensor = torch.linalg.vector_norm(v_BG, dim=1)
+    return norm_B * (1 + (v_BG.shape[1] + 4) * UNIT_ROUNDOFF)
+
+
+def guarded_factors(
+    clipper: Clipper, state: State, norms_BG: Tensor, bound: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The clipper's factors c_BG, capped so that √Σ_g (c_g n_g)² ≤ bound; and who is alive.
+
+    A record whose norm is not finite gets factor 0 and is not alive. So does one whose
+    factors are not finite, or whose clipped norm is not.
+    """
+    alive_B = norms_BG.isfinite().all(1)
+    norms_BG = torch.where(alive_B[:, None], norms_BG, 1.0)
+    c_BG = torch.func.vmap(partial(clipper.factors, state))(norms_BG).to(torch.float64)
+    joint_B = joint_norm(c_BG * norms_BG)
+    c_BG = c_BG * capped(joint_B, bound)[:, None]
+    good_B = alive_B & joint_B.isfinite() & c_BG.isfinite().all(1)
+    return torch.where(good_B[:, None], c_BG, 0.0), good_B
+
+
+def guarded_vectors(
+    placed: Placed, state: State, binding: Binding, states: States, norms_BG: Tensor, good_B: Tensor
+) -> Tensor:
+    """Every record's query vector q_BQ, capped at the query's bound; 0 for who is not alive."""
+    query = placed.stage
+    reads = binding.reads(placed, states)
+    finite_BG = torch.where(good_B[:, None], norms_BG, 1.0)
+    q_BQ = torch.func.vmap(lambda n_G: query.vector(state, n_G, reads))(finite_BG)
+    q_BQ = q_BQ.to(torch.float64)
+    norm_B = joint_norm(q_BQ)
+    bound = torch.full_like(norm_B, query.bound)
+    good_B = good_B & norm_B.isfinite()
+    return torch.where(good_B[:, None], q_BQ * capped(norm_B, bound)[:, None], 0.0)
+
+
+class Kernel:
+    """Releases one phase's steps.
+
+    release = (Σ_i clip(row_i) + multiplier · sensitivity · unit noise on the support) / divisor
+
+    Args:
+        binding: the pipeline in its space.
+        expected_batch: rate × declared records, the divisor.
+        relative_error: the engine's, a public constant. With M = max_batch(expected_batch),
+            two sums of at most M guarded rows that differ in one record differ by at most
+            C · (1 + 2 M (relative_error + M · 2⁻⁵³)), which is the sensitivity used.
+        noise: where normal draws come from; anything but the system's is for tests.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        *,
+        expected_batch: float,
+        relative_error: float,
+        noise: NoiseSource | None = None,
+    ) -> None:
+        self.binding = binding
+        self.noise = noise if noise is not None else SystemNoise()
+        self._divisor = expected_batch
+        self._max_batch = max_batch(expected_batch)
+        self._margin = 2 * self._max_batch * (relative_error + self._max_batch * UNIT_ROUNDOFF)
+
+    def release(
+        self, states: States, frame: Frame, batch: Iterable[Rows]
+    ) -> tuple[Release, States]:
+        """One step: the sums of the batch's guarded rows, noised once and divided.
+
+        Returns the release and every stage's next state. `batch` yields the rows in pieces of
+        any size; an empty one is an ordinary step.
+
+        Privacy: one record moves each sum by at most its sensitivity (guarded_factors,
+        guarded_vectors); noise is drawn once, on the whole support, whatever the records kept.
+        """
+        pipeline, binding = self.binding.pipeline, self.binding
+        clip_state = states[pipeline.name_in("clipper")]
+        bound = binding.bound(states)
+        total_K = self._zeros(binding.output.size)
+        sums = {p.name: self._zeros(p.stage.size) for p in pipeline.of("query")}
+        count = 0
+        for rows in batch:
+            norms_BG = rows.norm_upper_bounds()
+            count += len(norms_BG)
+            if count > self._max_batch:
+                raise PrivacyError(
+                    "a batch has more rows than the rounding margin allows",
+                    where="Kernel.release",
+                    expected=f"at most {self._max_batch}",
+                    remedy="Declare a number of records close to the true one.",
+                )
+            c_BG, good_B = guarded_factors(pipeline.clipper, clip_state, norms_BG, bound)
+            total_K += rows.weighted_sum(c_BG)
+            for p in pipeline.of("query"):
+                vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
+                sums[p.name] += vectors.sum(0)
+        support_D = frame.support_D
+        at_home = binding.output == binding.space
+        support_K = support_D if at_home else torch.ones_like(total_K, dtype=torch.bool)
+        gradient = binding.post(states, self._mint(self._bounded(total_K, bound), support_K, 1.0))
+        answers = {}
+        for p in pipeline.of("query"):
+            asked = self._bounded(sums[p.name], torch.full_like(bound, p.stage.bound))
+            everywhere = torch.ones_like(asked.value, dtype=torch.bool)
+            answers[p.name] = self._mint(asked, everywhere, p.stage.noise_ratio)
+        masked = gradient.derive(
+            torch.where(support_D, gradient.value, 0), torch.where(support_D, gradient.variance, 0)
+        )
+        release = Release(masked, answers, support_D, frame.clock)
+        return release, binding.updated(states, frame, release)
+
+    def _zeros(self, size: int) -> Tensor:
+        return torch.zeros(size, dtype=torch.float64, device=self.binding.device)
+
+    def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
+        return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
+
+    def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
+        """Noise of multiplier × sensitivity on the support, then the public divisor."""
+        noiser = self.binding.pipeline.noiser
+        value_K, variance_K = guarded.value, torch.zeros_like(guarded.value)
+        if noiser.noise_multiplier > 0:
+            std = noiser.noise_multiplier * ratio * guarded.sensitivity
+            unit_K = noiser.sample(self.noise.normal(len(value_K), value_K.device))
+            value_K = value_K + torch.where(support_K, std * unit_K, 0.0)
+            variance_K = torch.where(support_K, (std / self._divisor) ** 2, 0.0)
+        return Released(value_K / self._divisor, variance_K, _mint=_MINT)

@@ -1,0 +1,216 @@
+"""A pipeline: a grammar of stages, and not a list, checked when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from dp_accounting import DpEvent, NonPrivateDpEvent
+
+from dpcore.errors import GrammarError
+from dpcore.spaces import Space
+from dpcore.stages import (
+    KINDS,
+    Clipper,
+    MaskScheduler,
+    Noiser,
+    Point,
+    PostMap,
+    Query,
+    RowMap,
+    Scorer,
+    Stateful,
+    kinds_of,
+    name_of,
+    reads_of,
+)
+
+
+class Placed(NamedTuple):
+    """A stage in its slot, under the name by which others may read it."""
+
+    slot: str
+    name: str
+    stage: Any
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One differentially private step, from a record's row to the released vector.
+
+    The order is fixed: support, `rows`, support, `clipper`, sum, `noiser`, divide, `posts`.
+    Nothing fits between the clipper and the noiser, and the noise is the noiser's multiplier
+    times the clipper's bound: it cannot be calibrated to anything else.
+
+    Args:
+        clipper: from norms to factors, with the joint bound C.
+        noiser: the noise and its multiplier; 0 makes the pipeline non-private.
+        scorer: importance, learnt from released gradients.
+        scheduler: the support at each step.
+        point: where the gradient is taken, if not at the weights.
+        rows: maps of one record's row, in order.
+        posts: maps of the released vector, in order.
+        queries: further bounded per-record statistics, noised jointly with the gradient.
+
+    Errors: `GrammarError` for a stage of the wrong kind, one that is not frozen, a read that
+    does not resolve, or noise without a finite bound.
+    """
+
+    clipper: Clipper
+    noiser: Noiser
+    scorer: Scorer | None = None
+    scheduler: MaskScheduler | None = None
+    point: Point | None = None
+    rows: tuple[RowMap, ...] = ()
+    posts: tuple[PostMap, ...] = ()
+    queries: tuple[Query, ...] = ()
+
+    def __post_init__(self) -> None:
+        for placed in self.placed:
+            _check_kind(placed)
+        for placed, before in zip(self.placed, self._names_before(), strict=True):
+            _check_reads(placed, before, {n for p in self.placed for n in (p.slot, p.name)})
+        if not math.isfinite(self.noiser.noise_multiplier) or self.noiser.noise_multiplier < 0:
+            raise GrammarError(
+                "the noise multiplier must be finite and not negative",
+                where="Pipeline.noiser",
+                got=self.noiser.noise_multiplier,
+            )
+        if self.private and not isinstance(self.clipper, Stateful):
+            bound = float(self.clipper.bound({}))
+            if not 0 < bound < math.inf:
+                raise GrammarError(
+                    "noise cannot be calibrated: the clipper declares no finite bound above 0",
+                    where="Pipeline.clipper",
+                    got=bound,
+                    remedy="Use a clipper with a bound, such as flat, or a noise multiplier of 0.",
+                )
+        for query in self.queries:
+            if not (0 < query.bound < math.inf and query.noise_ratio > 0):
+                raise GrammarError(
+                    "a query needs a finite bound and a noise ratio above 0",
+                    where=f"Pipeline.queries: {name_of(query)}",
+                    got=f"bound {query.bound}, noise_ratio {query.noise_ratio}",
+                )
+
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """Every stage in the order in which it starts; later ones may read earlier ones."""
+        slots: list[tuple[str, object]] = [
+            ("scorer", self.scorer),
+            ("scheduler", self.scheduler),
+            ("point", self.point),
+            *(("row", stage) for stage in self.rows),
+            ("clipper", self.clipper),
+            *(("query", stage) for stage in self.queries),
+            ("noiser", self.noiser),
+            *(("post", stage) for stage in self.posts),
+        ]
+        seen: dict[str, int] = {}
+        placed = []
+        for slot, stage in slots:
+            if stage is None:
+                continue
+            name = name_of(stage)
+            seen[name] = seen.get(name, 0) + 1
+            placed.append(Placed(slot, name if seen[name] == 1 else f"{name}.{seen[name]}", stage))
+        return tuple(placed)
+
+    def of(self, slot: str) -> tuple[Placed, ...]:
+        """The stages in a slot."""
+        return tuple(p for p in self.placed if p.slot == slot)
+
+    def name_in(self, slot: str) -> str:
+        """The name of the one stage in a slot."""
+        (placed,) = self.of(slot)
+        return placed.name
+
+    @property
+    def private(self) -> bool:
+        """Whether noise is drawn at all."""
+        return self.noiser.noise_multiplier > 0
+
+    def event(self) -> DpEvent:
+        """The event of one release: gradient and queries as one joint Gaussian.
+
+        z_eff = (Σ_k z_k⁻²)^(−1/2), with z for the gradient and z · noise_ratio_k for query k.
+        """
+        if not self.private:
+            return NonPrivateDpEvent()
+        precision = 1.0 + sum(query.noise_ratio**-2 for query in self.queries)
+        return self.noiser.event(self.noiser.noise_multiplier / math.sqrt(precision))
+
+    def scaled_noise(self, factor: float) -> Pipeline:
+        """The same pipeline with its noise multiplier times `factor`."""
+        multiplier = self.noiser.noise_multiplier * factor
+        noiser = dataclasses.replace(self.noiser, noise_multiplier=multiplier)  # type: ignore[type-var]  # a Noiser is a frozen dataclass, which a protocol cannot say
+        return dataclasses.replace(self, noiser=noiser)
+
+    def check(self, space: Space) -> Space:
+        """The space of the rows at the clipper; an error if the posts do not lead back."""
+        output = space
+        for stage in self.rows:
+            output = stage.output_space(output)
+        end = output
+        for post in self.posts:
+            end = post.output_space(end)
+        if end != space:
+            raise GrammarError(
+                "the released vector does not end in the space of the parameters",
+                where="Pipeline.posts",
+                got=f"{end.size} coordinates",
+                expected=f"{space.size} coordinates",
+                remedy="Add the post map that leads back from the row maps' space.",
+            )
+        return output
+
+    def _names_before(self) -> list[set[str]]:
+        names: list[set[str]] = []
+        for i in range(len(self.placed)):
+            names.append({n for p in self.placed[:i] for n in (p.slot, p.name)})
+        return names
+
+
+def _check_kind(placed: Placed) -> None:
+    stage, slot = placed.stage, placed.slot
+    if isinstance(stage, type):
+        raise GrammarError(
+            "a stage is an instance, and this is its class",
+            where=f"Pipeline.{slot}",
+            got=stage.__name__,
+            remedy=f"Write {stage.__name__}(...).",
+        )
+    if not isinstance(stage, KINDS[slot]):
+        raise GrammarError(
+            f"this slot takes a {slot}",
+            where=f"Pipeline.{slot}",
+            got=f"{name_of(stage)}, which is a {' or '.join(kinds_of(stage)) or 'stranger'}",
+            expected=slot,
+            remedy="See the table of kinds in the documentation, or `dpigu stages`.",
+        )
+    if not is_frozen(type(stage)):
+        raise GrammarError(
+            "a stage must be a frozen dataclass, so that nothing can be kept in it",
+            where=f"Pipeline.{slot}: {name_of(stage)}",
+            remedy="Decorate the class with @dataclass(frozen=True, kw_only=True).",
+        )
+
+
+def _check_reads(placed: Placed, before: set[str], anywhere: set[str]) -> None:
+    for name in reads_of(placed.stage):
+        if name in anywhere and name not in before:
+            raise GrammarError(
+                f"it reads {name!r}, which starts after it",
+                where=f"Pipeline.{placed.slot}: {placed.name}",
+                got=name,
+                expected=f"one of {sorted(before)}",
+            )
+
+
+def is_frozen(cls: type) -> bool:
+    """Whether a class is a dataclass whose instances cannot be assigned to."""
+    params = getattr(cls, "__dataclass_params__", None)
+    return dataclasses.is_dataclass(cls) and bool(params and params.frozen)

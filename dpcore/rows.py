@@ -1,0 +1,126 @@
+"""The contract between kernel and engine, and the rows that stand in memory whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dpcore.spaces import Space
+from dpcore.stages import Affine, AffineRowMap, RowMap, State
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+class Rows(Protocol):
+    """Some records' rows, after support and row maps: anything that answers two questions."""
+
+    def norm_upper_bounds(self) -> Tensor:
+        """Norms of every row in every group, n_BG, float64: never less than the true ones,
+        rounding included. A record that is padding, or whose row is not finite, has inf."""
+        ...
+
+    def weighted_sum(self, factors_BG: Tensor) -> Tensor:
+        """Σ_i factors_i z_i, length K, float64; records of factor 0 removed before any product."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes rows, and states how far its sums may be from exact ones."""
+
+    @property
+    def relative_error(self) -> float:
+        """A public constant e: ‖computed − exact‖ ≤ e · Σ_i (bound on row i's clipped norm)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Support, row maps, support again: what turns a record's gradient into its row.
+
+    The second support keeps a standardizer from moving a frozen coordinate off zero, where
+    it would spend the clipping budget. `support_D` is None when every coordinate is live.
+    """
+
+    space: Space
+    output: Space
+    maps: tuple[tuple[RowMap, State], ...]
+    support_D: Tensor | None
+
+    def one(self, g_D: Tensor) -> Tensor:
+        """One record's row z_K from its gradient g_D."""
+        z = g_D if self.support_D is None else torch.where(self.support_D, g_D, 0)
+        for stage, state in self.maps:
+            z = stage.row(state, z)
+        if self.maps and self.support_D is not None and self.output == self.space:
+            z = torch.where(self.support_D, z, 0)
+        return z
+
+    def __call__(self, g_BD: Tensor) -> Tensor:
+        """Every record's row, each computed from its own gradient alone (vmap)."""
+        if not self.maps and self.support_D is None:
+            return g_BD
+        rows: Tensor = torch.func.vmap(self.one)(g_BD)
+        return rows
+
+    def affine(self, device: torch.device) -> Affine | None:
+        """The whole transform as one diagonal affine map, or None if a map is not affine."""
+        if self.support_D is None:
+            support = torch.ones(self.space.size, dtype=torch.float64, device=device)
+        else:
+            support = self.support_D.to(torch.float64)
+        whole = Affine(support, torch.zeros_like(support))
+        for stage, state in self.maps:
+            if not isinstance(stage, AffineRowMap):
+                return None
+            whole = stage.affine(state).after(whole)
+        return Affine(whole.weight_D * support, whole.shift_D * support)
+
+
+@dataclass(frozen=True)
+class DenseRows:
+    """Rows z_BK held in memory, in any floating type: the reference every engine must match.
+
+    Norms and sums run in float64. Squares of float32 rows are exact there, so a computed norm
+    is within (K + 2)·2⁻⁵³ of the true one, relatively; what underflows is below √K·2⁻⁵³⁶.
+    The sum of b rows is within b·2⁻⁵³ of Σ‖row‖ (Higham 2002, eq. 4.4).
+    """
+
+    z_BK: Tensor
+    groups_K: Tensor | None = None
+    group_count: int = 1
+    block: int = 32
+
+    def norm_upper_bounds(self) -> Tensor:
+        rows, size = self.z_BK.shape
+        squares_BG = torch.zeros(
+            rows, self.group_count, dtype=torch.float64, device=self.z_BK.device
+        )
+        for start, part in self._blocks():
+            squares = part.square_()
+            if self.groups_K is None:
+                squares_BG[start : start + len(part), 0] = squares.sum(1)
+            else:
+                squares_BG[start : start + len(part)].index_add_(1, self.groups_K, squares)
+        upper_BG = squares_BG.sqrt_() * (1 + (size + 4) * UNIT_ROUNDOFF)
+        upper_BG += (size + 1) ** 0.5 * 2.0**-536 if self.z_BK.dtype == torch.float64 else 0.0
+        return torch.where(upper_BG.isnan(), torch.inf, upper_BG)
+
+    def weighted_sum(self, factors_BG: Tensor) -> Tensor:
+        total_K = torch.zeros(self.z_BK.shape[1], dtype=torch.float64, device=self.z_BK.device)
+        for start, part in self._blocks():
+            factors = factors_BG[start : start + len(part)]
+            part = torch.where((factors != 0).any(1, keepdim=True), part, 0)
+            if self.groups_K is None:
+                total_K += factors[:, 0] @ part
+            else:
+                total_K += (factors[:, self.groups_K] * part).sum(0)
+        return total_K
+
+    def _blocks(self) -> Iterable[tuple[int, Tensor]]:
+        """Blocks of rows in float64, small enough to stay in cache."""
+        for start in range(0, len(self.z_BK), self.block):
+            yield start, self.z_BK[start : start + self.block].to(torch.float64, copy=True)

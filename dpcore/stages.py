@@ -1,0 +1,247 @@
+"""What a stage is: small protocols, one for each kind, that say what a stage may read.
+
+A stage is a frozen dataclass with keyword-only options. It keeps no values itself: its state
+is a mapping of names to tensors, returned by `init` and `update` and handed back on every
+call. The function that sees a private row cannot return state, and the one that returns
+state sees only released values. Functions of one record are written for one record; the
+kernel maps them over the batch, so that no stage can mix two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from dp_accounting import DpEvent
+from torch import Tensor
+
+from dpcore.spaces import Grouping, Released, Space
+
+State = Mapping[str, Tensor]
+
+
+class View(NamedTuple):
+    """A stage and its state, as another stage sees them that named it in `reads`."""
+
+    stage: Any
+    state: State
+
+
+Reads = Mapping[str, View]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a phase stands: this step (from 0) of how many. Public."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may know when a phase starts. Public or released, all of it.
+
+    Args:
+        space: the space of the vectors that the stage will see.
+        weights_D: the model's trainable parameters at the start of the phase.
+        steps: the number of steps of the phase.
+        seed: the user's seed, for public randomness only.
+    """
+
+    space: Space
+    weights_D: Tensor
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """All that one step made public.
+
+    Args:
+        gradient: the released gradient after the post maps, length D.
+        queries: the released vector of each query, by name.
+        support_D: the coordinates that were live, boolean.
+        clock: the step that it came from.
+    """
+
+    gradient: Released
+    queries: Mapping[str, Released]
+    support_D: Tensor
+    clock: Clock
+
+
+class Affine(NamedTuple):
+    """A diagonal affine map of a row: z = weight ⊙ g − shift."""
+
+    weight_D: Tensor
+    shift_D: Tensor
+
+    def after(self, first: Affine) -> Affine:
+        """This map applied to what `first` gives."""
+        return Affine(self.weight_D * first.weight_D, self.weight_D * first.shift_D + self.shift_D)
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A stage that learns from released values."""
+
+    def init(self, context: Context, reads: Reads) -> State:
+        """The state at the start of a phase."""
+        ...
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        """The state after a step; `reads` shows the other stages as they were before it."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Importance of every coordinate, learnt from released gradients."""
+
+    def score(self, state: State) -> Tensor:
+        """One score a coordinate, length D; larger is more important."""
+        ...
+
+
+@runtime_checkable
+class MaskScheduler(Protocol):
+    """The support at every step, from scores and the clock.
+
+    `monotone`: the support never loses a coordinate. `live`: it changes over a phase.
+    """
+
+    @property
+    def monotone(self) -> bool: ...
+    @property
+    def live(self) -> bool: ...
+    def support(self, state: State, clock: Clock) -> Tensor:
+        """The live coordinates at this step: boolean, length D."""
+        ...
+
+
+@runtime_checkable
+class RowMap(Protocol):
+    """One row in, one row out."""
+
+    def output_space(self, space: Space) -> Space:
+        """The space of the rows that it gives."""
+        ...
+
+    def row(self, state: State, g_D: Tensor) -> Tensor:
+        """The map of one record's row."""
+        ...
+
+
+@runtime_checkable
+class AffineRowMap(RowMap, Protocol):
+    """A row map that declares itself diagonal and affine, which the fast engine can use."""
+
+    def affine(self, state: State) -> Affine:
+        """The weight and shift for which row(state, g) = weight ⊙ g − shift."""
+        ...
+
+
+@runtime_checkable
+class Clipper(Protocol):
+    """From a record's norms to its factors; the kernel caps them at the declared bound."""
+
+    @property
+    def groups(self) -> Grouping:
+        """How coordinates are grouped: one norm and one factor for each of G groups."""
+        ...
+
+    def bound(self, state: State) -> Tensor:
+        """The joint bound C on the norm of one clipped row: float64, no dimensions."""
+        ...
+
+    def factors(self, state: State, norms_G: Tensor) -> Tensor:
+        """One factor a group for a record with these norms (float64)."""
+        ...
+
+
+@runtime_checkable
+class Query(Protocol):
+    """A further bounded statistic of one record, noised jointly with the gradient.
+
+    Its own noise has the standard deviation noise_ratio × the gradient's multiplier × bound.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def bound(self) -> float: ...
+    @property
+    def noise_ratio(self) -> float: ...
+    def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
+        """The statistic of one record from its norms: length `size`, norm ≤ `bound`."""
+        ...
+
+
+@runtime_checkable
+class Noiser(Protocol):
+    """The distribution of the noise, at unit scale, and its event."""
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Standard deviation of the noise over the bound C of one record."""
+        ...
+
+    def event(self, noise_multiplier: float) -> DpEvent:
+        """The event of one release at this multiplier (of all queries jointly)."""
+        ...
+
+    def sample(self, normal_K: Tensor) -> Tensor:
+        """Unit noise from independent standard normal draws."""
+        ...
+
+
+@runtime_checkable
+class PostMap(Protocol):
+    """Released in, released out."""
+
+    def output_space(self, space: Space) -> Space:
+        """The space of the vector that it gives."""
+        ...
+
+    def apply(self, state: State, released: Released, reads: Reads) -> Released:
+        """The map of the released vector and of its known variance."""
+        ...
+
+
+@runtime_checkable
+class Point(Protocol):
+    """Where the gradient is taken: weights computed from released values."""
+
+    def at(self, state: State, weights_D: Tensor, support_D: Tensor) -> Tensor:
+        """The weights at which this step's rows are taken, length D."""
+        ...
+
+
+KINDS: Mapping[str, type] = {
+    "scorer": Scorer,
+    "scheduler": MaskScheduler,
+    "row": RowMap,
+    "clipper": Clipper,
+    "query": Query,
+    "noiser": Noiser,
+    "post": PostMap,
+    "point": Point,
+}
+
+
+def reads_of(stage: object) -> tuple[str, ...]:
+    """The names of the stages whose state this stage reads; none unless it says so."""
+    return tuple(getattr(stage, "reads", ()))
+
+
+def kinds_of(stage: object) -> tuple[str, ...]:
+    """The kinds whose functions this object has."""
+    return tuple(kind for kind, protocol in KINDS.items() if isinstance(stage, protocol))
+
+
+def name_of(stage: object) -> str:
+    """The registered name of a stage, or the name of its class."""
+    return str(getattr(stage, "stage_name", type(stage).__name__))

@@ -1,0 +1,163 @@
+"""Engines: from a model and a microbatch to rows; and the one that forms every row whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from dpcore import DenseRows, ModelError, Rows, Space, Transform
+from dpcore.rows import UNIT_ROUNDOFF
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Outputs (B × …) and targets (B) to one loss a record (B)."""
+
+
+def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
+    """One cross-entropy a record, in nats."""
+    return nn.functional.cross_entropy(outputs_BC.float(), y_B, reduction="none")
+
+
+class RowEngine(Protocol):
+    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer."""
+
+    @property
+    def relative_error(self) -> float:
+        """How far a sum may be from the exact one: a public constant (`dpcore.Engine`)."""
+        ...
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        alive_B: Tensor,
+        transform: Transform,
+    ) -> Rows:
+        """The rows of one microbatch at these weights; records not alive are padding."""
+        ...
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that get a gradient, by name; a parameter used twice appears once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How norms are grouped for the clipper: the group of each coordinate, or None for one."""
+
+    groups_K: Tensor | None
+    count: int
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """Rows of a padded microbatch: padding has norm inf, so the kernel gives it weight zero."""
+
+    rows: DenseRows
+    alive_B: Tensor
+
+    def norm_upper_bounds(self) -> Tensor:
+        return torch.where(self.alive_B[:, None], self.rows.norm_upper_bounds(), torch.inf)
+
+    def weighted_sum(self, factors_BG: Tensor) -> Tensor:
+        return self.rows.weighted_sum(factors_BG)
+
+
+class MaterialisingEngine:
+    """Every record's gradient as a row of a B × D matrix, by vmap of grad.
+
+    It serves any model that torch.func can trace and any row map; memory is B · D.
+
+    Args:
+        model: maps a batch of inputs to outputs, one record at a time.
+        loss: one loss a record.
+        norms: the clipper's groups.
+        physical_batch: the largest microbatch that `rows` will see.
+        autocast: the dtype of forward and backward, or None for the weights' own. Norms and
+            sums are in float64 either way.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        norms: Norms,
+        physical_batch: int,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self._model = model
+        self._loss = loss
+        self._norms = norms
+        self._autocast = autocast
+        self.relative_error = physical_batch * UNIT_ROUNDOFF
+        self._space = Space.of(trainable(model))
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        alive_B: Tensor,
+        transform: Transform,
+    ) -> Rows:
+        def loss_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            enabled = self._autocast is not None
+            with torch.autocast(x.device.type, dtype=self._autocast, enabled=enabled):
+                outputs = functional_call(self._model, dict(values), (x[None],))
+            return self._loss(outputs, y[None]).sum()
+
+        one = vmap(grad(loss_of_one), in_dims=(None, 0, 0), randomness="different")
+        per_parameter = one(dict(weights), x_B, y_B)
+        g_BD = torch.cat([per_parameter[n].flatten(1) for n in self._space.names], dim=1)
+        dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)
+        return PaddedRows(dense, alive_B)
+
+
+def microbatches(
+    indices: NDArray[np.int64], size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces of exactly `size` indices with who is alive; the last one padded with index 0."""
+    for start in range(0, len(indices), size):
+        piece = indices[start : start + size]
+        padded = np.zeros(size, dtype=np.int64)
+        padded[: len(piece)] = piece
+        alive = torch.arange(size, device=device) < len(piece)
+        yield torch.from_numpy(padded).to(device), alive
+
+
+def check_every_parameter_gets_a_row(
+    model: nn.Module, loss: Loss, x_shape: tuple[int, ...], device: torch.device
+) -> None:
+    """An error that names the trainable parameters that a record's loss does not reach.
+
+    Looks at a made-up record of zeros, never at the data.
+    """
+    x = torch.zeros((1, *x_shape), device=device)
+    y = torch.zeros(1, dtype=torch.int64, device=device)
+    values = trainable(model)
+    try:
+        total = loss(model(x), y).sum()
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"the model cannot take one record of this shape: {str(error).splitlines()[0]}",
+            where=type(model).__name__,
+            got=tuple(x_shape),
+            remedy="Give a model for this data, or data of the shape that the model takes.",
+        ) from error
+    gradients = torch.autograd.grad(total, list(values.values()), allow_unused=True)
+    silent = [name for name, g in zip(values, gradients, strict=True) if g is None]
+    if silent:
+        raise ModelError(
+            "trainable parameters get no gradient from a record's loss",
+            where=type(model).__name__,
+            got=silent,
+            remedy="Use them in forward, or call requires_grad_(False) on them.",
+        )
