@@ -86,7 +86,7 @@ class Binding:
 
     def bound(self, states: States) -> Tensor:
         """The clipper's joint bound at this step."""
-        bound = self.pipeline.clipper.bound(states[self.pipeline.name_in("clipper")])
+        bound = self.pipeline.clipper.joint_bound(states[self.pipeline.name_in("clipper")])
         return bound.to(device=self.device, dtype=torch.float64)
 
     def post(self, states: States, released: Released) -> Released:

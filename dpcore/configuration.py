@@ -7,6 +7,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from enum import EnumType
 from typing import Any
 
 from dpcore.adjacency import Adjacency
@@ -52,7 +53,7 @@ def typed(value: object, hint: Any, where: str) -> Any:
             return float(value)
         if option in (int, str, bool) and type(value) is option:
             return value
-        if isinstance(option, type) and issubclass(option, str) and value in list(option):  # type: ignore[call-overload]  # an enum of strings is iterable
+        if isinstance(option, EnumType) and value in list(option):
             return option(value)
     raise ConfigurationError(
         "a value of the wrong type", where=where, got=value, expected=_type_name(hint)

@@ -34,7 +34,7 @@ def _phase(phase: Phase) -> list[Guarantee]:
     sigma = pipeline.noiser.noise_multiplier
     clipper = pipeline.clipper
     bound = (
-        "its released bound" if isinstance(clipper, Stateful) else f"{float(clipper.bound({})):g}"
+        "its released bound" if isinstance(clipper, Stateful) else f"{float(clipper.joint_bound({})):g}"
     )
     lines = [
         Guarantee(

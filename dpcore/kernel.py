@@ -142,7 +142,8 @@ class Kernel:
         support_D = frame.support_D
         at_home = binding.output == binding.space
         support_K = support_D if at_home else torch.ones_like(total_K, dtype=torch.bool)
-        gradient = binding.post(states, self._mint(self._bounded(total_K, bound), support_K, 1.0))
+        noised = self._mint(self._bounded(total_K, bound), support_K, 1.0)
+        gradient = binding.post(states, noised)
         answers = {}
         for p in pipeline.of("query"):
             asked = self._bounded(sums[p.name], torch.full_like(bound, p.stage.bound))
@@ -151,7 +152,7 @@ class Kernel:
         masked = gradient.derive(
             torch.where(support_D, gradient.value, 0), torch.where(support_D, gradient.variance, 0)
         )
-        release = Release(masked, answers, support_D, frame.clock)
+        release = Release(masked, noised, answers, support_D, frame.clock)
         return release, binding.updated(states, frame, release)
 
     def _zeros(self, size: int) -> Tensor:

@@ -80,7 +80,7 @@ class Pipeline:
                 got=self.noiser.noise_multiplier,
             )
         if self.private and not isinstance(self.clipper, Stateful):
-            bound = float(self.clipper.bound({}))
+            bound = float(self.clipper.joint_bound({}))
             if not 0 < bound < math.inf:
                 raise GrammarError(
                     "noise cannot be calibrated: the clipper declares no finite bound above 0",

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from dpcore.errors import DpiguError, RegistryError
 from dpcore.pipeline import is_frozen
-from dpcore.stages import KINDS
+from dpcore.stages import KINDS, AffineRowMap, Stateful
 
 GROUP = "dpigu.stages"
 OWN_DISTRIBUTION = "dpigu"
@@ -60,7 +60,9 @@ def register(kind: str, name: str) -> Callable[[C], C]:
 
 def lookup(name: str) -> Entry:
     """The stage of that name, loaded now if need be."""
-    points = _entry_points()
+    points, claimed_twice = _entry_points()
+    if name in claimed_twice:
+        raise claimed_twice[name]
     if name in points:
         _load(name, points[name])
     if name not in _registered:
@@ -77,30 +79,27 @@ def lookup(name: str) -> Entry:
 
 def entries() -> tuple[list[Entry], list[DpiguError]]:
     """Every stage that loads, by kind and name; and the errors of those that do not."""
-    found: dict[str, Entry] = {}
-    broken: list[DpiguError] = []
-    try:
-        points = _entry_points()
-    except RegistryError as error:
-        return sorted(_registered.values()), [error]
+    points, claimed_twice = _entry_points()
+    broken: list[DpiguError] = list(claimed_twice.values())
     for name, point in points.items():
         try:
             _load(name, point)
         except RegistryError as error:
             broken.append(error)
-    found.update(_registered)
     order = list(KINDS)
-    return sorted(found.values(), key=lambda e: (order.index(e.kind), e.name)), broken
+    return sorted(_registered.values(), key=lambda e: (order.index(e.kind), e.name)), broken
 
 
-def _entry_points() -> dict[str, metadata.EntryPoint]:
+def _entry_points() -> tuple[dict[str, metadata.EntryPoint], dict[str, RegistryError]]:
+    """Every entry point by name; and the error of each name that two distributions claim."""
     points: dict[str, metadata.EntryPoint] = {}
+    claimed_twice: dict[str, RegistryError] = {}
     for point in metadata.entry_points(group=GROUP):
-        known = points.get(point.name)
-        if known is not None and known.value != point.value:
-            raise _duplicate(point.name, _owner(known), _owner(point))
-        points[point.name] = point
-    return points
+        known = points.setdefault(point.name, point)
+        if known.value != point.value:
+            claimed_twice[point.name] = _duplicate(point.name, _owner(known), _owner(point))
+    unique = {name: point for name, point in points.items() if name not in claimed_twice}
+    return unique, claimed_twice
 
 
 def _load(name: str, point: metadata.EntryPoint) -> None:
@@ -192,8 +191,6 @@ def _check(kind: str, name: str, cls: type) -> None:
 
 def _functions(kind: type, cls: type) -> Iterator[tuple[str, list[str]]]:
     """The functions that a class of this kind has, with the arguments they are called with."""
-    from dpcore.stages import AffineRowMap, Stateful
-
     protocols = [kind]
     protocols += [Stateful] if hasattr(cls, "init") or hasattr(cls, "update") else []
     protocols += [AffineRowMap] if hasattr(cls, "affine") else []

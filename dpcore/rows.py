@@ -41,8 +41,9 @@ class Engine(Protocol):
 class Transform:
     """Support, row maps, support again: what turns a record's gradient into its row.
 
-    The second support keeps a standardizer from moving a frozen coordinate off zero, where
-    it would spend the clipping budget. `support_D` is None when every coordinate is live.
+    Support is applied before the maps and after each one that stays in the parameters' space:
+    a standardizer that moves a frozen coordinate off zero must not spend the clipping budget,
+    nor the next map's. `support_D` is None when every coordinate is live.
     """
 
     space: Space
@@ -52,11 +53,11 @@ class Transform:
 
     def one(self, g_D: Tensor) -> Tensor:
         """One record's row z_K from its gradient g_D."""
-        z = g_D if self.support_D is None else torch.where(self.support_D, g_D, 0)
+        z, space = self._live(g_D), self.space
         for stage, state in self.maps:
-            z = stage.row(state, z)
-        if self.maps and self.support_D is not None and self.output == self.space:
-            z = torch.where(self.support_D, z, 0)
+            z, space = stage.row(state, z), stage.output_space(space)
+            if space == self.space:
+                z = self._live(z)
         return z
 
     def __call__(self, g_BD: Tensor) -> Tensor:
@@ -65,6 +66,9 @@ class Transform:
             return g_BD
         rows: Tensor = torch.func.vmap(self.one)(g_BD)
         return rows
+
+    def _live(self, z_D: Tensor) -> Tensor:
+        return z_D if self.support_D is None else torch.where(self.support_D, z_D, 0)
 
     def affine(self, device: torch.device) -> Affine | None:
         """The whole transform as one diagonal affine map, or None if a map is not affine."""

@@ -62,12 +62,14 @@ class Release:
 
     Args:
         gradient: the released gradient after the post maps, length D.
+        noised: the noised mean as it left the noiser, before the post maps, length K.
         queries: the released vector of each query, by name.
         support_D: the coordinates that were live, boolean.
         clock: the step that it came from.
     """
 
     gradient: Released
+    noised: Released
     queries: Mapping[str, Released]
     support_D: Tensor
     clock: Clock
@@ -153,7 +155,7 @@ class Clipper(Protocol):
         """How coordinates are grouped: one norm and one factor for each of G groups."""
         ...
 
-    def bound(self, state: State) -> Tensor:
+    def joint_bound(self, state: State) -> Tensor:
         """The joint bound C on the norm of one clipped row: float64, no dimensions."""
         ...
 

@@ -1,0 +1,114 @@
+"""Rényi accounting, by dp-accounting: fast, valid everywhere, about 10% loose."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from accountants.base import (
+    NO_GUARANTEE,
+    Epsilon,
+    checked_adjacency,
+    checked_delta,
+    checked_epsilon,
+)
+from accountants.events import Term, flatten, has_guarantee
+from dpcore.adjacency import Adjacency
+
+if TYPE_CHECKING:
+    import numpy as np
+    from dp_accounting import DpEvent
+
+
+@dataclass(frozen=True)
+class RDP:
+    """ε = min_α r(α) + ln(1 − 1/α) − ln(δα)/(α − 1), with r(α) = Σ_terms count · r_{q,z}(α).
+
+    r_{q,z} and the orders α are dp-accounting's defaults. Add-or-remove only: under replace-one
+    dp-accounting refuses Poisson samples, and charges a plain Gaussian with sensitivity C
+    where ours is 2C.
+
+    Source: Mironov, Talwar, Zhang 2019 (arXiv 1908.10530), section 3.3; conversion: Canonne,
+    Kamath, Steinke 2020 (arXiv 2004.00010), Proposition 12.
+    """
+
+    name: str = "rdp"
+    adjacencies: frozenset[Adjacency] = frozenset({Adjacency.ADD_OR_REMOVE_ONE})
+
+    def epsilon(
+        self,
+        event: DpEvent,
+        delta: float,
+        adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
+    ) -> Epsilon:
+        """ε of the event at δ; see `Accountant.epsilon`."""
+        checked_adjacency(self.name, self.adjacencies, adjacency)
+        delta = checked_delta(delta)
+        terms = flatten(event)
+        if not has_guarantee(terms):
+            return Epsilon(None, None, None, self.name, NO_GUARANTEE)
+        return Epsilon(rdp_epsilon(terms, delta), None, None, self.name)
+
+    def delta(
+        self,
+        event: DpEvent,
+        epsilon: float,
+        adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
+    ) -> float:
+        """δ of the event at ε ≥ 0, an upper bound; 1 where there is no guarantee."""
+        checked_adjacency(self.name, self.adjacencies, adjacency)
+        epsilon = checked_epsilon(epsilon)
+        terms = flatten(event)
+        return rdp_delta(terms, epsilon) if has_guarantee(terms) else 1.0
+
+
+def rdp_epsilon(terms: tuple[Term, ...], delta: float) -> float:
+    """RDP's ε of canonical terms at δ."""
+    from dp_accounting.rdp import compute_epsilon
+
+    orders, rdp = _composed(terms)
+    return float(compute_epsilon(orders, rdp, delta)[0])
+
+
+def rdp_delta(terms: tuple[Term, ...], epsilon: float) -> float:
+    """RDP's δ of canonical terms at ε."""
+    from dp_accounting.rdp.rdp_privacy_accountant import compute_delta
+
+    orders, rdp = _composed(terms)
+    return float(compute_delta(orders, rdp, epsilon)[0])
+
+
+def _composed(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant()
+    rdp = accountant.rdp
+    for term in terms:
+        rdp += term.count * _one_release(term.rate, term.noise_multiplier)
+    return accountant.orders, rdp
+
+
+@lru_cache(maxsize=64)
+def _one_release(rate: float, noise_multiplier: float) -> np.ndarray:
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    event = PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier))
+    with _quiet():
+        return RdpAccountant().compose(event).rdp
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Orders whose series does not converge are left out, which is safe: no warning for each."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

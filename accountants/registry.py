@@ -1,0 +1,35 @@
+"""The accountants by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from accountants.base import Accountant
+from accountants.pld import PLD
+from accountants.prv import PRV
+from accountants.rdp import RDP
+from dpcore.errors import AccountingError
+
+ACCOUNTANTS: Mapping[str, Accountant] = MappingProxyType(
+    {accountant.name: accountant for accountant in (RDP(), PRV(), PLD())}
+)
+
+
+def get_accountant(name: str) -> Accountant:
+    """The accountant called `name`: 'rdp', 'prv' or 'pld'.
+
+    Raises:
+        AccountingError: an unknown name, with the nearest known one.
+    """
+    if name in ACCOUNTANTS:
+        return ACCOUNTANTS[name]
+    nearest = difflib.get_close_matches(name.lower(), ACCOUNTANTS, n=1, cutoff=0.0)[0]
+    raise AccountingError(
+        "there is no accountant of this name",
+        where="accountant",
+        got=name,
+        expected=" or ".join(ACCOUNTANTS),
+        remedy=f"Did you mean '{nearest}'?",
+    )

@@ -1,0 +1,1 @@
+"""The commands: `dpigu` trains, accounts and describes; `dpaudit` audits."""

@@ -1,0 +1,188 @@
+"""The training loop: charge, sample, release, step. One loop for every plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dpcore import BudgetError, NoiseSource, Plan, Reads, States, SystemNoise
+from trainers import checkpoint
+from trainers.checkpoint import Checkpoint
+from trainers.data import Data
+from trainers.engine import Loss, cross_entropy
+from trainers.folder import RunFolder
+from trainers.phase import Observer, RunningPhase
+from trainers.progress import Progress
+from trainers.report import configuration, evaluated, finish, summarise
+from trainers.settings import OptimizerFactory, Settings, masked_step
+from trainers.setup import Setup, prepare
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: the model, its summary, and where it lies (None if nowhere)."""
+
+    model: nn.Module
+    summary: Mapping[str, Any]
+    folder: Path | None
+
+
+def train(
+    plan: Plan,
+    data: Data,
+    model: nn.Module,
+    settings: Settings,
+    *,
+    out: Path | str | None = None,
+    loss: Loss = cross_entropy,
+    optimizer: OptimizerFactory | None = None,
+    observer: Observer | None = None,
+    noise: NoiseSource | None = None,
+    labels: Mapping[str, str] | None = None,
+    resume: bool = False,
+    before_training: Callable[[RunFolder], None] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train a model by a plan, and charge what runs.
+
+    Args:
+        plan: its noise multipliers are scaled to the target ε of `settings`.
+        data: training and held-out records with their declared constants.
+        model: any module without layers that mix records; trained in place.
+        settings: budget, sampling, optimizer, engine, device.
+        out: the run folder to make; None keeps nothing on disk.
+        loss: one loss a record, from outputs (B × …) and targets (B).
+        optimizer: makes any torch optimizer, in place of the one in `settings`.
+        observer: watches the releases, and may add rows (audits).
+        noise: reproducible noise, for tests; it marks the run as not private.
+        labels: names for the configuration and the summary: preset, data, model.
+        resume: go on from the checkpoint in `out`, with fresh noise; steps that run again are
+            charged again.
+        before_training: called with the new run folder before the first record is looked at.
+        progress: show a progress bar.
+
+    Errors: `DpiguError` before anything is spent; `BudgetError` if not one step is affordable.
+    """
+    setup = prepare(plan, data, model, settings, loss, labels or {}, calibrated=resume)
+    folder = _folder(setup, out, resume, before_training)
+    noise = noise if noise is not None else SystemNoise()
+    make = optimizer if optimizer is not None else settings.factory()
+    with Progress(setup.plan.steps, show=progress) as bar:
+        charged = _train(setup, folder, make, observer, noise, bar)
+    summary = summarise(setup, charged, noise)
+    if folder is not None:
+        finish(setup, folder, summary)
+    return Run(setup.model.eval(), summary, folder.path if folder is not None else None)
+
+
+def _train(
+    setup: Setup,
+    folder: RunFolder | None,
+    make: OptimizerFactory,
+    observer: Observer | None,
+    noise: NoiseSource,
+    bar: Progress,
+) -> list[int]:
+    """Run every phase from where the last checkpoint left off; returns the steps charged."""
+    plan, settings = setup.plan, setup.settings
+    x, y = setup.data.train_x.to(setup.device), setup.data.train_y.to(setup.device)
+    parameters = {n: p for n, p in setup.model.named_parameters() if p.requires_grad}
+    initial = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = make(list(parameters.values()))
+    charged = folder.charged(setup.phases) if folder is not None else [0] * len(plan.phases)
+    point = Checkpoint(0, 0, initial, (), optimizer.state_dict())
+    if folder is not None:
+        point = checkpoint.load(folder.public / "checkpoint", point, setup.device)
+    _copy(point.weights, parameters)
+    optimizer.load_state_dict(dict(point.optimizer))
+    left = _affordable_steps(setup, charged, point)
+    marks = _marks(plan.steps, settings.evaluations)
+    earlier: Reads = {}
+    past: tuple[States, ...] = point.states[: point.phase]
+    for i, phase in enumerate(plan.phases):
+        running = RunningPhase(setup, phase, earlier, noise, observer)
+        if i < point.phase:
+            earlier = running.binding.views(past[i])
+            continue
+        resumed = i == point.phase and point.step > 0
+        if not resumed and "weights" not in phase.inherits:
+            _copy(initial, parameters)
+        if not resumed and "optimizer" not in phase.inherits:
+            optimizer = make(list(parameters.values()))
+        states = point.states[i] if resumed else running.begin(parameters)
+        for step in range(point.step if resumed else 0, phase.steps):
+            overall = sum(p.steps for p in plan.phases[:i]) + step
+            if left == 0:
+                return charged
+            charged[i], left = charged[i] + 1, left - 1
+            if folder is not None:
+                folder.charge(phase.name, step)  # before the release that it pays for
+            setup.model.train()
+            began = time.monotonic()
+            release, states = running.step(states, step, parameters, x, y)
+            settings.set_learning_rate(optimizer, overall, plan.steps)
+            masked_step(optimizer, parameters, setup.space, release)
+            bar.advance(overall + 1)
+            if folder is not None:
+                seconds = round(time.monotonic() - began, 4)
+                folder.note_privately("times.jsonl", {"step": overall, "seconds": seconds})
+            if overall + 1 in marks or left == 0:
+                metrics = evaluated(setup, charged, overall + 1)
+                bar.show(metrics)
+                if folder is not None:
+                    folder.metric(metrics)
+                    now = {n: p.detach() for n, p in parameters.items()}
+                    here = Checkpoint(i, step + 1, now, (*past, states), optimizer.state_dict())
+                    checkpoint.save(folder.public / "checkpoint", here)
+        past = (*past, states)
+        earlier = running.binding.views(states)
+    return charged
+
+
+def _folder(
+    setup: Setup,
+    out: Path | str | None,
+    resume: bool,
+    before_training: Callable[[RunFolder], None] | None,
+) -> RunFolder | None:
+    if out is None:
+        return None
+    if resume:
+        return RunFolder.existing(Path(out))
+    folder = RunFolder.create(Path(out), setup.claims)
+    folder.write_configuration(configuration(setup))
+    if before_training is not None:
+        before_training(folder)
+    return folder
+
+
+def _affordable_steps(setup: Setup, charged: Sequence[int], point: Checkpoint) -> int:
+    ahead = [phase.steps if i >= point.phase else 0 for i, phase in enumerate(setup.plan.phases)]
+    ahead[point.phase] -= point.step
+    left = setup.affordable(charged, ahead)
+    if left == 0 and sum(ahead) and not sum(charged):
+        once = [int(i == point.phase) for i in range(len(ahead))]
+        raise BudgetError(
+            "the budget does not pay for a single step",
+            where="settings.epsilon",
+            got=setup.epsilon(once).value,
+            expected=f"at most {setup.settings.epsilon}",
+            remedy="Raise the target ε or the noise multiplier.",
+        )
+    return left
+
+
+def _copy(values: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        parameter.data.copy_(values[name])
+
+
+def _marks(steps: int, evaluations: int) -> set[int]:
+    """The steps after which ε and held-out accuracy are taken: evenly spread, the last too."""
+    count = max(1, min(evaluations, steps))
+    return {round(steps * (k + 1) / count) for k in range(count)}

@@ -1,0 +1,48 @@
+"""A progress bar that shows released values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Steps done, ε so far and held-out accuracy, on standard error."""
+
+    def __init__(self, steps: int, *, show: bool) -> None:
+        self._bar = Bar(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not show,
+        )
+        self._task = self._bar.add_task("training", total=steps, note="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, done: int) -> None:
+        """So many steps are done."""
+        self._bar.update(self._task, completed=done)
+
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        """Show the metrics of the last evaluation."""
+        spent = f"ε {metrics['epsilon']:.3f}, " if metrics["epsilon"] is not None else ""
+        self._bar.update(self._task, note=f"{spent}accuracy {metrics['test_accuracy']:.2%}")

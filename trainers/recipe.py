@@ -1,0 +1,206 @@
+"""A recipe: a plan, data, a model and settings, by name; what a command or a TOML file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpcore import ConfigurationError, Plan
+from dpcore.configuration import (
+    MANY,
+    SINGLE,
+    dataclass_from,
+    plan_from_dict,
+    plan_to_dict,
+    refuse_unknown,
+    typed,
+)
+from dpcore.registry import lookup
+from mechanisms import PRESETS
+from trainers.data import SPECS, DataSpec
+from trainers.defaults import clipping_norm_for, settings_for
+from trainers.models import default_model
+from trainers.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run is, by name, before any record is read.
+
+    Args:
+        preset: where the plan came from.
+        data: a data set's name or an `.npz` path.
+        records: declared number of records, for a data set that we do not know.
+        classes: declared number of classes, likewise.
+        model: a model's name or module:factory; None takes the data set's own.
+        settings: budget, sampling, optimizer, engine.
+        plan: the phases.
+    """
+
+    preset: str
+    data: str
+    records: int | None = None
+    classes: int | None = None
+    model: str | None = None
+    settings: Settings
+    plan: Plan
+
+    def model_for(self, spec: DataSpec) -> str:
+        """The model's name."""
+        return self.model if self.model is not None else default_model(spec)
+
+    def labels(self, spec: DataSpec) -> dict[str, str]:
+        """The names that the run's configuration and summary carry."""
+        return {"preset": self.preset, "data": self.data, "model": self.model_for(spec)}
+
+
+def recipe_for(
+    preset: str,
+    data: str,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    records: int | None = None,
+    classes: int | None = None,
+    model: str | None = None,
+    assignments: Sequence[str] = (),
+    **settings: Any,
+) -> Recipe:
+    """A preset on a data set, with the defaults measured for both, and any of them changed.
+
+    Args:
+        preset: a name in `mechanisms.PRESETS`.
+        data: a data set's name or an `.npz` path.
+        steps: steps of all phases together; or
+        epochs: steps × expected batch / declared records.
+        assignments: `stage.option=value` or `phase.stage.option=value`, applied to the plan.
+        settings: fields of `Settings`.
+    """
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        raise ConfigurationError(
+            "there is no preset of that name",
+            where="preset",
+            got=preset,
+            expected=", ".join(PRESETS),
+            remedy=f"Did you mean {near[0]}?" if near else "",
+        )
+    declared = SPECS[data].records if data in SPECS else records
+    if declared is None:
+        raise ConfigurationError(
+            "the number of records of this data set is not known, and is not read off it",
+            where=data,
+            remedy="Declare it with --records; it is public.",
+        )
+    defaults, default_steps = settings_for(preset, data, declared)
+    if "rate" in settings:
+        defaults.pop("expected_batch", None)
+    if "noise_multiplier" in settings or preset == "non-private":
+        defaults.pop("epsilon", None)
+    chosen = dataclass_from(Settings, {**defaults, **settings}, "settings")
+    if steps is not None and epochs is not None:
+        raise ConfigurationError("give steps or epochs, and not both", where="settings")
+    if epochs is not None:
+        steps = max(1, round(epochs / chosen.sampler(declared).rate))
+    plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
+    if plan.private:
+        plan = assigned(plan, [f"clipper.bound={clipping_norm_for(preset, data)}"])
+    return Recipe(
+        preset=preset,
+        data=data,
+        records=records,
+        classes=classes,
+        model=model,
+        settings=chosen,
+        plan=assigned(plan, assignments),
+    )
+
+
+def recipe_from_file(path: Path) -> Recipe:
+    """The recipe in a TOML file, such as the `config.toml` of a run."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"cannot be read as TOML: {error}", where=str(path)) from error
+    return recipe_from_dict(table, str(path))
+
+
+def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe in a table, whole: the inverse of `trainers.report.configuration`."""
+    refuse_unknown(table, ("preset", "data", "model", "settings", "plan"), where)
+    for key in ("data", "settings", "plan"):
+        if key not in table:
+            raise ConfigurationError(f"the table {key!r} is missing", where=where)
+    data = table["data"]
+    refuse_unknown(data, ("name", "records", "classes", "shape", "scaling"), f"{where}: data")
+    name = typed(data.get("name"), str, f"{where}: data.name")
+    known = name in SPECS
+    model = table.get("model", {})
+    refuse_unknown(model, ("name",), f"{where}: model")
+    return Recipe(
+        preset=typed(table.get("preset", "custom"), str, f"{where}: preset"),
+        data=name,
+        records=None if known else data.get("records"),
+        classes=None if known else data.get("classes"),
+        model=model.get("name"),
+        settings=dataclass_from(Settings, table["settings"], f"{where}: settings"),
+        plan=plan_from_dict(table["plan"], f"{where}: plan"),
+    )
+
+
+def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
+    """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
+
+    A stage goes by its slot (clipper, scheduler, …) or by its name; every one that matches
+    in the phases meant is changed.
+    """
+    table = plan_to_dict(plan)
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        stage, dot, option = target.strip().rpartition(".")
+        if not (equals and dot):
+            raise ConfigurationError(
+                "an assignment has the form stage.option=value",
+                where=f"--set {assignment}",
+                expected="like clipper.bound=0.5 or main.scheduler.ratio=0.4",
+            )
+        names = [phase["name"] for phase in table["phase"]]
+        head, _, rest = stage.partition(".")
+        meant, stage = ((head,), rest) if head in names and rest else (tuple(names), stage)
+        found = False
+        known: list[str] = []
+        for phase in (p for p in table["phase"] if p["name"] in meant):
+            for slot, options in _stages(phase):
+                known += [slot, options["stage"]]
+                if stage in (slot, options["stage"]):
+                    fields = [f.name for f in dataclasses.fields(lookup(options["stage"]).stage)]
+                    refuse_unknown([option], fields, f"--set {assignment}")
+                    options[option] = _value(text)
+                    found = True
+        if not found:
+            near = difflib.get_close_matches(stage, known, n=1)
+            raise ConfigurationError(
+                "the plan has no such stage",
+                where=f"--set {assignment}",
+                got=stage,
+                expected=near[0] if near else sorted(set(known)),
+            )
+    return plan_from_dict(table)
+
+
+def _stages(phase: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    single = [(slot, phase[slot]) for slot in SINGLE if slot in phase]
+    return single + [(slot, stage) for slot in MANY for stage in phase.get(slot, [])]
+
+
+def _value(text: str) -> Any:
+    """A TOML value; anything that is none is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()

@@ -1,0 +1,53 @@
+"""A run from a folder: the model back, ready to predict, and what it claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dpcore import RunError
+from trainers.data import BYTES, SPECS, DataSpec
+from trainers.folder import RunFolder
+from trainers.loop import Run
+from trainers.models import MODELS, build_model
+
+
+def load_run(path: Path | str, model: nn.Module | None = None) -> Run:
+    """A finished run: its model with the trained weights, in evaluation mode, and its summary.
+
+    Args:
+        path: the run folder.
+        model: the untrained module, where the run used one that has no name to build it by.
+    """
+    folder = RunFolder.existing(Path(path))
+    summary = folder.summary()
+    if model is None:
+        name = folder.configuration()["model"]["name"]
+        if name not in MODELS and ":" not in name:
+            raise RunError(
+                "the run's model has no name to build it by",
+                where=str(path),
+                got=name,
+                remedy="Give the untrained module: load_run(path, model=...).",
+            )
+        model = build_model(name, spec_of(folder), seed=0)
+    try:
+        model.load_state_dict(load_file(folder.public / "model.safetensors"))
+    except RuntimeError as error:
+        raise RunError(
+            "the trained weights do not fit the model",
+            where=str(folder.public / "model.safetensors"),
+            got=str(error).splitlines()[-1].strip(),
+        ) from error
+    return Run(model.eval().to(torch.device("cpu")), summary, folder.path)
+
+
+def spec_of(folder: RunFolder) -> DataSpec:
+    """The declared constants of the run's data."""
+    data = folder.configuration()["data"]
+    if data["name"] in SPECS:
+        return SPECS[data["name"]]
+    return DataSpec(data["name"], data["records"], data["classes"], tuple(data["shape"]), BYTES)

@@ -1,0 +1,159 @@
+"""How a plan is run: budget, sampling, optimizer, engine and device. All of it public."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dpcore import ConfigurationError, PoissonSampler, Release, Space
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every public choice of a run beside its plan, its data and its model.
+
+    Args:
+        epsilon: the target ε; the noise is calibrated to it unless `noise_multiplier` is given,
+            and training stops before a step that would pass it.
+        delta: the target δ.
+        accountant: who states ε: rdp, prv or pld.
+        noise_multiplier: factor on the plan's noise multipliers, in place of calibrating.
+        expected_batch: rate × declared records; give this or `rate`.
+        rate: the Poisson sampling rate.
+        optimizer: sgd or adam.
+        learning_rate: the peak learning rate.
+        schedule: constant, or falling to 0 over all steps, linear or cosine.
+        momentum: of sgd.
+        weight_decay: of either optimizer.
+        engine: auto takes the fast engine where it applies, else materialises rows.
+        physical_batch: records in a microbatch; auto chooses it from public shapes.
+        device: auto takes a GPU where there is one.
+        autocast: forward and backward in bfloat16; sums and noise never are.
+        seed: public initialisation only; noise and sampling never use it.
+        evaluations: how often ε and held-out accuracy are taken.
+        diagnostics: also record training accuracy, which is private: the run then claims nothing.
+    """
+
+    epsilon: float | None = None
+    delta: float = 1e-5
+    accountant: str = "prv"
+    noise_multiplier: float | None = None
+    expected_batch: float | None = None
+    rate: float | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = 0.5
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    engine: Literal["auto", "ghost", "materialising"] = "auto"
+    physical_batch: Literal["auto"] | int = "auto"
+    device: str = "auto"
+    autocast: bool = False
+    seed: int = 0
+    evaluations: int = 10
+    diagnostics: bool = False
+
+    def sampler(self, records: int) -> PoissonSampler:
+        """The sampler over the declared number of records."""
+        if (self.rate is None) == (self.expected_batch is None):
+            raise ConfigurationError(
+                "give the sampling rate or the expected batch, and not both",
+                where="settings",
+                got=f"rate {self.rate}, expected_batch {self.expected_batch}",
+            )
+        if self.rate is not None:
+            return PoissonSampler(self.rate, records)
+        assert self.expected_batch is not None
+        if not 0 < self.expected_batch <= records:
+            raise ConfigurationError(
+                "the expected batch must lie between 0 and the declared number of records",
+                where="settings.expected_batch",
+                got=self.expected_batch,
+                expected=f"at most {records}",
+            )
+        return PoissonSampler(self.expected_batch / records, records)
+
+    def torch_device(self) -> torch.device:
+        """The device, with `auto` resolved."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.empty(0, device=self.device).device
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigurationError(
+                "this device is not to be had here",
+                where="settings.device",
+                got=self.device,
+                remedy="Use auto or cpu.",
+            ) from error
+
+    def microbatch(self, coordinates: int) -> int:
+        """Records in a microbatch; `auto` bounds the B × D matrix at 32 MiB of float32.
+
+        That many rows stay close to the cache, where they are fastest, and no more than 256.
+        """
+        if self.physical_batch != "auto":
+            return self.physical_batch
+        return max(1, min(256, 2**23 // max(coordinates, 1)))
+
+    def factory(self) -> OptimizerFactory:
+        """Makes the optimizer."""
+        if self.optimizer == "adam":
+            return lambda parameters: torch.optim.Adam(
+                parameters, lr=self.learning_rate, weight_decay=self.weight_decay
+            )
+        return lambda parameters: torch.optim.SGD(
+            parameters,
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+    def set_learning_rate(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
+        """Set every group's learning rate for a step of the whole plan."""
+        share = {
+            "constant": 1.0,
+            "linear": 1 - step / steps,
+            "cosine": (1 + math.cos(math.pi * step / steps)) / 2,
+        }[self.schedule]
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+
+
+def masked_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    space: Space,
+    release: Release,
+) -> None:
+    """One step of any optimizer on the released gradient: post-processing.
+
+    Off the support, weights and the optimizer's state stay bit for bit what they were; a
+    state that the step creates starts at 0 there.
+    """
+    gradients = space.split(release.gradient.value)
+    supports = space.split(release.support_D)
+    before: dict[str, list[Tensor]] = {}
+    for name, parameter in parameters.items():
+        parameter.grad = gradients[name].to(parameter.dtype)
+        before[name] = [t.clone() for t in (parameter.data, *_alike(optimizer, parameter))]
+    optimizer.step()
+    for name, parameter in parameters.items():
+        after = (parameter.data, *_alike(optimizer, parameter))
+        for i, tensor in enumerate(after):
+            old = before[name][i] if i < len(before[name]) else torch.zeros_like(tensor)
+            tensor.copy_(torch.where(supports[name], tensor, old))
+        parameter.grad = None
+
+
+def _alike(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> list[Tensor]:
+    """The optimizer's state tensors that have one entry a weight."""
+    state = optimizer.state.get(parameter, {})
+    return [v for v in state.values() if torch.is_tensor(v) and v.shape == parameter.shape]

@@ -1,0 +1,116 @@
+"""What a run is made of, checked and calibrated before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from dp_accounting import DpEvent
+from torch import nn
+
+from accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
+from dpcore import ConfigurationError, Plan, PoissonSampler, Space
+from trainers.data import Data
+from trainers.engine import Loss, check_every_parameter_gets_a_row, trainable
+from trainers.models import refuse_mixing_modules
+from trainers.settings import Settings
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A plan with its noise, the sampler, the data and the model on its device."""
+
+    plan: Plan
+    sampler: PoissonSampler
+    settings: Settings
+    data: Data
+    model: nn.Module
+    loss: Loss
+    device: torch.device
+    space: Space
+    labels: Mapping[str, str]
+
+    @property
+    def phases(self) -> list[str]:
+        """The names of the phases."""
+        return [phase.name for phase in self.plan.phases]
+
+    @property
+    def claims(self) -> bool:
+        """Whether the run may claim privacy: noise is drawn, and nothing private is shown."""
+        return self.plan.private and not self.settings.diagnostics
+
+    def epsilon(self, charged: Sequence[int]) -> Epsilon:
+        """ε of so many steps of each phase, by the run's accountant."""
+        event = self.plan.event(self.sampler, tuple(charged))
+        accountant = get_accountant(self.settings.accountant)
+        return accountant.epsilon(event, self.settings.delta, self.plan.adjacency)
+
+    def affordable(self, charged: Sequence[int], ahead: Sequence[int]) -> int:
+        """How many of the steps ahead the target ε pays for, on top of those charged."""
+        if self.settings.epsilon is None or not self.plan.private:
+            return sum(ahead)
+
+        def event(steps: int) -> DpEvent:
+            counts = []
+            for before, phase_ahead in zip(charged, ahead, strict=True):
+                counts.append(before + min(steps, phase_ahead))
+                steps -= min(steps, phase_ahead)
+            return self.plan.event(self.sampler, tuple(counts))
+
+        return max_steps_within(
+            event,
+            sum(ahead),
+            self.settings.epsilon,
+            self.settings.delta,
+            self.settings.accountant,
+            self.plan.adjacency,
+        )
+
+
+def prepare(
+    plan: Plan,
+    data: Data,
+    model: nn.Module,
+    settings: Settings,
+    loss: Loss,
+    labels: Mapping[str, str],
+    *,
+    calibrated: bool = False,
+) -> Setup:
+    """Check everything and calibrate the noise.
+
+    Every noise multiplier of the plan is scaled by one factor: `settings.noise_multiplier`, or
+    the smallest with which the whole plan stays within (ε, δ). `calibrated` says that the plan
+    has its noise already, as when a run is resumed.
+    """
+    sampler = settings.sampler(data.spec.records)
+    device = settings.torch_device()
+    refuse_mixing_modules(model)
+    model = model.to(device)
+    check_every_parameter_gets_a_row(model, loss, data.spec.shape, device)
+    space = Space.of(trainable(model))
+    for phase in plan.phases:
+        phase.pipeline.check(space)
+    if plan.private and not calibrated:
+        plan = plan.scaled_noise(_noise_factor(plan, sampler, settings))
+    return Setup(plan, sampler, settings, data, model, loss, device, space, labels)
+
+
+def _noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
+    if settings.noise_multiplier is not None:
+        return settings.noise_multiplier
+    if settings.epsilon is None:
+        raise ConfigurationError(
+            "a private plan needs a target ε or a noise multiplier",
+            where="settings",
+            remedy="Give epsilon and delta, or noise_multiplier.",
+        )
+    return calibrate_noise_multiplier(
+        lambda z: plan.scaled_noise(z).event(sampler),
+        settings.epsilon,
+        settings.delta,
+        settings.accountant,
+        plan.adjacency,
+    )
