@@ -278,8 +278,8 @@ def _p_values(m: int, r: Counts, v: Counts, epsilon: Reals, delta: float) -> Rea
     if delta > 0:
         # mean(k) = P[k ≤ Bin < v] / (v − k); it still rises at k when mean(k−1) ≥ mean(k)
         def mean(k: Counts) -> Reals:
-            window: Reals = _upper_tail(k, r, miss) - beta
-            return window / np.maximum(v - k, 1)
+            height: Reals = (_upper_tail(k, r, miss) - beta) / np.maximum(v - k, 1)
+            return height
 
         low, high = np.zeros_like(v), np.maximum(v - 1, 0)
         while (low < high).any():

@@ -106,7 +106,7 @@ def _mistake(error: click.ClickException) -> int:
 
 
 def _bug(error: Exception) -> str:
-    return f"error: this is a bug in dpigu ({type(error).__name__})"
+    return f"error: this is a bug in dpigu or in a plugin ({type(error).__name__})"
 
 
 def _say(line: str, status: int) -> int:

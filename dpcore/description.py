@@ -33,9 +33,9 @@ def _phase(phase: Phase) -> list[Guarantee]:
     pipeline, name = phase.pipeline, phase.name
     sigma = pipeline.noiser.noise_multiplier
     clipper = pipeline.clipper
-    bound = (
-        "its released bound" if isinstance(clipper, Stateful) else f"{float(clipper.joint_bound({})):g}"
-    )
+    bound = "its released bound"
+    if not isinstance(clipper, Stateful):
+        bound = f"{float(clipper.joint_bound({})):g}"
     lines = [
         Guarantee(
             f"{name}: every record's row has norm at most C = {bound}",

@@ -25,12 +25,13 @@ ROUNDING = 2.0**-50
 
 
 def max_batch(expected_batch: float) -> int:
-    """A public cap on the records of one Poisson batch, for the rounding margin.
+    """A public cap on the rows of one Poisson batch and its padding, for the rounding margin.
 
-    expected + 20 √expected + 100: with no more records than declared, a batch passes it with
-    a probability below e⁻¹⁴⁰ (Chernoff).
+    2 · expected + 20 √expected + 100: engines pad by at most the expected batch, and with no
+    more records than declared a batch passes the rest with a probability below e⁻¹⁴⁰
+    (Chernoff).
     """
-    return math.ceil(expected_batch + 20 * math.sqrt(expected_batch) + 100)
+    return math.ceil(2 * expected_batch + 20 * math.sqrt(expected_batch) + 100)
 
 
 def capped(norm_B: Tensor, bound: Tensor) -> Tensor:

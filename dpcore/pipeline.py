@@ -69,6 +69,14 @@ class Pipeline:
     queries: tuple[Query, ...] = ()
 
     def __post_init__(self) -> None:
+        for slot in ("rows", "posts", "queries"):
+            if not isinstance(stages := getattr(self, slot), tuple):
+                raise GrammarError(
+                    "this slot takes a tuple of stages, in order",
+                    where=f"Pipeline.{slot}",
+                    got=type(stages).__name__,
+                    remedy=f"Write {slot}=(stage,), with the comma.",
+                )
         for placed in self.placed:
             _check_kind(placed)
         for placed, before in zip(self.placed, self._names_before(), strict=True):

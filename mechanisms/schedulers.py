@@ -85,7 +85,7 @@ class _Ranked(ABC):
                 remedy="Let the scorer learn in an earlier phase, and leave it out of this one.",
             )
         order_D = score_D.argsort(descending=True, stable=True)
-        return {"rank_D": torch.empty_like(order_D).scatter_(0, order_D, _positions(order_D))}
+        return {"rank_D": order_D.argsort()}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         return state
@@ -93,10 +93,6 @@ class _Ranked(ABC):
     def support(self, state: State, clock: Clock) -> Tensor:
         rank_D = state["rank_D"]
         return rank_D < kept(self.ratio_at(clock), len(rank_D))
-
-
-def _positions(order_D: Tensor) -> Tensor:
-    return torch.arange(len(order_D), device=order_D.device)
 
 
 @register("scheduler", "top-k")
@@ -207,7 +203,7 @@ class ExponentialUnfreeze(_Unfreezing):
 
     def ratio_at(self, clock: Clock) -> float:
         u = _progress(clock)
-        return self.ratio ** (1 - u) * self.end**u
+        return math.pow(self.ratio, 1 - u) * math.pow(self.end, u)
 
 
 @register("scheduler", "random-freeze")

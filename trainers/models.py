@@ -88,13 +88,13 @@ def paper_cifar_cnn(spec: DataSpec, activation: Activation = nn.ReLU) -> nn.Modu
 
 
 def digits_cnn(spec: DataSpec, activation: Activation = nn.ReLU) -> nn.Module:
-    """Return a small net for 8 × 8 digits."""
+    """Return a small net for 8 × 8 digits: 2,730 parameters for 10 classes.
+
+    One convolution only: with 1,500 records at ε = 4 the noise costs more than depth brings.
+    """
     _require(spec, (1, 8, 8))
     return nn.Sequential(
-        *_conv_block(1, 16, activation),
-        *_conv_block(16, 32, activation),
-        nn.Flatten(),
-        nn.Linear(128, spec.classes),
+        *_conv_block(1, 16, activation), nn.Flatten(), nn.Linear(256, spec.classes)
     )
 
 

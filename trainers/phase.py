@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -62,7 +63,8 @@ class RunningPhase:
         self._setup = setup
         self._observer = observer
         self._norms = _norms(self.binding)
-        self._microbatch = setup.settings.microbatch(setup.space.size)
+        largest = math.ceil(setup.sampler.expected_batch)
+        self._microbatch = min(setup.settings.microbatch(setup.space.size), largest)
         self._engine = choose_engine(setup, phase, self._norms, self._microbatch)
         self._kernel = Kernel(
             self.binding,

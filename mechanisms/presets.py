@@ -1,0 +1,146 @@
+"""Plans by name, each as short as the paper's description of it.
+
+Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dpcore import Phase, Pipeline, Plan, RowMap
+from mechanisms.clippers import Flat, Unclipped
+from mechanisms.noisers import Gaussian
+from mechanisms.points import MaskedWeights
+from mechanisms.restorers import AffineRestorer
+from mechanisms.schedulers import LinearUnfreeze
+from mechanisms.scorers import Coherent, MeanAbsolute
+from mechanisms.sparsifiers import RowTopK
+from mechanisms.standardizers import EmaStandardizer, GroupStandardizer
+
+
+def dpsgd(steps: int, *, bound: float = 0.5) -> Plan:
+    """DP-SGD: clip to C, sum, add noise (Abadi et al. 2016, Algorithm 1)."""
+    return Plan((Phase("main", Pipeline(clipper=Flat(bound=bound), noiser=Gaussian()), steps),))
+
+
+def adadpigu_paper(
+    steps: int,
+    *,
+    bound: float = 0.5,
+    pretraining: float = 0.1,
+    ratio: float = 0.6,
+    row_ratio: float | None = None,
+) -> Plan:
+    """AdaDPIGU as written, made private (arXiv 2507.06525, Algorithms 1 and 2).
+
+    Args:
+        steps: of both phases together; all are charged.
+        bound: C.
+        pretraining: the share of the steps that Algorithm 1 takes; the paper gives no number.
+        ratio: r, the share of coordinates live when the main phase starts; all are at its end.
+        row_ratio: the share of each record's row that section 4 keeps; Algorithm 2 keeps all.
+    """
+    clipper, noiser = Flat(bound=bound), Gaussian()
+    rows: tuple[RowMap, ...] = (EmaStandardizer(),)
+    if row_ratio is not None:
+        rows += (RowTopK(ratio=row_ratio),)
+    before, after = _split(steps, pretraining)
+    return Plan(
+        (
+            Phase("pretraining", Pipeline(clipper, noiser, scorer=MeanAbsolute()), before),
+            Phase(
+                "main",
+                Pipeline(
+                    clipper,
+                    noiser,
+                    scheduler=LinearUnfreeze(ratio=ratio),
+                    point=MaskedWeights(),
+                    rows=rows,
+                    posts=(AffineRestorer(of="ema-standardizer"),),
+                ),
+                after,
+            ),
+        )
+    )
+
+
+def adadpigu(
+    steps: int, *, bound: float = 0.5, pretraining: float = 0.1, ratio: float = 0.6
+) -> Plan:
+    """AdaDPIGU with the parts that can pay: coherent importance and a scale for each layer.
+
+    Args:
+        steps: of both phases together; all are charged.
+        bound: C.
+        pretraining: the share of the steps that learn the importance.
+        ratio: the share of coordinates live when the main phase starts; all are at its end.
+    """
+    clipper, noiser = Flat(bound=bound), Gaussian()
+    before, after = _split(steps, pretraining)
+    return Plan(
+        (
+            Phase("pretraining", Pipeline(clipper, noiser, scorer=Coherent()), before),
+            Phase(
+                "main",
+                Pipeline(
+                    clipper,
+                    noiser,
+                    scheduler=LinearUnfreeze(ratio=ratio),
+                    rows=(GroupStandardizer(),),
+                    posts=(AffineRestorer(of="group-standardizer"),),
+                ),
+                after,
+            ),
+        )
+    )
+
+
+def non_private(steps: int) -> Plan:
+    """Plain training: nothing is clipped, no noise is drawn, and nothing is claimed."""
+    pipeline = Pipeline(clipper=Unclipped(), noiser=Gaussian(noise_multiplier=0.0))
+    return Plan((Phase("main", pipeline, steps),))
+
+
+def _split(steps: int, share: float) -> tuple[int, int]:
+    """A share of the steps, at least one of them if there are two, and the rest."""
+    before = min(max(1, round(share * steps)), steps - 1)
+    return before, steps - before
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A plan by name: `plan(steps)` makes it with its defaults.
+
+    Args:
+        name: as the command line has it.
+        summary: one line for a list.
+        source: where it comes from.
+        plan: from the number of steps of all phases together.
+    """
+
+    name: str
+    summary: str
+    source: str
+    plan: Callable[[int], Plan]
+
+
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "adadpigu",
+            "coherent importance, progressive unfreezing, a scale for each layer",
+            "after arXiv 2507.06525 and arXiv 1908.07643",
+            adadpigu,
+        ),
+        Preset(
+            "adadpigu-paper",
+            "AdaDPIGU as the paper writes it, made private",
+            "arXiv 2507.06525, Algorithms 1 and 2",
+            adadpigu_paper,
+        ),
+        Preset("dpsgd", "clip, sum, add noise", "Abadi et al. 2016, Algorithm 1", dpsgd),
+        Preset("non-private", "plain training, without any claim", "", non_private),
+    )
+}

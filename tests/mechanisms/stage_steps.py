@@ -1,0 +1,96 @@
+"""What the tests of stages share: releases with chosen values, contexts, and whole phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from dpcore import (
+    Binding,
+    Clock,
+    Context,
+    DenseRows,
+    Frame,
+    Kernel,
+    Pipeline,
+    Plan,
+    Release,
+    Released,
+    ReproducibleNoise,
+    Space,
+    States,
+)
+from mechanisms import Gaussian, Unclipped
+
+SPACE = Space(("one.weight", "one.bias", "two.weight"), ((4, 3), (4,), (2, 4)))
+
+
+@cache
+def minted() -> Released:
+    """A released value that a kernel made; others derive from it."""
+    pipeline = Pipeline(clipper=Unclipped(), noiser=Gaussian(noise_multiplier=0.0))
+    binding = Binding(pipeline, Space.flat("one", 1))
+    states = binding.begin(context(Space.flat("one", 1)))
+    kernel = Kernel(binding, expected_batch=1.0, relative_error=0.0, noise=ReproducibleNoise(0))
+    release, _ = kernel.release(states, binding.open(states, Clock(0, 1)), [])
+    return release.gradient
+
+
+def context(space: Space, weights_D: Tensor | None = None, steps: int = 1, seed: int = 0) -> Context:
+    """What a stage sees at the start of a phase; weights are zero unless given."""
+    return Context(space, torch.zeros(space.size) if weights_D is None else weights_D, steps, seed)
+
+
+def release_of(
+    value_D: Tensor,
+    variance_D: Tensor | None = None,
+    support_D: Tensor | None = None,
+    clock: Clock | None = None,
+) -> Release:
+    """A release of exactly these values, zero off the support, as the kernel makes it."""
+    value_D = value_D.to(torch.float64)
+    if variance_D is None:
+        variance_D = torch.zeros_like(value_D)
+    if support_D is None:
+        support_D = torch.ones_like(value_D, dtype=torch.bool)
+    gradient = minted().derive(
+        torch.where(support_D, value_D, 0.0), torch.where(support_D, variance_D, 0.0)
+    )
+    return Release(
+        gradient=gradient,
+        noised=gradient,
+        queries={},
+        support_D=support_D,
+        clock=clock if clock is not None else Clock(0, 1),
+    )
+
+
+def normal(*size: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Standard normal draws that a seed fixes."""
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def steps_of(
+    plan: Plan,
+    space: Space,
+    rows: Callable[[int, Frame], Tensor],
+    *,
+    noise_seed: int = 0,
+    expected_batch: float = 4.0,
+) -> Iterator[tuple[str, Frame, Release, States]]:
+    """Every step of a plan on gradients g_BD = rows(step, frame): what opened, what came out."""
+    earlier, noise, done = {}, ReproducibleNoise(noise_seed), 0
+    for phase in plan.phases:
+        binding = Binding(phase.pipeline, space, earlier)
+        states = binding.begin(context(space, normal(space.size, seed=1), phase.steps))
+        kernel = Kernel(binding, expected_batch=expected_batch, relative_error=0.0, noise=noise)
+        for step in range(phase.steps):
+            frame = binding.open(states, Clock(step, phase.steps))
+            batch = [DenseRows(frame.transform(rows(done, frame)))]
+            release, states = kernel.release(states, frame, batch)
+            yield phase.name, frame, release, states
+            done += 1
+        earlier = binding.views(states)
