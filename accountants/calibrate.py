@@ -70,7 +70,9 @@ def calibrate_noise_multiplier(
 
     largest = math.floor(LARGEST_MULTIPLIER / tolerance)
     guess = _guess(make_event, target, delta, knows.name, adjacency)
-    k = min(max(round(guess / tolerance), 1), largest)
+    if guess is None and gap(largest) > 0:
+        raise _unreachable(knows, make_event(multiplier(largest)), target, delta, adjacency)
+    k = min(max(round((guess or 1.0) / tolerance), 1), largest)
     spread = _SPREADS.get(knows.name, 2.0)
     low, high = k, k
     while gap(high) > 0:
@@ -149,16 +151,16 @@ def _guess(
     delta: float,
     name: str,
     adjacency: Adjacency,
-) -> float:
-    """A multiplier near the answer, found with a quicker accountant; 1 where there is none."""
+) -> float | None:
+    """A multiplier near the answer, found with a quicker accountant; None where there is none."""
     guide = _GUIDES.get(name)
     if guide is None:
-        return 1.0
+        return None
     doubled = adjacency is Adjacency.REPLACE_ONE  # twice the sensitivity, about twice the noise
     try:
         found = calibrate_noise_multiplier(make_event, target, delta, guide)
     except AccountingError:
-        return 1.0
+        return None
     return 2 * found if doubled else found
 
 
@@ -182,7 +184,10 @@ def _log_ratio(epsilon: float | None, target: float) -> float:
     """ln(ε/target): > 0 exactly where the target is passed, ∞ without a guarantee."""
     if epsilon is None:
         return math.inf
-    return -math.inf if epsilon == 0 else math.log(epsilon / target) if epsilon != target else 0.0
+    if epsilon == 0:
+        return -math.inf
+    ratio = math.log(epsilon) - math.log(target)
+    return max(ratio, 5e-324) if epsilon > target else min(ratio, 0.0)
 
 
 def _unreachable(

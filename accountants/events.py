@@ -11,7 +11,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpcore.errors import AccountingError
 
@@ -72,7 +72,7 @@ def joined_gaussian(term: Term) -> Term:
     return Term(1.0, term.noise_multiplier / math.sqrt(term.count), 1)
 
 
-_Path = tuple  # (parent path, step): linked, so that deep nesting costs nothing until an error
+_Path = tuple[Any, ...]  # () or (parent path, step): linked, so that deep nesting is cheap
 
 
 def _leaves(event: DpEvent, count: int, path: _Path) -> Iterator[tuple[DpEvent, int, _Path]]:
@@ -130,7 +130,10 @@ def _count(count: object, path: _Path) -> int:
 
 
 def _number(value: float, path: _Path, field: str, *, upper: float) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not (0.0 <= number <= upper and math.isfinite(number)):
         expected = "0 ≤ q ≤ 1" if upper == 1.0 else "finite and ≥ 0"
         _refuse_number(f"a {field.replace('_', ' ')}", path, f".{field}", value, expected)

@@ -26,7 +26,7 @@ GRID = 1e-4
 """dp-accounting's own discretisation of the privacy loss, used wherever it suits."""
 CELLS_PER_DEVIATION = 20
 """Refine where one release's loss spreads over fewer cells: rounding up would add up."""
-REFINED_CELLS, MOST_CELLS = 100_000, 250_000
+REFINED_CELLS, MOST_CELLS = 100_000, 150_000
 """Cells of one release (4 µs each): refine up to the first, coarsen beyond the second."""
 ROUNDING = 2.0**-53
 """δ charged per composed release for the double-precision FFT; three times the worst measured."""
@@ -132,7 +132,7 @@ def discretisation(terms: tuple[Term, ...], adjacency: Adjacency) -> float:
     """The grid of the loss for these terms: dp-accounting's 1e-4 unless that suits badly.
 
     Finer where one release's loss deviates by less than 20 cells of it, coarser where one
-    release would fill more than 250 000; either way the result is an upper bound.
+    release would fill more than 150 000; either way the result is an upper bound.
     """
     sensitivity = 2.0 if adjacency is Adjacency.REPLACE_ONE else 1.0
     joined = [joined_gaussian(term) for term in terms]

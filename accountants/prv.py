@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
 ERROR, RELATIVE_ERROR = 0.01, 0.01
-"""The error allowed in ε: 0.01, or 1% of ε where that is smaller and the mesh affordable."""
-REFINED_MESH, LARGEST_MESH = 200_000, 2_000_000
-"""Mesh points (3 µs each): refine up to the first, fall back beyond the second."""
+"""The error aimed at in ε, and the share of ε that it may reach where 0.01 is not affordable."""
+REFINED_MESH, LARGEST_MESH = 200_000, 500_000
+"""Mesh points (5 µs each): below 0.01, refine towards 1% of ε up to the first; never beyond
+the second."""
 FAILURES = (ValueError, RuntimeError, AssertionError, ArithmeticError)
 """What prv-accountant raises where its numerics break down."""
 
@@ -27,7 +28,7 @@ FAILURES = (ValueError, RuntimeError, AssertionError, ArithmeticError)
 class PRV:
     """The upper end of prv-accountant's interval for ε, if PLD's ε lies in that interval.
 
-    δ's error is δ/1000, ε's at most 0.01. The library looks at one direction (a record
+    δ's error is δ/1000, ε's at most 0.01 or 1% of ε. The library looks at one direction (a record
     removed) and does not notice when its quadrature of a mean is off, which shifts the whole
     loss by that error times the number of steps. So its interval must hold PLD's ε, which is
     an upper bound over both directions. Where it does not, or where the library fails, PLD's
@@ -89,8 +90,9 @@ def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float
         reach = float(compute_safe_domain_size(prvs, counts, ERROR, delta_error))
         points_at_1 = 2 * reach * math.sqrt(sum(counts) / 2 * math.log(12 / delta_error))
         error = min(ERROR, max(RELATIVE_ERROR * near, points_at_1 / REFINED_MESH))
-        if not points_at_1 / error <= LARGEST_MESH:
-            raise RuntimeError(f"a mesh of {points_at_1 / error:.1g} points is too large")
+        error = max(error, points_at_1 / LARGEST_MESH)
+        if not error <= max(ERROR, RELATIVE_ERROR * near):
+            raise RuntimeError(f"{LARGEST_MESH} mesh points give ε only to ±{error:.2g}")
         accountant = PRVAccountant(
             prvs=prvs,
             max_self_compositions=counts,

@@ -11,18 +11,17 @@ import dataclasses
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from audits.bounds import GuessGrid, check_confidence, guess_grid, one_run_ceiling
+from audits.evidence import EvidenceError, read_evidence, write_private
 from audits.scores import SCORES
-from dpcore.errors import DataError, DpiguError, RunError
+from dpcore.errors import DataError, RunError
 from trainers.data import Data
 from trainers.folder import RunFolder, write_whole
 
@@ -31,10 +30,6 @@ VERSION = 1
 PLAN = "audit-plan.json"
 COMMITMENT = "audit-commitment.json"
 JOURNAL = "times.jsonl"  # the trainer adds a line for every step
-
-
-class EvidenceError(DpiguError):
-    """Evidence that cannot support a verdict: an audit that meets it is invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +62,19 @@ class CanaryPlan:
     score: str
     confidence: float
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        m = len(self.ids)
+        sound = {
+            "kind": self.kind in KINDS,
+            "score": self.score in SCORES,
+            "ids": m > 0 and all(a < b for a, b in zip((-1, *self.ids), self.ids, strict=False)),
+            "labels": len(self.labels) == m,
+            "coins": len(self.coins) == m and set(self.coins) <= {0, 1},
+            "fingerprints": len(self.fingerprints) == m,
+        }
+        if wrong := [name for name, right in sound.items() if not right]:
+            raise EvidenceError("the audit's plan is not sound", where=", ".join(wrong))
 
     @property
     def commitment(self) -> str:
@@ -178,9 +186,9 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
             where=str(folder.path),
             remedy="Train with canaries: dpigu train … --canaries N.",
         )
-    stored = _read_json(path)
+    stored = read_evidence(path)
     public = folder.public / COMMITMENT
-    committed = _read_json(public).get("commitment") if public.is_file() else None
+    committed = read_evidence(public).get("commitment") if public.is_file() else None
     if not stored.get("nonce") or committed != _commitment(stored):
         raise EvidenceError(
             "the audit's plan is not the one that was committed to before training",
@@ -196,21 +204,15 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
             expected=VERSION,
             remedy="Audit with the version of dpigu that trained the run.",
         )
-    return CanaryPlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole that nobody but its owner may read (mode 0600)."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    new.replace(path)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return CanaryPlan(**fields)
 
 
 def _check_count(data: Data, count: int, confidence: float) -> None:
     most = data.spec.records // 2
-    if count > most or count > len(data.train_y):
+    if count > len(data.train_y):
+        raise DataError("there are fewer records than canaries", where="canaries", got=count)
+    if count > most:
         raise DataError(
             "too many canaries: their base records no longer train",
             where="canaries",
@@ -278,13 +280,3 @@ def _check_order(folder: RunFolder, commitment: str) -> None:
             expected="the plan's commitment as the first line",
             remedy="Restore the file as training wrote it, or train again with --canaries.",
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise EvidenceError("the file cannot be read as JSON", where=str(path)) from error
-    if not isinstance(loaded, dict):
-        raise EvidenceError("the file holds no JSON object", where=str(path))
-    return loaded

@@ -105,7 +105,7 @@ class GroupStandardizer:
     most 3/2 of that of independent ones.) A group takes the value nearest to the pooled s² that
     its estimate ± `certainty` standard errors allows, so noise alone moves nothing. While
     the pooled estimate itself is that close to 0, every weight is 1. Only ratios matter, and B
-    cancels.
+    cancels. What the mean drifts in 1/(1 − mean_decay) steps is taken for spread too.
 
     Args:
         grouping: what a group is; a newly live coordinate takes the scale of its group.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -123,8 +123,8 @@ def load_data(
             test_x and test_y, or x_test and y_test. The record's shape is the file's. A file
             without a held-out split is refused: choosing one here would publish private records.
         data_dir: the folder to look in; else `DPIGU_DATA`, else `data` in the user's cache.
-        records: the declared number of training records; required for a `.npz`.
-        classes: the declared number of classes; required for a `.npz`.
+        records: the declared number of training records; for a `.npz`, which needs it.
+        classes: the declared number of classes; for a `.npz`, which needs it.
         download: fetch the official archive where the folder holds none of its files.
 
     Raises:
@@ -135,11 +135,18 @@ def load_data(
         spec, arrays = _read_npz(Path(name).expanduser(), records, classes)
     elif name in SPECS:
         spec = SPECS[name]
-        spec = replace(
-            spec,
-            records=spec.records if records is None else records,
-            classes=spec.classes if classes is None else classes,
-        )
+        for option, given, fixed in (
+            ("records", records, spec.records),
+            ("classes", classes, spec.classes),
+        ):
+            if given is not None and given != fixed:
+                raise DataError(
+                    f"the number of {option} of a named data set is declared already",
+                    where=name,
+                    got=given,
+                    expected=fixed,
+                    remedy=f"Leave --{option} out, or save the records that you mean as a .npz.",
+                )
         arrays = READERS[name](data_folder(data_dir), download)
     else:
         near = difflib.get_close_matches(name, SPECS, n=1)
@@ -181,7 +188,8 @@ def _read_npz(path: Path, records: int | None, classes: int | None) -> tuple[Dat
             arrays = Arrays(*(stored[name] for name in ("x", "y", *test)))
     except FileNotFoundError as error:
         raise DataError("there is no such file", where=str(path)) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        # numpy.load answers a lone array (.npy) with an ndarray, which `with` refuses: TypeError
         raise unreadable(path, "it is not an npz file of plain arrays") from error
     types = arrays.train_x.dtype, arrays.test_x.dtype
     if types[0] != types[1]:

@@ -158,7 +158,7 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
 
 def default_model(spec: DataSpec) -> str:
     """Return the name of the model made for records of this shape, else `mlp`."""
-    made_for = {
+    made_for: dict[tuple[int, ...], str] = {
         (1, 28, 28): "paper-mnist-cnn",
         (3, 32, 32): "paper-cifar-cnn",
         (1, 8, 8): "digits-cnn",
@@ -221,7 +221,7 @@ def _factory(module: str, attribute: str) -> Callable[..., object]:
     if (folder := os.getcwd()) not in sys.path:
         sys.path.append(folder)
     try:
-        factory = getattr(importlib.import_module(module), attribute)
+        factory: object = getattr(importlib.import_module(module), attribute)
     except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:
         raise ModelError(
             f"the model's factory cannot be imported: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,8 +88,13 @@ def finish(setup: Setup, folder: RunFolder, summary: Mapping[str, Any]) -> None:
 
 
 def configuration(setup: Setup) -> dict[str, Any]:
-    """The run as plain data: enough to run it again, or to go on with it."""
-    spec = setup.data.spec
+    """The run as plain data: enough to run it again, or to go on with it.
+
+    The plan has its noise already, so the factor on it is 1.
+    """
+    spec, settings = setup.data.spec, setup.settings
+    if setup.plan.private:
+        settings = replace(settings, noise_multiplier=1.0)
     return {
         "preset": setup.labels.get("preset", "custom"),
         "data": {
@@ -99,7 +105,7 @@ def configuration(setup: Setup) -> dict[str, Any]:
             "scaling": str(spec.scaling),
         },
         "model": {"name": setup.labels.get("model", type(setup.model).__name__)},
-        "settings": options_of(setup.settings),
+        "settings": options_of(settings),
         "plan": plan_to_dict(setup.plan),
     }
 

@@ -94,11 +94,11 @@ def prepare(
     for phase in plan.phases:
         phase.pipeline.check(space)
     if plan.private and not calibrated:
-        plan = plan.scaled_noise(_noise_factor(plan, sampler, settings))
+        plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
     return Setup(plan, sampler, settings, data, model, loss, device, space, labels)
 
 
-def _noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
+def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
     if settings.noise_multiplier is not None:
         return settings.noise_multiplier
     if settings.epsilon is None:

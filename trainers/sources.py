@@ -117,7 +117,7 @@ def _read_idx_set(root: Path, download: bool, *, name: str, folders: Sequence[st
         tried = ([found(folder, file) for file in _IDX_FILES] for folder in folders)
         return next((paths for paths in tried if any(paths)), [])
 
-    wanted = "/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz in " + " or ".join(folders)
+    wanted = "{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz in " + " or ".join(folders)
     if not (paths := present()):
         _fetch(name, root, folders[0], wanted, download)
         paths = present()

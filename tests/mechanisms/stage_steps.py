@@ -39,7 +39,9 @@ def minted() -> Released:
     return release.gradient
 
 
-def context(space: Space, weights_D: Tensor | None = None, steps: int = 1, seed: int = 0) -> Context:
+def context(
+    space: Space, weights_D: Tensor | None = None, steps: int = 1, seed: int = 0
+) -> Context:
     """What a stage sees at the start of a phase; weights are zero unless given."""
     return Context(space, torch.zeros(space.size) if weights_D is None else weights_D, steps, seed)
 

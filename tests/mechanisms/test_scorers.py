@@ -6,17 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stage_steps import SPACE, context, normal, release_of
 
+from dpcore import Space
 from mechanisms import Coherent, MeanAbsolute, Random, WeightMagnitude
+from tests.mechanisms.stage_steps import SPACE, context, normal, release_of
 
 LEARNT = [MeanAbsolute(), Coherent()]
 FIXED = [Random(), WeightMagnitude()]
 SEEDS = st.lists(st.integers(0, 10_000), min_size=1, max_size=6)
 
 
-def after(scorer, gradients):
-    state = scorer.init(context(SPACE), {})
+def after(scorer, gradients, space=SPACE):
+    state = scorer.init(context(space), {})
     for g_D in gradients:
         state = scorer.update(state, release_of(g_D), {})
     return state
@@ -61,15 +62,9 @@ def test_scores_scale_with_the_gradient(scorer, seeds, exponent):
 def test_coherent_prefers_a_steady_coordinate_to_a_loud_one_and_mean_abs_does_not():
     steady, loud = 0.5, 1.0
     g_TD = [torch.tensor([steady, loud * (-1) ** t]) for t in range(10)]
-    assert Coherent().score(after2(Coherent(), g_TD)).argmax() == 0
-    assert MeanAbsolute().score(after2(MeanAbsolute(), g_TD)).argmax() == 1
-
-
-def after2(scorer, g_TD):
-    state = {key: value[:2] if value.ndim else value for key, value in after(scorer, []).items()}
-    for g_D in g_TD:
-        state = scorer.update(state, release_of(g_D), {})
-    return state
+    pair = Space.flat("pair", 2)
+    assert Coherent().score(after(Coherent(), g_TD, pair)).argmax() == 0
+    assert MeanAbsolute().score(after(MeanAbsolute(), g_TD, pair)).argmax() == 1
 
 
 @pytest.mark.parametrize("scorer", FIXED)

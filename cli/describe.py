@@ -1,0 +1,155 @@
+"""`dpigu describe`: what a plan does and guarantees, before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import data_dir_option, json_option, plan_options
+from cli.output import print_fields, print_json
+
+if TYPE_CHECKING:
+    from dpcore import Phase, Plan, PoissonSampler
+    from trainers import DataSpec, Recipe
+
+
+@click.command()
+@click.argument("what", metavar="PRESET|FILE")
+@plan_options
+@data_dir_option
+@json_option("the description")
+def describe(what: str, data_dir: str | None, as_json: bool, **options: Any) -> None:
+    """Describe a preset or a configuration: phases, stages, noise, what holds each guarantee.
+
+    The options change it as they do for `dpigu train`. A preset is shown on mnist unless
+    --data says otherwise.
+
+    \b
+    Examples:
+      dpigu describe adadpigu --data digits --epsilon 2
+      dpigu describe runs/low/public/config.toml --json
+    """
+    from cli.recipes import recipe_from
+
+    if what.endswith(".toml") or Path(what).is_file():
+        recipe = recipe_from(None, Path(what), options)
+    else:
+        recipe = recipe_from(what, None, {**options, "data": options["data"] or "mnist"})
+    description = _description(recipe, Path(data_dir) if data_dir else None)
+    if as_json:
+        print_json(description)
+    else:
+        _print(description)
+
+
+def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
+    from cli.recipes import declared_records
+    from dpcore import describe as guarantees
+    from trainers import build_model
+    from trainers.engine import trainable
+    from trainers.setup import noise_factor
+
+    settings, plan = recipe.settings, recipe.plan
+    sampler = settings.sampler(declared_records(recipe))
+    if plan.private:
+        plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
+    spec, size = _spec(recipe, data_dir), None
+    if spec is not None:
+        model = build_model(recipe.model_for(spec), spec, settings.seed)
+        size = sum(parameter.numel() for parameter in trainable(model).values())
+    return {
+        "preset": recipe.preset,
+        "data": recipe.data,
+        "model": recipe.model_for(spec) if spec is not None else recipe.model,
+        "coordinates": size,
+        "private": plan.private,
+        "target_epsilon": settings.epsilon,
+        "delta": settings.delta,
+        "accountant": settings.accountant,
+        "adjacency": str(plan.adjacency),
+        "records": sampler.records,
+        "rate": sampler.rate,
+        "expected_batch": sampler.expected_batch,
+        "steps": plan.steps,
+        "phases": _phases(plan, sampler, size),
+        "guarantees": [g._asdict() for g in guarantees(plan)],
+    }
+
+
+def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
+    """The data's declared constants; those of an .npz are read only where a model is named."""
+    from trainers import SPECS, load_data
+
+    if recipe.data in SPECS:
+        return SPECS[recipe.data]
+    if recipe.model is None:
+        return None
+    return load_data(recipe.data, data_dir, recipe.records, recipe.classes).spec
+
+
+def _phases(plan: Plan, sampler: PoissonSampler, size: int | None) -> list[dict[str, Any]]:
+    from dpcore.configuration import plan_to_dict
+
+    found = []
+    for phase, table in zip(plan.phases, plan_to_dict(plan)["phase"], strict=True):
+        stages = {k: v for k, v in table.items() if k not in ("name", "steps", "inherits")}
+        found.append(
+            {
+                "name": phase.name,
+                "steps": phase.steps,
+                "inherits": list(phase.inherits),
+                "noise_multiplier": phase.pipeline.noiser.noise_multiplier,
+                "event": str(sampler.event(phase.pipeline.event())),
+                "support": _support(phase, size),
+                "stages": stages,
+            }
+        )
+    return found
+
+
+def _support(phase: Phase, size: int | None) -> list[int] | None:
+    """How many coordinates are live at the first and the last step, where that is known."""
+    from mechanisms.schedulers import kept
+
+    if size is None:
+        return None
+    scheduler = phase.pipeline.scheduler
+    if scheduler is None:
+        return [size, size]
+    first = getattr(scheduler, "ratio", None)
+    if first is None:
+        return None
+    last = getattr(scheduler, "end", first) if phase.steps > 1 else first
+    return [kept(first, size), kept(last, size)]
+
+
+def _print(about: dict[str, Any]) -> None:
+    size = "" if about["coordinates"] is None else f", {about['coordinates']:,} coordinates"
+    fields = [
+        ("plan", f"{about['preset']} on {about['data']}, {about['steps']} steps"),
+        ("model", f"{about['model']}{size}"),
+        ("sampling", f"rate {about['rate']:.6g} of {about['records']} declared records"),
+    ]
+    if about["private"]:
+        target = "" if about["target_epsilon"] is None else f"ε ≤ {about['target_epsilon']:g} "
+        claim = f"{target}at δ = {about['delta']:g}, {about['accountant'].upper()} accountant"
+        fields.append(("claim", f"{claim}, {about['adjacency']} adjacency"))
+    else:
+        fields.append(("claim", "NOT PRIVATE: no noise is drawn"))
+    print_fields(fields)
+    for phase in about["phases"]:
+        click.echo(f"\nphase {phase['name']}: {phase['steps']} steps")
+        rows = [("  noise", f"σ = {phase['noise_multiplier']:.5g}"), ("  event", phase["event"])]
+        if phase["support"] is not None:
+            first, last = phase["support"]
+            rows.append(("  support", f"{first:,}" + (f" to {last:,}" if last != first else "")))
+        for slot, stages in phase["stages"].items():
+            for stage in stages if isinstance(stages, list) else [stages]:
+                options = [f"{k} = {v}" for k, v in stage.items() if k != "stage"]
+                rows.append((f"  {slot}", ", ".join([stage["stage"], *options])))
+        print_fields(rows)
+    click.echo("\nguarantees")
+    for guarantee in about["guarantees"]:
+        click.echo(f"  {guarantee['held']:<9} {guarantee['statement']}  [{guarantee['by']}]")

@@ -1,0 +1,227 @@
+"""`dpaudit`: does evidence contradict a privacy claim? And the calculators behind the answer."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.errors import Commands, crashes_reported
+from cli.options import NOT_NEGATIVE, PROBABILITY, Number, data_dir_option, json_option, together
+from cli.output import print_fields, print_json
+
+if TYPE_CHECKING:
+    from audits import ModelAudit
+
+COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
+WIDTH = 96
+
+_SOME = click.IntRange(min=0)
+_delta = click.option(
+    "--delta", type=Number(min=0, max=1, max_open=True), required=True, help="δ of the claim."
+)
+_confidence = click.option(
+    "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Of the bound."
+)
+_one_run = together(
+    click.option("--canaries", type=_SOME, required=True, help="m, abstentions included."),
+    click.option("--guesses", type=_SOME, required=True, help="r, fixed beforehand."),
+    click.option("--correct", type=_SOME, required=True, help="v, the guesses that were right."),
+    _delta,
+    _confidence,
+)
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="dpigu")
+def main() -> None:
+    """Does evidence contradict the claim that a model was trained with (ε, δ)-DP?
+
+    Exit status: 0 not contradicted, 1 contradicted, 2 a mistake in the call or its input,
+    3 the evidence supports no verdict, 70 a bug, 130 interrupted. No audit proves privacy.
+
+    \b
+    Example:
+      dpigu train --preset adadpigu --data digits --canaries 500 --out runs/a
+      dpaudit model runs/a
+    """
+
+
+@main.command()
+@click.argument("run_folder", type=click.Path(path_type=Path))
+@click.option(
+    "--claim-epsilon", type=NOT_NEGATIVE, help="The claim to test, in place of the run's own ε."
+)
+@data_dir_option
+@json_option("the report")
+@click.pass_context
+def model(
+    ctx: click.Context,
+    run_folder: Path,
+    claim_epsilon: float | None,
+    data_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Audit a run that was trained with canaries, in one run, by its own coins.
+
+    The report and its picture go to the run's private/ folder: they are about real records.
+
+    \b
+    Examples:
+      dpaudit model runs/a
+      dpaudit model runs/a --claim-epsilon 0.1 --json
+    """
+    from audits import audit_model
+
+    with crashes_reported(run_folder / "private"):
+        audit = audit_model(
+            run_folder,
+            data_dir=Path(data_dir) if data_dir else None,
+            claim_epsilon=claim_epsilon,
+        )
+    if as_json:
+        print_json(audit.to_json())
+    else:
+        _show(audit)
+    ctx.exit(audit.report.exit_status)
+
+
+@main.group()
+def bound() -> None:
+    """Calculators: what counts show, whatever they came from. They always exit with 0."""
+
+
+@bound.command("one-run")
+@_one_run
+@click.option("--claim-epsilon", type=NOT_NEGATIVE, help="Also give the p-value at this ε.")
+@json_option("the bound")
+def one_run(
+    canaries: int,
+    guesses: int,
+    correct: int,
+    delta: float,
+    confidence: float,
+    claim_epsilon: float | None,
+    as_json: bool,
+) -> None:
+    """Lower bound on ε from m coins, r guesses and v of them right, in one run.
+
+    Source: Steinke, Nasr and Jagielski 2023.
+
+    \b
+    Example:
+      dpaudit bound one-run --canaries 1000 --guesses 100 --correct 95 --delta 1e-5
+    """
+    from audits import one_run_epsilon, one_run_p_value
+
+    answer = {"epsilon": one_run_epsilon(canaries, guesses, correct, delta, confidence)}
+    if claim_epsilon is not None:
+        answer["p_value"] = one_run_p_value(canaries, guesses, correct, claim_epsilon, delta)
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(_bound_line(answer["epsilon"], delta, confidence))
+    if claim_epsilon is not None:
+        click.echo(f"p = {answer['p_value']:.6g} at ε = {claim_epsilon:g}")
+
+
+@bound.command("clopper-pearson")
+@click.option("--false-positives", type=_SOME, required=True, help="Non-members called members.")
+@click.option("--non-members", type=_SOME, required=True, help="Models without the record.")
+@click.option("--false-negatives", type=_SOME, required=True, help="Members called non-members.")
+@click.option("--members", type=_SOME, required=True, help="Models with the record.")
+@_delta
+@_confidence
+@json_option("the bound")
+def clopper_pearson(
+    false_positives: int,
+    non_members: int,
+    false_negatives: int,
+    members: int,
+    delta: float,
+    confidence: float,
+    as_json: bool,
+) -> None:
+    """Lower bound on ε from the errors of a test over models trained independently.
+
+    The trials must be independent and the threshold fixed beforehand.
+
+    \b
+    Example:
+      dpaudit bound clopper-pearson --false-positives 3 --non-members 500 \\
+        --false-negatives 40 --members 500 --delta 1e-5
+    """
+    from audits import clopper_pearson_epsilon
+
+    epsilon = clopper_pearson_epsilon(
+        false_positives, non_members, false_negatives, members, delta, confidence
+    )
+    if as_json:
+        print_json({"epsilon": epsilon})
+    else:
+        click.echo(_bound_line(epsilon, delta, confidence))
+
+
+@bound.command("f-dp")
+@_one_run
+@json_option("the estimate")
+def f_dp(
+    canaries: int, guesses: int, correct: int, delta: float, confidence: float, as_json: bool
+) -> None:
+    """What one run's guesses would show if the mechanism were Gaussian: an estimate, no bound.
+
+    Source: Mahloujifar, Melis and Chaudhuri 2024.
+
+    \b
+    Example:
+      dpaudit bound f-dp --canaries 1000 --guesses 100 --correct 95 --delta 1e-5
+    """
+    from audits import f_dp_epsilon_if_gaussian
+
+    mu, epsilon = f_dp_epsilon_if_gaussian(canaries, guesses, correct, delta, confidence)
+    if as_json:
+        print_json({"epsilon_if_gaussian": epsilon, "mu": mu})
+    else:
+        line = f"if Gaussian: μ ≥ {_down(mu)}, ε ≥ {_down(epsilon)} at δ = {delta:g}"
+        click.echo(f"{line} ({100 * confidence:g}% confidence); no bound")
+
+
+def _show(audit: ModelAudit) -> None:
+    """The report in a screenful, verdict first."""
+    report, test, best, plan = audit.report, audit.test, audit.best, audit.plan
+    click.secho(report.verdict.value, fg=COLOURS[report.verdict.value], bold=True)
+    click.echo(textwrap.fill(report.sentence, WIDTH) + "\n")
+    fields: list[tuple[str, str]] = []
+    if test is not None and best is not None and plan is not None:
+        at, grid = f"{100 * test.confidence:g}% confidence", len(test.rows)
+        fields += [
+            ("claim", f"ε = {test.epsilon:g} at δ = {test.delta:g}"),
+            ("p-value", f"{test.p_value:.3g} at the claim"),
+            ("lower bound", f"ε ≥ {_down(test.lower_bound)} at {at}"),
+            ("ceiling", f"ε = {_down(test.ceiling)}, had every guess been right"),
+            ("canaries", f"{test.canaries} {plan.kind} records, score: {plan.score}"),
+            ("guesses", f"{best.guesses}, {best.correct} right"),
+            ("", f"the strongest of {grid} planned counts, which share the confidence"),
+        ]
+    fields += _listed("assumed", report.assumptions)
+    fields += _listed("checked", [f"{name}: {result}" for name, result in report.checks])
+    fields.append(("report", str(audit.report_path)))
+    if test is not None:
+        fields.append(("picture", str(audit.picture_path)))
+    print_fields(fields)
+
+
+def _listed(name: str, lines: tuple[str, ...] | list[str]) -> list[tuple[str, str]]:
+    return [(name if i == 0 else "", line) for i, line in enumerate(lines)]
+
+
+def _bound_line(epsilon: float, delta: float, confidence: float) -> str:
+    return f"ε ≥ {_down(epsilon)} at δ = {delta:g} ({100 * confidence:g}% confidence)"
+
+
+def _down(value: float) -> str:
+    """Four decimals, rounded towards zero: a bound is never printed larger than it is."""
+    return f"{math.floor(value * 1e4) / 1e4:.4f}" if math.isfinite(value) else "∞"

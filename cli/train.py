@@ -1,0 +1,255 @@
+"""`dpigu train`: a private model, and the run folder that says what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from cli.errors import crashes_reported
+from cli.options import COUNT, NOT_NEGATIVE, POSITIVE, data_dir_option, plan_options, together
+from cli.output import print_fields
+
+if TYPE_CHECKING:
+    from dpcore import Plan
+    from trainers import Data, Recipe, Run
+    from trainers.folder import RunFolder
+
+RESUMABLE = ("resume", "out", "data_dir", "quiet", "as_json")
+"""The options that may stand beside --resume."""
+AUDIT_PLAN = "audit-plan.json"
+"""Where a run's private folder keeps the plan of its canaries."""
+
+
+class _Rows(click.IntRange):
+    """A number of rows, or auto."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return "auto" if value == "auto" else super().convert(value, param, ctx)
+
+
+_training_options = together(
+    click.option("--learning-rate", type=POSITIVE, help="Peak learning rate."),
+    click.option("--momentum", type=NOT_NEGATIVE, help="Momentum of sgd."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam"])),
+    click.option(
+        "--schedule",
+        type=click.Choice(["constant", "linear", "cosine"]),
+        help="Of the learning rate.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "ghost", "materialising"]),
+        help="How rows are formed; never what they are.",
+    ),
+    click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
+    click.option("--device", help="auto, cpu, cuda, …"),
+    click.option("--autocast/--no-autocast", default=None, help="Forward in bfloat16."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        help="Of the initial weights only: noise and sampling take no seed.",
+    ),
+    click.option(
+        "--diagnostics/--no-diagnostics",
+        default=None,
+        help="Also record training accuracy; the run is then not private.",
+    ),
+)
+
+
+@click.command()
+@click.option("--preset", metavar="NAME", help="adadpigu, adadpigu-paper, dpsgd or non-private.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A TOML file in place of a preset, such as a run's public/config.toml; "
+    "options given beside it override it, and its noise stays as it is unless ε or σ is given.",
+)
+@plan_options
+@_training_options
+@data_dir_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/PRESET-DATA-N]"
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was configured.")
+@click.option("--canaries", type=COUNT, help="Plant so many coins for `dpaudit model`.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no plan and no progress.")
+def train(
+    preset: str | None,
+    config: Path | None,
+    data_dir: str | None,
+    out: Path | None,
+    resume: bool,
+    canaries: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a model with differential privacy, by a preset or a configuration.
+
+    \b
+    Examples:
+      dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5
+      dpigu train --preset dpsgd --data mnist --set clipper.bound=0.3 --out runs/low
+      dpigu train --config runs/low/public/config.toml --epochs 30
+      dpigu train --resume --out runs/low
+    """
+    from cli.recipes import recipe_from
+    from trainers import build_model, load_data
+    from trainers import train as run_training
+
+    if resume:
+        folder = _resumed(out)
+        recipe, out = recipe_from(None, folder.public / "config.toml", options), folder.path
+    else:
+        recipe = recipe_from(preset, config, options)
+        out = out if out is not None else _free_folder(recipe)
+    began = time.monotonic()
+    data = load_data(
+        recipe.data, Path(data_dir) if data_dir else None, recipe.records, recipe.classes
+    )
+    model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
+    show_plan = not (as_json or quiet)
+    if resume:
+        data, save = _with_planned_canaries(data, folder), None
+        if show_plan:
+            click.echo(_plan_line(recipe, recipe.plan))
+    else:
+        data, save = _with_canaries(data, canaries)
+
+    def before_training(folder: RunFolder) -> None:
+        if save is not None:
+            save(folder)
+        if show_plan:
+            click.echo(_plan_line(recipe, _calibrated(folder)))
+
+    with crashes_reported(out / "private"):
+        try:
+            run = run_training(
+                recipe.plan,
+                data,
+                model,
+                recipe.settings,
+                out=out,
+                labels=recipe.labels(data.spec),
+                resume=resume,
+                before_training=before_training,
+                progress=show_plan,
+            )
+        except KeyboardInterrupt as interrupt:
+            if not (out / "public" / "config.toml").is_file():
+                raise
+            raise click.Abort(f"go on with: dpigu train --resume --out {out}") from interrupt
+    if as_json:
+        click.echo((out / "public" / "summary.json").read_text(), nl=False)
+    else:
+        _report(run, out, time.monotonic() - began)
+
+
+def _resumed(out: Path | None) -> RunFolder:
+    """The folder to go on in, if no option stands beside --resume that would change the run."""
+    from trainers.folder import RunFolder
+
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if given and name not in RESUMABLE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} cannot stand beside --resume: the run goes on as it was "
+                "configured."
+            )
+    if out is None:
+        raise click.UsageError("--resume needs --out: the run to go on with.")
+    return RunFolder.existing(out)
+
+
+def _with_canaries(
+    data: Data, count: int | None
+) -> tuple[Data, Callable[[RunFolder], None] | None]:
+    """The data with canaries planted by fresh coins, and what saves their plan."""
+    if count is None:
+        return data, None
+    from audits.canaries import plan_canaries
+
+    plan = plan_canaries(data, count)
+    return plan.apply(data), plan.save
+
+
+def _with_planned_canaries(data: Data, folder: RunFolder) -> Data:
+    """The data as the run saw it before: with the canaries of its plan, if it has one."""
+    if not (folder.private / AUDIT_PLAN).is_file():
+        return data
+    from audits.canaries import load_plan
+
+    return load_plan(folder).apply(data)
+
+
+def _free_folder(recipe: Recipe) -> Path:
+    """runs/<preset>-<data>-<n>, for the first n that is free."""
+    name = f"{recipe.preset}-{Path(recipe.data).stem}"
+    n = 1
+    while (folder := Path("runs") / f"{name}-{n}").exists():
+        n += 1
+    return folder
+
+
+def _calibrated(folder: RunFolder) -> Plan:
+    from trainers import recipe_from_file
+
+    return recipe_from_file(folder.public / "config.toml").plan
+
+
+def _plan_line(recipe: Recipe, plan: Plan) -> str:
+    """Phases, σ and the target, in one line."""
+    settings = recipe.settings
+    phases = ", then ".join(f"{phase.name} {phase.steps} steps" for phase in plan.phases)
+    if not plan.private:
+        return f"plan       {phases}; no noise: NOT PRIVATE"
+    sigmas = dict.fromkeys(f"{p.pipeline.noiser.noise_multiplier:.5g}" for p in plan.phases)
+    line = f"plan       {phases}; σ = {', '.join(sigmas)}"
+    if settings.epsilon is not None:
+        calibrated = settings.noise_multiplier is None
+        line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
+    return f"{line} at δ = {settings.delta:g} ({settings.accountant.upper()})"
+
+
+def _report(run: Run, out: Path, seconds: float) -> None:
+    """What the run reached, what it cost, and where everything lies."""
+    summary = run.summary
+    audited = (out / "private" / AUDIT_PLAN).is_file()
+    print_fields(
+        [
+            ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
+            ("accuracy", f"{summary['test_accuracy']:.2%} of held-out records, at the last step"),
+            *_privacy(summary),
+            ("folder", str(out)),
+            ("statement", str(out / "public" / "STATEMENT.txt")),
+            ("picture", str(out / "public" / "run.png")),
+            *([("audit", f"dpaudit model {out}")] if audited else []),
+            ("time", f"{seconds:.0f} s"),
+        ]
+    )
+
+
+def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    steps = f"{summary['steps']} steps at rate {summary['rate']:.6g}"
+    if summary["steps"] < summary["planned_steps"]:
+        steps += f", stopped at the budget before the {summary['planned_steps']} planned"
+    if not summary["private"]:
+        return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
+    target = summary["target_epsilon"]
+    claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
+    claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
+    lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
+    if summary["accountant_note"]:
+        lines.append(("note", summary["accountant_note"]))
+    return [*lines, ("noise", f"σ = {summary['noise_multiplier']:.5g}, {steps}")]

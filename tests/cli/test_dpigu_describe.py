@@ -1,0 +1,87 @@
+"""`dpigu describe` says what `dpigu train` would run, and who holds each guarantee."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mechanisms import PRESETS
+from tests.cli.dpigu_command import TINY, dpigu, dpigu_json, one_line, train
+from trainers import SPECS, build_model
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "non-private"])
+def test_a_preset_is_described_with_its_phases_and_guarantees(preset: str) -> None:
+    about = dpigu_json("describe", preset, *TINY, "--noise-multiplier", 1.5, "--steps", 40)
+    plan = PRESETS[preset].plan(40)
+    assert [p["name"] for p in about["phases"]] == [p.name for p in plan.phases]
+    assert sum(p["steps"] for p in about["phases"]) == about["steps"] == 40
+    model = build_model("linear", SPECS["digits"], 0)
+    assert about["coordinates"] == sum(p.numel() for p in model.parameters()) == 650
+    for phase in about["phases"]:
+        assert phase["noise_multiplier"] == 1.5
+        assert phase["event"].startswith("PoissonSampledDpEvent(sampling_probability=0.04, ")
+        assert phase["stages"]["clipper"]["stage"] == "flat"
+    assert {g["held"] for g in about["guarantees"]} <= {"enforced", "checked", "declared"}
+    text = dpigu("describe", preset, *TINY, "--noise-multiplier", 1.5, "--steps", 40).stdout
+    assert all(g["statement"] in text for g in about["guarantees"])
+    assert "650 coordinates" in text
+
+
+def test_the_support_grows_from_its_first_ratio_to_its_last() -> None:
+    options = (*TINY, "--noise-multiplier", 1, "--set", "scheduler.ratio=0.5")
+    before, main = dpigu_json("describe", "adadpigu", *options)["phases"]
+    assert before["support"] == [650, 650]
+    assert main["support"] == [325, 650]
+
+
+def test_the_noise_is_the_one_that_the_accountant_asks_for() -> None:
+    about = dpigu_json("describe", "dpsgd", *TINY, "--steps", 50, "--epsilon", 2)
+    noise = dpigu_json(
+        *("account", "noise", "--epsilon", 2, "--delta", 1e-5, "--steps", 50),
+        *("--rate", 0.04, "--accountant", "rdp"),
+    )
+    assert about["phases"][0]["noise_multiplier"] == noise["rdp"]["noise_multiplier"]
+    assert about["target_epsilon"] == 2
+
+
+def test_a_run_without_noise_is_described_as_not_private() -> None:
+    about = dpigu_json("describe", "non-private", *TINY)
+    assert about["private"] is False
+    assert about["guarantees"] == [
+        {
+            "statement": "no privacy: no noise is drawn, and ε is undefined",
+            "held": "enforced",
+            "by": "Plan",
+        }
+    ]
+    assert "NOT PRIVATE" in dpigu("describe", "non-private", *TINY).stdout
+
+
+def test_the_configuration_of_a_run_is_described_as_it_ran(tmp_path: Path) -> None:
+    train(tmp_path / "run", "--noise-multiplier", 1.75, "--clip", 0.25)
+    about = dpigu_json("describe", tmp_path / "run" / "public" / "config.toml")
+    (phase,) = about["phases"]
+    assert phase["noise_multiplier"] == 1.75
+    assert phase["stages"]["clipper"] == {"stage": "flat", "bound": 0.25}
+    assert (about["preset"], about["model"], about["steps"]) == ("dpsgd", "linear", 3)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("dpsdg",), "Did you mean dpsgd?"),
+        (("missing.toml",), "missing.toml"),
+        (("dpsgd", "--data", "mnits"), "mnits"),
+        (("dpsgd", "--data", "x.npz"), "--records"),
+        (("dpsgd", "--model", "mpl"), "Did you mean mlp?"),
+    ],
+)
+def test_what_cannot_be_described_is_a_users_error(
+    args: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = dpigu("describe", *args, "--noise-multiplier", 1)
+    assert result.exit_code == 2
+    assert says in one_line(result)

@@ -1,0 +1,143 @@
+"""Every preset runs on the kernel, survives a round trip, and is the plan it says it is."""
+
+from __future__ import annotations
+
+import tomllib
+from itertools import pairwise
+
+import dp_accounting
+import pytest
+import tomli_w
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpcore import GrammarError, PoissonSampler, describe
+from dpcore.configuration import plan_from_dict, plan_to_dict
+from mechanisms import PRESETS, MaskedWeights, adadpigu, adadpigu_paper
+from tests.mechanisms.stage_steps import SPACE, normal, steps_of
+
+NAMES = ["adadpigu", "adadpigu-paper", "dpsgd", "non-private"]
+PRIVATE = NAMES[:-1]
+TWO_PHASES = NAMES[:2]
+STEPS = 20
+
+
+def gradients(step, frame):
+    """Four records' gradients, of different sizes."""
+    return torch.tensor([0.01, 0.1, 1.0, 10.0])[:, None] * normal(4, SPACE.size, seed=step).float()
+
+
+def every_plan():
+    yield from ((name, PRESETS[name].plan(STEPS)) for name in NAMES)
+    yield "adadpigu-paper with top-k", adadpigu_paper(STEPS, row_ratio=0.5)
+
+
+PLANS = [pytest.param(plan, id=name) for name, plan in every_plan()]
+
+
+def test_the_presets_are_the_four_that_are_documented():
+    assert sorted(PRESETS) == NAMES
+    assert all(name == preset.name and preset.summary for name, preset in PRESETS.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(steps=st.integers(2, 5000))
+def test_a_plan_takes_exactly_the_steps_it_was_given(name, steps):
+    assert PRESETS[name].plan(steps).steps == steps
+
+
+@given(steps=st.integers(2, 500), share=st.floats(0.0, 1.0))
+def test_pretraining_is_a_public_share_of_the_steps_and_each_phase_has_one(steps, share):
+    before, after = (phase.steps for phase in adadpigu(steps, pretraining=share).phases)
+    assert before + after == steps and before >= 1 and after >= 1
+    assert abs(before - share * steps) <= 1
+
+
+@pytest.mark.parametrize("name", TWO_PHASES)
+def test_two_phases_need_two_steps(name):
+    with pytest.raises(GrammarError, match="a phase needs at least one step"):
+        PRESETS[name].plan(1)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_survives_a_round_trip_through_toml(plan):
+    text = tomli_w.dumps(plan_to_dict(plan))
+    assert plan_from_dict(tomllib.loads(text)) == plan
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_off_the_support_rows_and_releases_are_exactly_zero(plan):
+    for _, frame, release, _ in steps_of(plan, SPACE, gradients):
+        frozen_D = ~release.support_D
+        rows_BD = frame.transform(gradients(0, frame))
+        assert bool((rows_BD[:, frozen_D] == 0).all())
+        assert bool((release.gradient.value[frozen_D] == 0).all())
+        assert bool((release.gradient.variance[frozen_D] == 0).all())
+        assert bool(release.gradient.value.isfinite().all())
+        if plan.private:
+            assert bool((release.gradient.value[release.support_D] != 0).all())
+            assert bool((release.gradient.variance[release.support_D] > 0).all())
+
+
+@pytest.mark.parametrize("name", TWO_PHASES)
+def test_the_main_phase_starts_at_the_best_scores_of_pretraining_and_ends_with_all(name):
+    steps = list(steps_of(PRESETS[name].plan(STEPS), SPACE, gradients))
+    before = [step for step in steps if step[0] == "pretraining"]
+    main = [step for step in steps if step[0] == "main"]
+    released_TD = torch.stack([release.gradient.value for _, _, release, _ in before])
+    score_D = released_TD.sum(0).abs() if name == "adadpigu" else released_TD.abs().sum(0)
+    top_D = score_D.argsort(descending=True)[: int(0.6 * SPACE.size)]
+    supports = [release.support_D for _, _, release, _ in main]
+    assert set(supports[0].nonzero().flatten().tolist()) == set(top_D.tolist())
+    assert bool(supports[-1].all())
+    assert all(int(a.sum()) <= int(b.sum()) for a, b in pairwise(supports))
+
+
+def test_the_ratio_can_be_set():
+    (_, first, *_) = list(steps_of(adadpigu(2, ratio=0.3), SPACE, gradients))
+    assert int(first[2].support_D.sum()) == int(0.3 * SPACE.size)
+
+
+def test_the_paper_s_preset_has_the_stages_of_the_paper():
+    before, main = adadpigu_paper(STEPS, row_ratio=0.6).phases
+    assert [p.name for p in before.pipeline.placed] == ["mean-abs", "flat", "gaussian"]
+    assert [p.name for p in main.pipeline.placed] == [
+        "linear-unfreeze",
+        "masked-weights",
+        "ema-standardizer",
+        "row-top-k",
+        "flat",
+        "gaussian",
+        "affine-restorer",
+    ]
+    assert adadpigu_paper(STEPS).phases[1].pipeline.rows == main.pipeline.rows[:1]
+
+
+def test_masked_weights_puts_frozen_weights_to_zero_and_leaves_the_others():
+    """Algorithm 2, line 8; a frozen weight that is not finite is gone too."""
+    weights_D = torch.tensor([1.0, -2.0, torch.inf, 4.0])
+    support_D = torch.tensor([True, False, False, True])
+    at_D = MaskedWeights().at({}, weights_D, support_D)
+    assert torch.equal(at_D, torch.tensor([1.0, 0.0, 0.0, 4.0]))
+    assert at_D.dtype == weights_D.dtype
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_every_step_of_every_phase_is_charged(name):
+    plan = PRESETS[name].plan(STEPS)
+    event = plan.scaled_noise(2.5).event(PoissonSampler(0.1, 1000))
+    one = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(2.5))
+    assert [e.event for e in event.events] == [one] * len(plan.phases)
+    assert sum(e.count for e in event.events) == STEPS
+
+
+def test_the_non_private_preset_claims_nothing_and_says_so():
+    plan = PRESETS["non-private"].plan(STEPS)
+    assert not plan.private
+    assert isinstance(plan.event(PoissonSampler(0.1, 1000)), dp_accounting.NonPrivateDpEvent)
+    (guarantee,) = describe(plan)
+    assert "no privacy" in guarantee.statement
+    for _, _, release, _ in steps_of(plan, SPACE, gradients):
+        g_BD = gradients(release.clock.step, None)
+        torch.testing.assert_close(release.gradient.value, g_BD.double().sum(0) / 4)

@@ -1,0 +1,186 @@
+"""The fast exact engine: norms and clipped sums layer by layer, without the B × D matrix.
+
+One forward and one backward stop at the layers' outputs. From what passes there, each
+parameter's squared norms and clipped sums are formed the cheapest exact way
+(`trainers.layers`), for the affine transform z = w ⊙ g − s of the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpcore import AffineRowMap, ModelError, Rows, Space, Transform
+from dpcore.rows import UNIT_ROUNDOFF
+from trainers.anatomy import Anatomy, anatomy_of
+from trainers.engine import Loss, Norms, trainable
+from trainers.layers import GRAM_ERROR, Diagonal, Way, choose
+from trainers.tape import run
+
+
+def reason_against(transform: Transform) -> str | None:
+    """Why the fast engine cannot take this transform, or None if it can."""
+    for stage, _ in transform.maps:
+        if not isinstance(stage, AffineRowMap):
+            return f"{type(stage).__name__} is not a diagonal affine map of a row"
+    if transform.output != transform.space:
+        return "the rows live in another space than the parameters"
+    return None
+
+
+@dataclass(frozen=True)
+class GhostRows:
+    """The rows of one microbatch, in parts: one way a parameter, None where z is 0."""
+
+    parts: tuple[tuple[int, Way | None], ...]
+    alive_B: Tensor
+    group_count: int
+
+    def norm_upper_bounds(self) -> Tensor:
+        total_BG = torch.zeros(
+            len(self.alive_B), self.group_count, dtype=torch.float64, device=self.alive_B.device
+        )
+        for _, way in self.parts:
+            if way is not None:
+                total_BG += way.squares()
+        size = sum(size for size, _ in self.parts)
+        upper_BG = total_BG.sqrt_() * (1 + (size + 64) * UNIT_ROUNDOFF)
+        upper_BG += (size + 1) ** 0.5 * 2.0**-500
+        upper_BG = torch.where(upper_BG.isnan(), torch.inf, upper_BG)
+        return torch.where(self.alive_B[:, None], upper_BG, torch.inf)
+
+    def weighted_sum(self, factors_BG: Tensor) -> Tensor:
+        live_B: Tensor | None = (factors_BG != 0).any(1)
+        if factors_BG.device.type == "cpu" and bool(live_B.all()):
+            live_B = None
+        return torch.cat(
+            [
+                factors_BG.new_zeros(size) if way is None else way.sum(factors_BG, live_B)
+                for size, way in self.parts
+            ]
+        )
+
+
+class GhostEngine:
+    """Rows that are never all in memory, for affine transforms and any clipper.
+
+    Args:
+        model: maps a batch of inputs to outputs, one record at a time.
+        loss: one loss a record.
+        norms: the clipper's groups.
+        physical_batch: the largest microbatch that `rows` will see.
+        autocast: the dtype of forward and backward, or None for the weights' own. Rows are
+            in float32 or wider, norms and sums in float64 either way.
+
+    Errors: `ModelError` for a model whose records have no rows of their own, for a transform
+    that is not affine (`reason_against`), and for weights that leave a parameter out.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        norms: Norms,
+        physical_batch: int,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self._model = model
+        self._loss = loss
+        self._norms = norms
+        self._autocast = autocast
+        self._space = Space.of(trainable(model))
+        self._anatomy: Anatomy | None = None
+        self._prepared: tuple[Transform, dict[str, Diagonal | None]] | None = None
+        self._choices: dict[str, str] = {}
+        self._groups = _groups(self._space, norms)
+        self.relative_error = GRAM_ERROR + 2 * (physical_batch + 16) * UNIT_ROUNDOFF
+
+    def choices(self) -> Mapping[str, str]:
+        """The way that each parameter's rows went in the last microbatch, and why."""
+        return dict(self._choices)
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        alive_B: Tensor,
+        transform: Transform,
+    ) -> Rows:
+        if missing := set(self._space.names) - set(weights):
+            raise ModelError(
+                "weights are missing for trainable parameters",
+                where="GhostEngine.rows",
+                got=sorted(missing),
+                remedy="Give every parameter that requires a gradient.",
+            )
+        if self._anatomy is None:
+            self._anatomy = anatomy_of(self._model, self._loss, weights, x_B, y_B)
+        diagonals = self._diagonals(transform, x_B.device)
+        paths = tuple(self._anatomy.units)
+        tape = run(self._model, self._loss, weights, x_B, y_B, paths, self._autocast)
+        found = self._anatomy.statistics(self._model, weights, tape, len(x_B), self._autocast)
+        parts = []
+        for name, at, _ in self._space.blocks():
+            diagonal = diagonals[name]
+            if diagonal is None:
+                way, self._choices[name] = None, "none: frozen at this step"
+            else:
+                way, self._choices[name] = choose(found[name], diagonal)
+            parts.append((at.stop - at.start, way))
+        return GhostRows(tuple(parts), alive_B, self._norms.count)
+
+    def _diagonals(self, transform: Transform, device: torch.device) -> dict[str, Diagonal | None]:
+        """The transform on every parameter: once a step, for all its microbatches."""
+        if self._prepared is None or self._prepared[0] is not transform:
+            if reason := reason_against(transform):
+                raise ModelError(
+                    f"the fast engine does not apply: {reason}",
+                    where="GhostEngine",
+                    remedy="Use the materialising engine.",
+                )
+            self._prepared = (transform, self._prepare(transform, device))
+        return self._prepared[1]
+
+    def _prepare(self, transform: Transform, device: torch.device) -> dict[str, Diagonal | None]:
+        plain = not transform.maps and transform.support_D is None
+        whole = None if plain else transform.affine(device)
+        on_host = device.type == "cpu"
+        diagonals: dict[str, Diagonal | None] = {}
+        for name, at, shape in self._space.blocks():
+            groups_P, group, by_output = self._groups[name]
+            w = scale = s = None
+            if whole is not None:
+                w, s = whole.weight_D[at], whole.shift_D[at]
+                if not transform.maps or (on_host and not bool(s.any())):
+                    s = None
+                if on_host and bool((w == w[0]).all()):
+                    w, scale = None, w[0]
+                    if s is None and not bool(scale):
+                        diagonals[name] = None
+                        continue
+            on_device = None if groups_P is None else groups_P.to(device)
+            diagonals[name] = Diagonal(
+                w, scale, s, on_device, group, self._norms.count, by_output, device
+            )
+        return diagonals
+
+
+def _groups(space: Space, norms: Norms) -> dict[str, tuple[Tensor | None, int, bool]]:
+    """For each parameter its coordinates' groups, or the one group of all; and whether every
+    group is a union of entries along the first dimension."""
+    found: dict[str, tuple[Tensor | None, int, bool]] = {}
+    for name, at, shape in space.blocks():
+        if norms.groups_K is None:
+            found[name] = (None, 0, True)
+            continue
+        groups = norms.groups_K[at].cpu()
+        if bool((groups == groups[0]).all()):
+            found[name] = (None, int(groups[0]), True)
+            continue
+        rows = groups.view(shape[0], -1)
+        found[name] = (groups, 0, bool((rows == rows[:, :1]).all()))
+    return found

@@ -1,0 +1,20 @@
+"""How each layer type forms a record's rows, and how rows become norms and clipped sums."""
+
+from trainers.layers.diagonal import Diagonal
+from trainers.layers.kinds import KNOWN, rows_of
+from trainers.layers.statistics import Factors, Formed, Sparse, Statistic, Summed
+from trainers.layers.ways import GRAM_ERROR, Way, choose
+
+__all__ = [
+    "GRAM_ERROR",
+    "KNOWN",
+    "Diagonal",
+    "Factors",
+    "Formed",
+    "Sparse",
+    "Statistic",
+    "Summed",
+    "Way",
+    "choose",
+    "rows_of",
+]

@@ -1,0 +1,140 @@
+"""One forward and one backward that stop at the layers' outputs and keep what passes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from dpcore import ModelError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Root(torch.autograd.Function):
+    """The identity, in place: gives the first trainable layer's output a place in the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, anchor: Tensor) -> Tensor:
+        ctx.mark_dirty(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *b: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+@dataclass
+class Call:
+    """One call of a module: its inputs, and the gradient of each output.
+
+    Args:
+        leaves, spec: args and kwargs, flattened.
+        outputs: every output leaf.
+        gradients: of the outputs that got one, by position.
+    """
+
+    leaves: list[Any]
+    spec: TreeSpec
+    outputs: list[Any]
+    versions: tuple[int, ...]
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+
+    def inputs(self, where: str) -> list[Any]:
+        """The inputs as the module saw them."""
+        if self.versions != _versions(self.leaves):
+            raise ModelError(
+                "an input of a layer was changed in place after the layer read it",
+                where=where,
+                remedy="Use the operation that returns a new tensor, such as x = x + y.",
+            )
+        return self.leaves
+
+    def gradient(self, at: int) -> Tensor:
+        """The gradient of an output; zero if the loss does not depend on it."""
+        if at in self.gradients:
+            return self.gradients[at]
+        return torch.zeros_like(self.outputs[at])
+
+    def store(self, at: int) -> Callable[[Tensor], None]:
+        def hook(b: Tensor) -> None:
+            self.gradients[at] = b
+
+        return hook
+
+
+Tape = Mapping[str, Sequence[Call]]
+
+
+def _versions(leaves: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(leaf._version for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def is_real(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+@contextmanager
+def recording(model: nn.Module, paths: Sequence[str], anchor: Tensor) -> Iterator[Tape]:
+    """Keep every call of the modules at these paths, and tie their outputs to the anchor."""
+    tape: dict[str, list[Call]] = {path: [] for path in paths}
+
+    def hook_at(path: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            leaves, spec = tree_flatten((args, kwargs))
+            outputs, shape = tree_flatten(output)
+            for at, leaf in enumerate(outputs):
+                if is_real(leaf) and not leaf.requires_grad:
+                    fresh = leaf.clone() if any(leaf is given for given in leaves) else leaf
+                    outputs[at] = _Root.apply(fresh, anchor)
+            call = Call(leaves, spec, outputs, _versions(leaves))
+            for at, leaf in enumerate(outputs):
+                if is_real(leaf):
+                    leaf.register_hook(call.store(at))
+            tape[path].append(call)
+            return tree_unflatten(outputs, shape)
+
+        return hook
+
+    handles = [
+        model.get_submodule(path).register_forward_hook(hook_at(path), with_kwargs=True)
+        for path in paths
+    ]
+    try:
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run(
+    model: nn.Module,
+    loss: Loss,
+    weights: Mapping[str, Tensor],
+    x_B: Tensor,
+    y_B: Tensor,
+    paths: Sequence[str],
+    autocast: torch.dtype | None,
+) -> Tape:
+    """Forward and backward at these weights; no gradient of a parameter is ever formed."""
+    fixed = {name: w.detach() for name, w in weights.items()}
+    anchor = torch.zeros((), device=x_B.device, requires_grad=True)
+    device = x_B.device.type
+    with torch.enable_grad(), recording(model, paths, anchor) as tape:
+        with torch.autocast(device, dtype=autocast, enabled=autocast is not None):
+            outputs = functional_call(model, fixed, (x_B.detach(),))
+        total = loss(outputs, y_B).sum()
+        if not total.requires_grad:
+            raise ModelError(
+                "the loss depends on no trainable parameter",
+                where=type(model).__name__,
+                remedy="Use them in forward without detaching, or train other parameters.",
+            )
+        torch.autograd.grad(total, anchor, allow_unused=True)
+    return tape
