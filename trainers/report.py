@@ -102,7 +102,7 @@ def configuration(setup: Setup) -> dict[str, Any]:
             "records": spec.records,
             "classes": spec.classes,
             "shape": list(spec.shape),
-            "scaling": str(spec.scaling),
+            "scaling": options_of(spec.scaling),
         },
         "model": {"name": setup.labels.get("model", type(setup.model).__name__)},
         "settings": options_of(settings),

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dpcore import RunError
-from trainers.data import BYTES, SPECS, DataSpec
+from trainers.data import SPECS, DataSpec, Scaling
 from trainers.folder import RunFolder
 from trainers.loop import Run
 from trainers.models import MODELS, build_model
@@ -50,4 +50,5 @@ def spec_of(folder: RunFolder) -> DataSpec:
     data = folder.configuration()["data"]
     if data["name"] in SPECS:
         return SPECS[data["name"]]
-    return DataSpec(data["name"], data["records"], data["classes"], tuple(data["shape"]), BYTES)
+    scaling = Scaling(**data["scaling"])
+    return DataSpec(data["name"], data["records"], data["classes"], tuple(data["shape"]), scaling)
