@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 
 GRID = 1e-4
 """dp-accounting's own discretisation of the privacy loss, used wherever it suits."""
-CELLS_PER_DEVIATION = 20
-"""Refine where one release's loss spreads over fewer cells: rounding up would add up."""
-REFINED_CELLS, MOST_CELLS = 100_000, 150_000
-"""Cells of one release (4 µs each): refine up to the first, coarsen beyond the second."""
-ROUNDING = 2.0**-53
-"""δ charged per composed release for the double-precision FFT; three times the worst measured."""
+CELLS_PER_DEVIATION = 60
+"""Refine where one release's loss spreads over fewer cells: rounding up would add up. (Below
+about 50 the library takes its sparse road, which is slow for very many steps.)"""
+MOST_CELLS = 100_000
+"""Cells of one release, 10 µs each: neither refine nor keep the default beyond these."""
+ROUNDING = 2.0**-52
+"""δ charged per composed release for the double-precision FFT: four times the worst measured."""
 
 
 @dataclass(frozen=True)
 class PLD:
-    """The smallest ε with sup over both directions of E[(1 − e^(ε − L))₊] ≤ δ − n·2⁻⁵³.
+    """The smallest ε with sup over both directions of E[(1 − e^(ε − L))₊] ≤ δ − n·2⁻⁵².
 
     L is the composed privacy loss, discretised pessimistically (connect the dots), so ε is an
-    upper bound; n·2⁻⁵³ covers the rounding of the FFT, which otherwise makes ε too small where
+    upper bound; n·2⁻⁵² covers the rounding of the FFT, which otherwise makes ε too small where
     δ is near 1e-12. Where RDP is smaller, which means that the grid cannot resolve this δ,
     RDP's ε is reported and `accountant` says so. Knows replace-one: two opposite records,
     sensitivity 2C, by dp-accounting's own relation.
@@ -131,15 +132,14 @@ def _one_release(
 def discretisation(terms: tuple[Term, ...], adjacency: Adjacency) -> float:
     """The grid of the loss for these terms: dp-accounting's 1e-4 unless that suits badly.
 
-    Finer where one release's loss deviates by less than 20 cells of it, coarser where one
-    release would fill more than 150 000; either way the result is an upper bound.
+    Finer where one release's loss deviates by less than 60 cells of it, coarser where one
+    release would fill more than 100 000; either way the result is an upper bound.
     """
     sensitivity = 2.0 if adjacency is Adjacency.REPLACE_ONE else 1.0
     joined = [joined_gaussian(term) for term in terms]
     widest = max(_loss_range(t.rate, sensitivity / t.noise_multiplier) for t in joined)
     narrowest = min(_loss_deviation(t.rate, sensitivity / t.noise_multiplier) for t in joined)
-    refined = max(narrowest / CELLS_PER_DEVIATION, widest / REFINED_CELLS)
-    return max(min(GRID, refined), widest / MOST_CELLS)
+    return max(min(GRID, narrowest / CELLS_PER_DEVIATION), widest / MOST_CELLS)
 
 
 def _loss_range(rate: float, mu: float) -> float:

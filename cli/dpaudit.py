@@ -185,8 +185,8 @@ def f_dp(
     if as_json:
         print_json({"epsilon_if_gaussian": epsilon, "mu": mu})
     else:
-        line = f"if Gaussian: μ ≥ {_down(mu)}, ε ≥ {_down(epsilon)} at δ = {delta:g}"
-        click.echo(f"{line} ({100 * confidence:g}% confidence); no bound")
+        line = f"if Gaussian: μ = {_down(mu)}, ε = {_down(epsilon)} at δ = {delta:g}"
+        click.echo(f"{line} ({100 * confidence:g}% confidence); an estimate, no bound")
 
 
 def _show(audit: ModelAudit) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dpcore.errors import PrivacyError
-from dpcore.pipeline import Pipeline, Placed
+from dpcore.pipeline import RANGE, Pipeline, Placed, in_range
 from dpcore.rows import Transform
 from dpcore.spaces import Released, Space
 from dpcore.stages import Clock, Context, Reads, Release, State, Stateful, View, reads_of
@@ -61,14 +61,7 @@ class Binding:
             states[placed.name] = initial
             if placed.slot in ("row", "post"):
                 space = stage.output_space(space)
-        bound = float(self.bound(states))
-        if self.pipeline.private and not 0 < bound < torch.inf:
-            raise PrivacyError(
-                "noise cannot be calibrated to a clipper without a finite bound above 0",
-                where="Pipeline.clipper",
-                got=bound,
-                remedy="Choose a clipper with a bound, such as flat.",
-            )
+        self.bound(states)
         return states
 
     def open(self, states: States, clock: Clock) -> Frame:
@@ -85,9 +78,17 @@ class Binding:
         return Frame(clock, support_D, transform, versions)
 
     def bound(self, states: States) -> Tensor:
-        """The clipper's joint bound at this step."""
+        """The clipper's joint bound at this step: one number, where noise is drawn in range."""
         bound = self.pipeline.clipper.joint_bound(states[self.pipeline.name_in("clipper")])
-        return bound.to(device=self.device, dtype=torch.float64)
+        if bound.numel() != 1 or (self.pipeline.private and not in_range(float(bound))):
+            raise PrivacyError(
+                "noise cannot be calibrated: the clipper's bound is not a number in range",
+                where="Pipeline.clipper",
+                got=bound.tolist(),
+                expected=RANGE,
+                remedy="Choose a clipper with a bound, such as flat, or keep its state in range.",
+            )
+        return bound.to(device=self.device, dtype=torch.float64).reshape(())
 
     def post(self, states: States, released: Released) -> Released:
         """The released vector through every post map."""

@@ -24,6 +24,15 @@ from dpcore.stages import Clipper, Release, State
 ROUNDING = 2.0**-50
 
 
+def of_shape(given: Tensor, shape: torch.Size, what: str) -> Tensor:
+    """`given`, refused unless it has this shape: broadcasting would mix records or repeat one."""
+    if given.shape != shape:
+        raise PrivacyError(
+            f"{what} of the wrong shape", where="Kernel", got=(*given.shape,), expected=(*shape,)
+        )
+    return given
+
+
 def max_batch(expected_batch: float) -> int:
     """A public cap on the rows of one Poisson batch and its padding, for the rounding margin.
 
@@ -59,6 +68,7 @@ def guarded_factors(
     alive_B = norms_BG.isfinite().all(1)
     norms_BG = torch.where(alive_B[:, None], norms_BG, 1.0)
     c_BG = torch.func.vmap(partial(clipper.factors, state))(norms_BG).to(torch.float64)
+    c_BG = of_shape(c_BG, norms_BG.shape, "factors of the clipper")
     joint_B = joint_norm(c_BG * norms_BG)
     c_BG = c_BG * capped(joint_B, bound)[:, None]
     good_B = alive_B & joint_B.isfinite() & c_BG.isfinite().all(1)
@@ -73,7 +83,8 @@ def guarded_vectors(
     reads = binding.reads(placed, states)
     finite_BG = torch.where(good_B[:, None], norms_BG, 1.0)
     q_BQ = torch.func.vmap(lambda n_G: query.vector(state, n_G, reads))(finite_BG)
-    q_BQ = q_BQ.to(torch.float64)
+    expected = torch.Size((len(norms_BG), query.size))
+    q_BQ = of_shape(q_BQ.to(torch.float64), expected, f"vectors of {placed.name}")
     norm_B = joint_norm(q_BQ)
     bound = torch.full_like(norm_B, query.bound)
     good_B = good_B & norm_B.isfinite()
@@ -136,7 +147,7 @@ class Kernel:
                     remedy="Declare a number of records close to the true one.",
                 )
             c_BG, good_B = guarded_factors(pipeline.clipper, clip_state, norms_BG, bound)
-            total_K += rows.weighted_sum(c_BG)
+            total_K += of_shape(rows.weighted_sum(c_BG), total_K.shape, "a sum of rows")
             for p in pipeline.of("query"):
                 vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
                 sums[p.name] += vectors.sum(0)
@@ -169,6 +180,7 @@ class Kernel:
         if noiser.noise_multiplier > 0:
             std = noiser.noise_multiplier * ratio * guarded.sensitivity
             unit_K = noiser.sample(self.noise.normal(len(value_K), value_K.device))
+            unit_K = of_shape(unit_K, value_K.shape, "unit noise")
             value_K = value_K + torch.where(support_K, std * unit_K, 0.0)
             variance_K = torch.where(support_K, (std / self._divisor) ** 2, 0.0)
         return Released(value_K / self._divisor, variance_K, _mint=_MINT)

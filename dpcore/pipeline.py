@@ -37,6 +37,14 @@ class Placed(NamedTuple):
     stage: Any
 
 
+RANGE = "a number from 2⁻⁵⁰⁰ to 2⁵⁰⁰"
+
+
+def in_range(bound: float) -> bool:
+    """Whether a bound is far from under- and overflow: the guard's squares would lose rows."""
+    return 2.0**-500 <= bound <= 2.0**500
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One differentially private step, from a record's row to the released vector.
@@ -89,19 +97,21 @@ class Pipeline:
             )
         if self.private and not isinstance(self.clipper, Stateful):
             bound = float(self.clipper.joint_bound({}))
-            if not 0 < bound < math.inf:
+            if not in_range(bound):
                 raise GrammarError(
-                    "noise cannot be calibrated: the clipper declares no finite bound above 0",
+                    "noise cannot be calibrated: the clipper declares no finite bound in range",
                     where="Pipeline.clipper",
                     got=bound,
+                    expected=RANGE,
                     remedy="Use a clipper with a bound, such as flat, or a noise multiplier of 0.",
                 )
         for query in self.queries:
-            if not (0 < query.bound < math.inf and query.noise_ratio > 0):
+            if not (in_range(query.bound) and 0 < query.noise_ratio < math.inf):
                 raise GrammarError(
-                    "a query needs a finite bound and a noise ratio above 0",
+                    "a query needs a finite bound in range and a noise ratio above 0",
                     where=f"Pipeline.queries: {name_of(query)}",
                     got=f"bound {query.bound}, noise_ratio {query.noise_ratio}",
+                    expected=RANGE,
                 )
 
     @cached_property

@@ -8,9 +8,10 @@ to the whole model's vector-Jacobian product, and refused if that does not agree
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dpcore import ModelError
 from trainers.engine import trainable
-from trainers.layers import KNOWN, Statistic, Summed, rows_of
+from trainers.layers import KNOWN, Statistic, Summed, Workspace, seen_by
 from trainers.layers.fallback import Axes, Axis, vjp_rows
 from trainers.layers.statistics import from_layout
-from trainers.tape import Call, Loss, Tape, is_real, run
+from trainers.tape import Call, Loss, Output, run
 
 FOLDING = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm)
 """Layers that may see the records folded with positions: B·k × … ."""
@@ -53,35 +54,86 @@ class Anatomy:
 
     units: Mapping[str, Unit]
 
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        """The parameters used more than once."""
+        uses = Counter(n for u in self.units.values() for n in u.names.values() for _ in u.calls)
+        return frozenset(name for name, count in uses.items() if count > 1)
+
     def statistics(
         self,
         model: nn.Module,
+        loss: Loss,
         weights: Mapping[str, Tensor],
-        tape: Tape,
-        records: int,
-        autocast: torch.dtype | None,
+        x_B: Tensor,
+        y_B: Tensor,
     ) -> dict[str, Statistic]:
-        """Every trainable parameter's statistic, from a tape of one microbatch."""
-        found: dict[str, list[Statistic]] = defaultdict(list)
-        for path, unit in self.units.items():
-            if len(tape[path]) != len(unit.calls):
+        """Every parameter's statistic."""
+        found: dict[str, Statistic] = {}
+        names = {name for unit in self.units.values() for name in unit.names.values()}
+        workspace = Workspace()
+        self.collect(
+            model, loss, weights, x_B, y_B, None, workspace, names, found.__setitem__
+        )
+        return found
+
+    def collect(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        autocast: torch.dtype | None,
+        workspace: Workspace,
+        wanted: Collection[str],
+        finish: Callable[[str, Statistic], None],
+    ) -> None:
+        """One forward and backward; `finish` gets every wanted parameter's statistic.
+
+        It gets that of a layer used once as soon as backward has passed it, so that what
+        the layer saw can be let go.
+        """
+        paths = tuple(p for p, u in self.units.items() if any(n in wanted for n in u.names.values()))
+        uses: dict[str, list[Statistic]] = defaultdict(list)
+
+        def consume(path: str, call: Call) -> None:
+            unit = self.units[path]
+            if not unit.known:
+                return
+            module = model.get_submodule(path)
+            seen = seen_by(call.inputs(path)[0], call.gradient(0), len(x_B), workspace)
+            for local, name in unit.names.items():
+                if name in wanted:
+                    statistic = KNOWN[type(module)][local](module, seen)
+                    if name in self.shared:
+                        uses[name].append(statistic)
+                    else:
+                        finish(name, statistic)
+            call.forget()
+
+        tape = run(model, loss, weights, x_B, y_B, paths, autocast, consume)
+        for path in paths:
+            unit, calls = self.units[path], tape[path]
+            if len(calls) != len(unit.calls):
                 raise ModelError(
                     "a module is called a number of times that depends on the data",
                     where=path or "the model",
-                    got=len(tape[path]),
+                    got=len(calls),
                     expected=len(unit.calls),
                     remedy="Call it the same number of times for every record.",
                 )
-            module = model.get_submodule(path)
-            for call, axes in zip(tape[path], unit.calls, strict=True):
+            for call, axes in zip(calls, unit.calls, strict=True):
                 if unit.known:
-                    leaves = call.inputs(path)
-                    given = rows_of(module, leaves[0], call.gradient(0), records)
-                else:
-                    given = _by_product(module, path, unit, call, axes, weights, autocast)
-                for local, name in unit.names.items():
-                    found[name].append(given[local])
-        return {n: uses[0] if len(uses) == 1 else Summed(uses) for n, uses in found.items()}
+                    if call.leaves:
+                        consume(path, call)
+                    continue
+                module = model.get_submodule(path)
+                for local, g in _by_product(module, path, unit, call, axes, weights, autocast).items():
+                    uses[unit.names[local]].append(g)
+        for name, found in uses.items():
+            if name in wanted:
+                finish(name, found[0] if len(found) == 1 else Summed(found))
 
 
 def _by_product(
@@ -178,12 +230,13 @@ def _axes(
 
 def _axis(two: object, three: object) -> Axis | None:
     """The one dimension that grows from 2k to 3k."""
-    if not (isinstance(two, Tensor) and isinstance(three, Tensor)) or two.dim() != three.dim():
+    if not (isinstance(two, Tensor | Output) and isinstance(three, Tensor | Output)):
         return None
-    grown = [d for d in range(two.dim()) if two.shape[d] != three.shape[d]]
-    if len(grown) != 1 or 3 * two.shape[grown[0]] != 2 * three.shape[grown[0]]:
+    a, b = two.shape, three.shape
+    grown = [d for d in range(len(a)) if a[d] != b[d]] if len(a) == len(b) else []
+    if len(grown) != 1 or 3 * a[grown[0]] != 2 * b[grown[0]]:
         return None
-    return Axis(grown[0], two.shape[grown[0]] // 2)
+    return Axis(grown[0], a[grown[0]] // 2)
 
 
 def _assign(
@@ -246,11 +299,11 @@ def _settled(
     units: dict[str, Unit],
 ) -> Anatomy:
     """The units, with those that vmap cannot trace taken record by record."""
-    tape = run(model, loss, weights, made_up(x, 2, 0), made_up(y, 2, 1), tuple(units), None)
     for path, unit in units.items():
         if not unit.known:
+            alone = Anatomy({path: unit})
             try:
-                Anatomy({path: unit}).statistics(model, weights, tape, 2, None)
+                alone.statistics(model, loss, weights, made_up(x, 2, 0), made_up(y, 2, 1))
             except RuntimeError:
                 units[path] = replace(unit, mapped=False)
     return Anatomy(units)
@@ -285,10 +338,9 @@ def _disagreeing(
     anatomy: Anatomy,
 ) -> set[str]:
     """The parameters whose rows on two made-up records differ from autograd's gradients."""
-    inputs, targets, paths = made_up(x, 2, 0), made_up(y, 2, 1), tuple(anatomy.units)
+    inputs, targets = made_up(x, 2, 0), made_up(y, 2, 1)
     torch.manual_seed(0)
-    tape = run(model, loss, weights, inputs, targets, paths, None)
-    rows = anatomy.statistics(model, weights, tape, 2, None)
+    rows = anatomy.statistics(model, loss, weights, inputs, targets)
     torch.manual_seed(0)
     free = {n: w.detach().clone().requires_grad_(n in rows) for n, w in weights.items()}
     with torch.enable_grad():

@@ -17,8 +17,7 @@ from dpcore import AffineRowMap, ModelError, Rows, Space, Transform
 from dpcore.rows import UNIT_ROUNDOFF
 from trainers.anatomy import Anatomy, anatomy_of
 from trainers.engine import Loss, Norms, trainable
-from trainers.layers import GRAM_ERROR, Diagonal, Way, choose
-from trainers.tape import run
+from trainers.layers import GRAM_ERROR, Diagonal, Statistic, Way, Workspace, choose
 
 
 def reason_against(transform: Transform) -> str | None:
@@ -45,7 +44,7 @@ class GhostRows:
         )
         for _, way in self.parts:
             if way is not None:
-                total_BG += way.squares()
+                total_BG += way.squares_BG
         size = sum(size for size, _ in self.parts)
         upper_BG = total_BG.sqrt_() * (1 + (size + 64) * UNIT_ROUNDOFF)
         upper_BG += (size + 1) ** 0.5 * 2.0**-500
@@ -95,6 +94,7 @@ class GhostEngine:
         self._anatomy: Anatomy | None = None
         self._prepared: tuple[Transform, dict[str, Diagonal | None]] | None = None
         self._choices: dict[str, str] = {}
+        self._workspace = Workspace()
         self._groups = _groups(self._space, norms)
         self.relative_error = GRAM_ERROR + 2 * (physical_batch + 16) * UNIT_ROUNDOFF
 
@@ -120,18 +120,32 @@ class GhostEngine:
         if self._anatomy is None:
             self._anatomy = anatomy_of(self._model, self._loss, weights, x_B, y_B)
         diagonals = self._diagonals(transform, x_B.device)
-        paths = tuple(self._anatomy.units)
-        tape = run(self._model, self._loss, weights, x_B, y_B, paths, self._autocast)
-        found = self._anatomy.statistics(self._model, weights, tape, len(x_B), self._autocast)
-        parts = []
-        for name, at, _ in self._space.blocks():
+        live = {name for name, diagonal in diagonals.items() if diagonal is not None}
+        ways: dict[str, Way] = {}
+        self._choices = dict.fromkeys(self._space.names, "none: frozen at this step")
+
+        def finish(name: str, statistic: Statistic) -> None:
             diagonal = diagonals[name]
-            if diagonal is None:
-                way, self._choices[name] = None, "none: frozen at this step"
-            else:
-                way, self._choices[name] = choose(found[name], diagonal)
-            parts.append((at.stop - at.start, way))
-        return GhostRows(tuple(parts), alive_B, self._norms.count)
+            assert diagonal is not None
+            ways[name], self._choices[name] = choose(statistic, diagonal, self._workspace)
+
+        if live:
+            self._anatomy.collect(
+                self._model,
+                self._loss,
+                weights,
+                x_B,
+                y_B,
+                self._autocast,
+                self._workspace,
+                live,
+                finish,
+            )
+        parts = tuple(
+            (at.stop - at.start, ways[name] if name in live else None)
+            for name, at, _ in self._space.blocks()
+        )
+        return GhostRows(parts, alive_B, self._norms.count)
 
     def _diagonals(self, transform: Transform, device: torch.device) -> dict[str, Diagonal | None]:
         """The transform on every parameter: once a step, for all its microbatches."""
@@ -164,7 +178,7 @@ class GhostEngine:
                         continue
             on_device = None if groups_P is None else groups_P.to(device)
             diagonals[name] = Diagonal(
-                w, scale, s, on_device, group, self._norms.count, by_output, device
+                w, scale, s, on_device, group, self._norms.count, by_output
             )
         return diagonals
 

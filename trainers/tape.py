@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,19 +30,25 @@ class _Root(torch.autograd.Function):
         return None, None
 
 
+class Output(NamedTuple):
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
 @dataclass
 class Call:
     """One call of a module: its inputs, and the gradient of each output.
 
     Args:
         leaves, spec: args and kwargs, flattened.
-        outputs: every output leaf.
+        outputs: what each output leaf was; None where it was no real tensor.
         gradients: of the outputs that got one, by position.
     """
 
     leaves: list[Any]
     spec: TreeSpec
-    outputs: list[Any]
+    outputs: list[Output | None]
     versions: tuple[int, ...]
     gradients: dict[int, Tensor] = field(default_factory=dict)
 
@@ -60,16 +66,18 @@ class Call:
         """The gradient of an output; zero if the loss does not depend on it."""
         if at in self.gradients:
             return self.gradients[at]
-        return torch.zeros_like(self.outputs[at])
+        output = self.outputs[at]
+        assert output is not None
+        return torch.zeros(output.shape, dtype=output.dtype, device=output.device)
 
-    def store(self, at: int) -> Callable[[Tensor], None]:
-        def hook(b: Tensor) -> None:
-            self.gradients[at] = b
-
-        return hook
+    def forget(self) -> None:
+        """Let go of the tensors."""
+        self.leaves, self.gradients = [], {}
 
 
 Tape = Mapping[str, Sequence[Call]]
+Consumer = Callable[[str, Call], None]
+"""Called with a module's path and call as soon as backward knows the gradient of its output."""
 
 
 def _versions(leaves: Sequence[Any]) -> tuple[int, ...]:
@@ -81,9 +89,19 @@ def is_real(leaf: object) -> bool:
 
 
 @contextmanager
-def recording(model: nn.Module, paths: Sequence[str], anchor: Tensor) -> Iterator[Tape]:
+def recording(
+    model: nn.Module, paths: Sequence[str], anchor: Tensor, consume: Consumer | None
+) -> Iterator[Tape]:
     """Keep every call of the modules at these paths, and tie their outputs to the anchor."""
     tape: dict[str, list[Call]] = {path: [] for path in paths}
+
+    def store(path: str, call: Call, at: int) -> Callable[[Tensor], None]:
+        def hook(b: Tensor) -> None:
+            call.gradients[at] = b
+            if consume is not None:
+                consume(path, call)
+
+        return hook
 
     def hook_at(path: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
@@ -93,10 +111,11 @@ def recording(model: nn.Module, paths: Sequence[str], anchor: Tensor) -> Iterato
                 if is_real(leaf) and not leaf.requires_grad:
                     fresh = leaf.clone() if any(leaf is given for given in leaves) else leaf
                     outputs[at] = _Root.apply(fresh, anchor)
-            call = Call(leaves, spec, outputs, _versions(leaves))
+            met = [Output(v.shape, v.dtype, v.device) if is_real(v) else None for v in outputs]
+            call = Call(leaves, spec, met, _versions(leaves))
             for at, leaf in enumerate(outputs):
                 if is_real(leaf):
-                    leaf.register_hook(call.store(at))
+                    leaf.register_hook(store(path, call, at))
             tape[path].append(call)
             return tree_unflatten(outputs, shape)
 
@@ -121,12 +140,13 @@ def run(
     y_B: Tensor,
     paths: Sequence[str],
     autocast: torch.dtype | None,
+    consume: Consumer | None = None,
 ) -> Tape:
     """Forward and backward at these weights; no gradient of a parameter is ever formed."""
     fixed = {name: w.detach() for name, w in weights.items()}
     anchor = torch.zeros((), device=x_B.device, requires_grad=True)
     device = x_B.device.type
-    with torch.enable_grad(), recording(model, paths, anchor) as tape:
+    with torch.enable_grad(), recording(model, paths, anchor, consume) as tape:
         with torch.autocast(device, dtype=autocast, enabled=autocast is not None):
             outputs = functional_call(model, fixed, (x_B.detach(),))
         total = loss(outputs, y_B).sum()

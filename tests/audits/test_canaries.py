@@ -152,17 +152,14 @@ def test_fingerprints_see_changed_data(damage: Any, whose: str) -> None:
         plan.apply(changed)
 
 
-def test_a_canarys_fingerprint_alone_sees_its_record_and_its_label() -> None:
+def test_a_canarys_fingerprint_holds_its_place_and_the_label_given() -> None:
     data = records()
     plan = plan_canaries(data, 20)
-    swapped = dataclasses.replace(plan, ids=(plan.ids[0], *plan.ids[1:-1], 59 + plan.ids[0] // 60))
-    relabelled = dataclasses.replace(
-        plan, labels=((plan.labels[0] + 1) % CLASSES, *plan.labels[1:])
-    )
-    for changed in (relabelled, swapped):
-        if changed != plan:
-            with pytest.raises(EvidenceError, match="fingerprints"):
-                changed.check(data)
+    elsewhere = tuple(i for i in range(60) if i not in plan.ids)[:20]
+    other = next(y for y in range(CLASSES) if y != plan.labels[0])
+    for change in ({"ids": elsewhere}, {"labels": (other, *plan.labels[1:])}):
+        with pytest.raises(EvidenceError, match="fingerprints"):
+            dataclasses.replace(plan, **change).check(data)  # type: ignore[arg-type]  # a table
 
 
 def test_fingerprints_are_keyed_so_that_nobody_can_test_membership_with_a_hash() -> None:
@@ -191,10 +188,9 @@ def test_a_plan_is_private_and_its_commitment_public(folder: RunFolder) -> None:
 
 
 def test_a_plan_prints_no_coin_no_place_and_no_key() -> None:
-    plan = plan_canaries(records(), 20)
-    shown = {field.split("=")[0].strip(" (") for field in repr(plan).split(",")}
-    private = {"ids", "labels", "coins", "fingerprints", "data_fingerprint", "key", "nonce"}
-    assert not any(f"{name}=" in repr(plan) for name in private), shown
+    shown = repr(plan_canaries(records(), 20))
+    private = ("ids", "labels", "coins", "fingerprints", "data_fingerprint", "key", "nonce")
+    assert not any(f"{name}=" in shown for name in private)
 
 
 def test_a_commitment_hides_behind_its_nonce_and_binds_every_field() -> None:
@@ -284,7 +280,7 @@ def test_a_run_without_canaries_says_how_to_get_them(folder: RunFolder) -> None:
 def test_too_few_canaries_for_any_verdict_are_refused() -> None:
     """Five perfect guesses have p = 1/32 at ε = 0, four have 1/16."""
     assert len(plan_canaries(records(), 5).coins) == 5
-    with pytest.raises(DataError, match="too few canaries.*5 or more at 95%"):
+    with pytest.raises(DataError, match=r"too few canaries.*5 or more at 95%"):
         plan_canaries(records(), 4)
     with pytest.raises(DataError, match="7 or more at 99%"):
         plan_canaries(records(), 6, confidence=0.99)
@@ -292,7 +288,7 @@ def test_too_few_canaries_for_any_verdict_are_refused() -> None:
 
 def test_too_many_canaries_are_refused_by_the_declared_number() -> None:
     assert len(plan_canaries(records(60), 30).coins) == 30
-    with pytest.raises(DataError, match="half of the 60 declared records.*30 or fewer"):
+    with pytest.raises(DataError, match=r"half of the 60 declared records.*30 or fewer"):
         plan_canaries(records(60), 31)
     with pytest.raises(DataError, match="fewer records than canaries"):
         plan_canaries(records(20, declared=60), 25)

@@ -129,8 +129,8 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, 
     """Every command, by its words."""
     found = [path]
     for name, command in group.commands.items():
-        inner = isinstance(command, click.Group)
-        found += commands(command, (*path, name)) if inner else [(*path, name)]
+        words = (*path, name)
+        found += commands(command, words) if isinstance(command, click.Group) else [words]
     return found
 
 

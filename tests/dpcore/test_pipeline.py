@@ -76,13 +76,13 @@ C, SIGMA = Flat(bound=1.0), Gaussian()
         (
             {"clipper": Unclipped()},
             "Pipeline.clipper: noise cannot be calibrated: the clipper declares no finite bound "
-            "above 0 (got inf). Use a clipper with a bound, such as flat, or a noise multiplier "
-            "of 0.",
+            "in range (got inf, expected a number from 2⁻⁵⁰⁰ to 2⁵⁰⁰). Use a clipper with a bound, "
+            "such as flat, or a noise multiplier of 0.",
         ),
         (
             {"queries": (Share(bound=math.inf),)},
-            "Pipeline.queries: Share: a query needs a finite bound and a noise ratio above 0 "
-            "(got bound inf, noise_ratio 1.0).",
+            "Pipeline.queries: Share: a query needs a finite bound in range and a noise ratio "
+            "above 0 (got bound inf, noise_ratio 1.0, expected a number from 2⁻⁵⁰⁰ to 2⁵⁰⁰).",
         ),
     ],
 )

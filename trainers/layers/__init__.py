@@ -1,9 +1,10 @@
 """How each layer type forms a record's rows, and how rows become norms and clipped sums."""
 
 from trainers.layers.diagonal import Diagonal
-from trainers.layers.kinds import KNOWN, rows_of
+from trainers.layers.kinds import KNOWN, seen_by
 from trainers.layers.statistics import Factors, Formed, Sparse, Statistic, Summed
 from trainers.layers.ways import GRAM_ERROR, Way, choose
+from trainers.layers.workspace import Workspace
 
 __all__ = [
     "GRAM_ERROR",
@@ -15,6 +16,7 @@ __all__ = [
     "Statistic",
     "Summed",
     "Way",
+    "Workspace",
     "choose",
-    "rows_of",
+    "seen_by",
 ]

@@ -37,7 +37,6 @@ class Diagonal:
     group: int
     group_count: int
     by_output: bool
-    device: torch.device
 
     @cached_property
     def _ordered(self) -> dict[object, tuple[Tensor | None, Tensor | None, Tensor | None]]:
@@ -84,15 +83,3 @@ class Diagonal:
         if self.weight_P is not None:
             return total_P * self.weight_P
         return total_P if self.scale is None else total_P * self.scale
-
-    @cached_property
-    def _space(self) -> dict[int, Tensor]:
-        return {}
-
-    def scratch(self, rows: int, size: int) -> Tensor:
-        """Working space in float64, the same memory at every call: fresh pages are slow."""
-        if rows * size not in self._space:
-            self._space[rows * size] = torch.empty(
-                rows, size, dtype=torch.float64, device=self.device
-            )
-        return self._space[rows * size].view(rows, size)

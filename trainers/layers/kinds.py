@@ -2,12 +2,15 @@
 
 A type is looked up exactly: a subclass may compute something else, so it falls back to vmap.
 Every function takes the module, its input x, the gradient b of its output and the number B of
-records, and gives one statistic for each parameter that the module may have.
+records, and gives the statistic of one of its parameters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +18,62 @@ from torch.nn import functional as F
 
 from dpcore import ModelError
 from trainers.layers.statistics import Factors, Formed, Sparse, Statistic
-
-Rows = Callable[[nn.Module, Tensor, Tensor, int], dict[str, Statistic]]
-
-
-def _linear(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str, Statistic]:
-    """weight: Σ_t b_t x_tᵀ; bias: Σ_t b_t, over all positions of a record."""
-    a_BTI = x.reshape(records, -1, x.shape[-1])
-    b_BTO = b.reshape(records, -1, b.shape[-1])
-    return {
-        "weight": Factors(a_BTI.transpose(1, 2)[:, None], b_BTO.transpose(1, 2)[:, None]),
-        "bias": Formed(b_BTO.sum(1) if b_BTO.shape[1] > 1 else b_BTO[:, 0]),
-    }
+from trainers.layers.workspace import Workspace
 
 
-def _convolution(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str, Statistic]:
-    """weight: Σ_t b_t p_tᵀ over output positions t, where p_t is the input patch; bias: Σ_t b_t."""
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    q = layer.groups
-    a_BqIT = patches(layer, x).unflatten(1, (q, -1)).flatten(2, -2)
-    b_BqOT = b.reshape(records, q, layer.out_channels // q, -1)
-    return {"weight": Factors(a_BqIT, b_BqOT), "bias": Formed(b_BqOT.sum(3).flatten(1))}
+@dataclass(frozen=True)
+class Seen:
+    """What one call of a layer shows: B records, input x, gradient b of the output."""
+
+    records: int
+    x: Tensor
+    b: Tensor
+    workspace: Workspace
 
 
-def patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
-    """Every patch that the kernel meets: B × C × (kernel…) × T, padding and dilation included."""
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+def _linear_weight(layer: nn.Linear, seen: Seen) -> Statistic:
+    """Σ_t b_t x_tᵀ over all positions of a record."""
+    a_BIT = seen.x.reshape(seen.records, -1, seen.x.shape[-1]).transpose(1, 2)
+    b_BOT = seen.b.reshape(seen.records, -1, seen.b.shape[-1]).transpose(1, 2)
+    return Factors(layer.in_features, lambda lo, hi: a_BIT[lo:hi, None], b_BOT[:, None])
+
+
+def _linear_bias(layer: nn.Linear, seen: Seen) -> Statistic:
+    """Σ_t b_t."""
+    b_BTO = seen.b.reshape(seen.records, -1, seen.b.shape[-1])
+    return Formed(b_BTO.sum(1) if b_BTO.shape[1] > 1 else b_BTO[:, 0])
+
+
+def _convolution_weight(layer: Convolution, seen: Seen) -> Statistic:
+    """Σ_t b_t p_tᵀ over output positions t, where p_t is the patch of the input there.
+
+    Patches are made for few records at a time, in memory that stays in cache.
+    """
+    q, x = layer.groups, seen.x
+    inputs = layer.in_channels // q * math.prod(layer.kernel_size)
+    b_BqOT = seen.b.reshape(seen.records, q, layer.out_channels // q, -1)
+
+    def left(lo: int, hi: int) -> Tensor:
+        view = patches(layer, x[lo:hi])
+        shape = (hi - lo, q, inputs, b_BqOT.shape[3])
+        if view.is_contiguous():
+            return view.view(shape)
+        out = seen.workspace.take("patches", tuple(view.shape), x.dtype, x.device)
+        return out.copy_(view).view(shape)
+
+    return Factors(inputs, left, b_BqOT)
+
+
+def _convolution_bias(layer: Convolution, seen: Seen) -> Statistic:
+    """Σ_t b_t."""
+    return Formed(seen.b.flatten(2).sum(2))
+
+
+def patches(layer: Convolution, x: Tensor) -> Tensor:
+    """A view of every patch that the kernel meets: B × C × (kernel…) × (positions…)."""
     n = len(layer.kernel_size)
     dims = range(n)
     sides = [_padding(layer, d) for d in dims]
@@ -54,11 +88,10 @@ def patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
         x = x.unfold(2 + d, reach, layer.stride[d])
     if any(layer.dilation[d] > 1 for d in dims):
         x = x[(..., *(slice(None, None, layer.dilation[d]) for d in dims))]
-    x = x.permute(0, 1, *range(2 + n, 2 + 2 * n), *range(2, 2 + n))
-    return x.flatten(2 + n)
+    return x.permute(0, 1, *range(2 + n, 2 + 2 * n), *range(2, 2 + n))
 
 
-def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, d: int) -> tuple[int, int]:
+def _padding(layer: Convolution, d: int) -> tuple[int, int]:
     if layer.padding == "valid":
         return 0, 0
     if layer.padding == "same":
@@ -80,9 +113,8 @@ def _copied(x: Tensor, d: int, sides: tuple[int, int], mode: str) -> Tensor:
     return x.index_select(2 + d, at)
 
 
-def _embedding(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str, Statistic]:
-    """weight: b_t added to the row of the table that position t reads."""
-    assert isinstance(layer, nn.Embedding)
+def _embedding_weight(layer: nn.Embedding, seen: Seen) -> Statistic:
+    """b_t added to the row of the table that position t reads."""
     if layer.max_norm is not None or layer.scale_grad_by_freq:
         raise ModelError(
             "an embedding that rescales by what the batch holds has no row for one record",
@@ -90,56 +122,75 @@ def _embedding(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str
             got=f"max_norm={layer.max_norm}, scale_grad_by_freq={layer.scale_grad_by_freq}",
             remedy="Leave max_norm and scale_grad_by_freq at their defaults.",
         )
-    b_BTE = b.reshape(records, -1, layer.embedding_dim)
-    index_BT = x.reshape(records, -1).to(torch.int64)
-    return {"weight": Sparse.merging(index_BT, b_BTE, layer.num_embeddings, layer.padding_idx)}
+    b_BTE = seen.b.reshape(seen.records, -1, layer.embedding_dim)
+    index_BT = seen.x.reshape(seen.records, -1).to(torch.int64)
+    return Sparse.merging(index_BT, b_BTE, layer.num_embeddings, layer.padding_idx)
 
 
-def _over_features(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str, Statistic]:
-    """weight: Σ_t b_t ⊙ x̂_t, bias: Σ_t b_t; normalised over the last dimensions."""
-    if isinstance(layer, nn.LayerNorm):
-        normal = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-    else:
-        assert isinstance(layer, nn.RMSNorm)
-        normal = F.rms_norm(x, layer.normalized_shape, eps=layer.eps)
-    shape = (records, -1, *layer.normalized_shape)
-    weight = (b * normal).reshape(shape).sum(1).flatten(1)
-    return {"weight": Formed(weight), "bias": Formed(b.reshape(shape).sum(1).flatten(1))}
+def _layer_norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
 
 
-def _over_channels(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str, Statistic]:
-    """weight: Σ_t b_t ⊙ x̂_t, bias: Σ_t b_t for each channel, over its positions t."""
-    if isinstance(layer, nn.GroupNorm):
-        normal = F.group_norm(x, layer.num_groups, eps=layer.eps)
-    else:
-        assert isinstance(layer, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d)
-        normal = F.instance_norm(x, eps=layer.eps)
-    weight = (b * normal).flatten(2) if b.dim() > 2 else (b * normal)[..., None]
-    bias = b.flatten(2) if b.dim() > 2 else b[..., None]
-    return {"weight": Formed(weight.sum(2)), "bias": Formed(bias.sum(2))}
+def _rms_norm(layer: nn.RMSNorm, x: Tensor) -> Tensor:
+    return F.rms_norm(x, layer.normalized_shape, eps=layer.eps)
 
 
-KNOWN: Mapping[type[nn.Module], Rows] = {
-    nn.Linear: _linear,
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
-    nn.Conv3d: _convolution,
-    nn.Embedding: _embedding,
-    nn.LayerNorm: _over_features,
-    nn.RMSNorm: _over_features,
-    nn.GroupNorm: _over_channels,
-    nn.InstanceNorm1d: _over_channels,
-    nn.InstanceNorm2d: _over_channels,
-    nn.InstanceNorm3d: _over_channels,
+def _group_norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
+    return F.group_norm(x, layer.num_groups, eps=layer.eps)
+
+
+def _instance_norm(layer: nn.InstanceNorm2d, x: Tensor) -> Tensor:
+    return F.instance_norm(x, eps=layer.eps)
+
+
+def _over_features(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
+    """Normalised over the last dimensions: weight Σ_t b_t ⊙ x̂_t, bias Σ_t b_t."""
+
+    def total(layer: nn.Module, seen: Seen, v: Tensor) -> Statistic:
+        return Formed(v.reshape(seen.records, -1, *layer.normalized_shape).sum(1).flatten(1))
+
+    return {
+        "weight": lambda layer, seen: total(layer, seen, seen.b * normal(layer, seen.x)),
+        "bias": lambda layer, seen: total(layer, seen, seen.b),
+    }
+
+
+def _over_channels(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
+    """Normalised over positions: for each channel, weight Σ_t b_t x̂_t and bias Σ_t b_t."""
+
+    def total(v: Tensor) -> Statistic:
+        return Formed(v.reshape(*v.shape[:2], -1).sum(2))
+
+    return {
+        "weight": lambda layer, seen: total(seen.b * normal(layer, seen.x)),
+        "bias": lambda layer, seen: total(seen.b),
+    }
+
+
+Row = Callable[[Any, Seen], Statistic]
+_CONVOLUTION: Mapping[str, Row] = {"weight": _convolution_weight, "bias": _convolution_bias}
+
+KNOWN: Mapping[type[nn.Module], Mapping[str, Row]] = {
+    nn.Linear: {"weight": _linear_weight, "bias": _linear_bias},
+    nn.Conv1d: _CONVOLUTION,
+    nn.Conv2d: _CONVOLUTION,
+    nn.Conv3d: _CONVOLUTION,
+    nn.Embedding: {"weight": _embedding_weight},
+    nn.LayerNorm: _over_features(_layer_norm),
+    nn.RMSNorm: _over_features(_rms_norm),
+    nn.GroupNorm: _over_channels(_group_norm),
+    nn.InstanceNorm1d: _over_channels(_instance_norm),
+    nn.InstanceNorm2d: _over_channels(_instance_norm),
+    nn.InstanceNorm3d: _over_channels(_instance_norm),
 }
 
 
-def rows_of(layer: nn.Module, x: Tensor, b: Tensor, records: int) -> dict[str, Statistic]:
-    """The statistics of one call of a known layer, in float32 or wider.
+def seen_by(x: Tensor, b: Tensor, records: int, workspace: Workspace) -> Seen:
+    """A call of a known layer, in float32 or wider.
 
     Under autocast the layer multiplied x rounded to the dtype of its output; so do the rows.
     """
     wide = torch.promote_types(b.dtype, torch.float32)
     if x.is_floating_point():
         x = x.to(b.dtype).to(wide)
-    return KNOWN[type(layer)](layer, x, b.to(wide), records)
+    return Seen(records, x, b.to(wide), workspace)

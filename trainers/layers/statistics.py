@@ -9,7 +9,7 @@ it, so its rounding enters neither the sensitivity nor the margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -21,19 +21,27 @@ Layout = tuple[int, int, int]
 
 
 class Statistic(Protocol):
-    """The rows of one parameter of P coordinates, for the B records of a microbatch."""
+    """The rows of one parameter of P coordinates, for the B records of a microbatch.
+
+    `layout` is (q, O, I) if `block` gives rows as (q, I, O) and the parameter is (q, O, I).
+    `width` is how many numbers a record takes while its row is formed.
+    """
 
     @property
     def records(self) -> int: ...
     @property
     def size(self) -> int: ...
     @property
-    def layout(self) -> Layout | None:
-        """(q, O, I) if `block` gives rows as (q, I, O) and the parameter is (q, O, I)."""
-        ...
-
-    def block(self, lo: int, hi: int) -> Tensor:
-        """The rows of records lo to hi − 1, (hi − lo) × P, float32 or float64."""
+    def width(self) -> int: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def layout(self) -> Layout | None: ...
+    def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
+        """The rows of records lo to hi − 1, (hi − lo) × P, float32 or float64; in `out` if
+        that is given."""
         ...
 
 
@@ -53,6 +61,10 @@ def from_layout(v_P: Tensor, layout: Layout | None) -> Tensor:
     return v_P.unflatten(-1, (q, i, o)).transpose(-1, -2).flatten(-3)
 
 
+def _given(rows: Tensor, out: Tensor | None) -> Tensor:
+    return rows if out is None else out.copy_(rows)
+
+
 @dataclass(frozen=True)
 class Formed:
     """Rows that stand in memory, in the parameter's order."""
@@ -68,8 +80,20 @@ class Formed:
     def size(self) -> int:
         return self.g_BP.shape[1]
 
-    def block(self, lo: int, hi: int) -> Tensor:
-        return self.g_BP[lo:hi]
+    @property
+    def width(self) -> int:
+        return self.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.g_BP.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.g_BP.device
+
+    def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
+        return _given(self.g_BP[lo:hi], out)
 
 
 @dataclass(frozen=True)
@@ -77,29 +101,54 @@ class Factors:
     """A matrix product of two factors: the weight of a linear layer or of a convolution.
 
     g_i = Σ_t b_it a_itᵀ in each of q groups of channels; T positions a record.
+
+    Args:
+        inputs: the I input features of a group.
+        left: a of records lo to hi − 1, n × q × I × T; valid until it is called again.
+        b_BqOT: the gradients of the output.
     """
 
-    a_BqIT: Tensor
+    inputs: int
+    left: Callable[[int, int], Tensor]
     b_BqOT: Tensor
 
     @property
     def records(self) -> int:
-        return len(self.a_BqIT)
+        return len(self.b_BqOT)
 
     @property
     def positions(self) -> int:
-        return self.a_BqIT.shape[3]
+        return self.b_BqOT.shape[3]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.b_BqOT.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.b_BqOT.device
 
     @cached_property
     def layout(self) -> Layout:
-        return (self.a_BqIT.shape[1], self.b_BqOT.shape[2], self.a_BqIT.shape[2])
+        return (self.b_BqOT.shape[1], self.b_BqOT.shape[2], self.inputs)
 
     @property
     def size(self) -> int:
         return math.prod(self.layout)
 
-    def block(self, lo: int, hi: int) -> Tensor:
-        return (self.a_BqIT[lo:hi] @ self.b_BqOT[lo:hi].transpose(2, 3)).flatten(1)
+    @property
+    def width(self) -> int:
+        q, _, i = self.layout
+        return max(self.size, q * i * self.positions)
+
+    def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
+        q, o, i = self.layout
+        a_nIT = self.left(lo, hi).reshape(-1, i, self.positions)
+        b_nTO = self.b_BqOT[lo:hi].reshape(-1, o, self.positions).transpose(1, 2)
+        if out is None:
+            return torch.bmm(a_nIT, b_nTO).view(hi - lo, -1)
+        torch.bmm(a_nIT, b_nTO, out=out.view(-1, i, o))
+        return out
 
 
 @dataclass(frozen=True)
@@ -138,11 +187,23 @@ class Sparse:
     def size(self) -> int:
         return self.entries * self.g_BSE.shape[2]
 
-    def block(self, lo: int, hi: int) -> Tensor:
+    @property
+    def width(self) -> int:
+        return self.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.g_BSE.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.g_BSE.device
+
+    def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
         g_BSE, index_BS = self.g_BSE[lo:hi], self.index_BS[lo:hi]
         dense = g_BSE.new_zeros(hi - lo, self.entries, g_BSE.shape[2])
         dense.scatter_add_(1, index_BS[..., None].expand_as(g_BSE), g_BSE)
-        return dense.flatten(1)
+        return _given(dense.flatten(1), out)
 
 
 @dataclass(frozen=True)
@@ -160,6 +221,20 @@ class Summed:
     def size(self) -> int:
         return self.uses[0].size
 
-    def block(self, lo: int, hi: int) -> Tensor:
-        rows = [from_layout(use.block(lo, hi), use.layout) for use in self.uses]
-        return torch.stack(rows).sum(0)
+    @property
+    def width(self) -> int:
+        return max(use.width for use in self.uses)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.uses[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.uses[0].device
+
+    def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
+        total = torch.zeros((hi - lo, self.size), dtype=self.dtype, device=self.device)
+        for use in self.uses:
+            total += from_layout(use.block(lo, hi), use.layout)
+        return _given(total, out)

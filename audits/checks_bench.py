@@ -1,0 +1,250 @@
+"""The bench: a stage at work in a pipeline of its kind, run by a real kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audits.checks_base import Refused, Subject, example_of, kind_of
+from audits.checks_world import World
+from dpcore import (
+    Binding,
+    Clock,
+    Context,
+    DenseRows,
+    DpiguError,
+    Frame,
+    Kernel,
+    Pipeline,
+    PrivacyError,
+    Reads,
+    Release,
+    Released,
+    ReproducibleNoise,
+    Space,
+    State,
+    Stateful,
+)
+from dpcore.configuration import KIND_OF
+from dpcore.registry import lookup
+from dpcore.stages import KINDS, name_of, reads_of
+from mechanisms import Flat, Gaussian, GroupStandardizer, LinearUnfreeze, MaskedWeights
+
+LOUD = 2.0**80
+"""A noise multiplier that hides any sum of rows below the rounding of the released value."""
+
+
+class Scene:
+    """A stage in a pipeline of its kind, begun in a world and run by a real kernel.
+
+    Args:
+        subject: the stage, with what it needs beside it. What it names in `reads` is added:
+            a scorer by its own name as one that an earlier phase trained.
+        world: the situation.
+        loud: noise so large that the released values do not depend on the rows, bit for bit.
+
+    Errors: `Refused` if the stage does not accept the world.
+    """
+
+    def __init__(self, subject: Subject, world: World, *, loud: bool = False) -> None:
+        self.stage, self.kind, self.world = subject.stage, subject.kind, world
+        earlier, beside = _companions(subject)
+        try:
+            context = world.context()
+            pipeline = _pipeline(subject, beside, world.space, loud)
+            self.binding = Binding(pipeline, world.space, _trained(earlier, world))
+            self.states = self.binding.begin(context)
+        except PrivacyError:
+            raise
+        except DpiguError as refusal:
+            raise Refused(str(refusal)) from refusal
+        self.kernel = Kernel(
+            self.binding,
+            expected_batch=4.0,
+            relative_error=0.0,
+            noise=ReproducibleNoise(world.seed),
+        )
+        self._placed = next(p for p in pipeline.placed if p.stage is self.stage)
+        self.done = 0
+        self.last: Release
+
+    @property
+    def state(self) -> State:
+        """The stage's own state."""
+        return self.states[self._placed.name]
+
+    @property
+    def reads(self) -> Reads:
+        """What the stage sees of the others."""
+        return self.binding.reads(self._placed, self.states)
+
+    @property
+    def clock(self) -> Clock:
+        """The next step; the last one again when the phase is over."""
+        return Clock(min(self.done, self.world.steps - 1), self.world.steps)
+
+    @property
+    def input_space(self) -> Space:
+        """The space of the vectors that a row or post map is given."""
+        space = self.world.space
+        for placed in self.binding.pipeline.placed:
+            if placed is self._placed:
+                break
+            if placed.slot in ("row", "post"):
+                space = placed.stage.output_space(space)
+        return space
+
+    @property
+    def groups(self) -> int:
+        """G, how many norms the clipper sees."""
+        return self.binding.output.group_count(self.binding.pipeline.clipper.groups)
+
+    def frame(self) -> Frame:
+        """The support and the transform of the next step."""
+        return self.binding.open(self.states, self.clock)
+
+    def step(self, g_BD: Tensor | None = None) -> Release:
+        """One step of the kernel, on these gradients or on the world's."""
+        frame = self.frame()
+        if g_BD is None:
+            g_BD = self.world.rows(self.done, size=self.world.space.size)
+        by = self.binding.pipeline.clipper.groups
+        rows = DenseRows(frame.transform(g_BD), self.binding.output.groups(by), self.groups)
+        release, self.states = self.kernel.release(self.states, frame, [rows])
+        self.done += 1
+        self.last = release
+        return release
+
+    def run(self) -> Scene:
+        """Every step of the phase, on the world's rows."""
+        for _ in range(self.world.steps):
+            self.step()
+        return self
+
+    def look(self, *parts: object) -> None:
+        """Show private records to every function of the stage that may see one."""
+        world = self.world
+        if self.kind == "row":
+            g_BD = world.rows("look", *parts, size=self.input_space.size)
+            for g_D in g_BD:
+                self.stage.row(self.state, g_D)
+            torch.func.vmap(partial(self.stage.row, self.state))(g_BD)
+        norms_BG = world.rows("look", *parts, size=self.groups).abs().to(torch.float64)
+        if self.kind == "clipper":
+            for norms_G in norms_BG:
+                self.stage.factors(self.state, norms_G)
+        if self.kind == "query":
+            for norms_G in norms_BG:
+                self.stage.vector(self.state, norms_G, self.reads)
+
+
+def scenes_of(subject: Subject, world: World) -> Iterator[Scene]:
+    """The same scene at the start of its phase and after each of its steps."""
+    scene = Scene(subject, world)
+    yield scene
+    for _ in range(world.steps):
+        scene.step()
+        yield scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learner:
+    """A scorer for stages that read one: distinct scores from the start, and it learns."""
+
+    def init(self, context: Context, reads: Reads) -> State:
+        return {"total_D": torch.arange(1.0, context.space.size + 1, dtype=torch.float64)}
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return {"total_D": state["total_D"] + 10 * release.gradient.value}
+
+    def score(self, state: State) -> Tensor:
+        return state["total_D"].abs()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Back:
+    """A post map that leads any vector back to the parameters' space: cut, or filled with 0."""
+
+    space: Space
+
+    def output_space(self, space: Space) -> Space:
+        return self.space
+
+    def apply(self, state: State, released: Released, reads: Reads) -> Released:
+        def fit(x_K: Tensor) -> Tensor:
+            missing = max(0, self.space.size - len(x_K))
+            return torch.cat([x_K, x_K.new_zeros(missing)])[: self.space.size]
+
+        return released.derive(fit(released.value), fit(released.variance))
+
+
+_SLOT_COMPANIONS: dict[str, Any] = {
+    "scorer": _Learner(),
+    "scheduler": LinearUnfreeze(),
+    "point": MaskedWeights(),
+    "row": GroupStandardizer(),
+    "clipper": Flat(bound=1.0),
+    "noiser": Gaussian(),
+}
+
+
+def _companions(subject: Subject) -> tuple[list[Any], list[Any]]:
+    """What the stage names in `reads`: trained in an earlier phase, and beside it."""
+    earlier: list[Any] = []
+    beside = list(subject.beside)
+    wanted = list(reads_of(subject.stage))
+    for stage in beside:
+        wanted += reads_of(stage)
+    seen: set[str] = {n for s in beside for n in (kind_of(s), name_of(s))}
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        stage = _SLOT_COMPANIONS[name] if name in _SLOT_COMPANIONS else example_of(lookup(name))
+        wanted += reads_of(stage)
+        trained = name not in KINDS and kind_of(stage) == "scorer"
+        (earlier if trained else beside).insert(0, stage)
+    return earlier, beside
+
+
+def _trained(scorers: Sequence[Any], world: World) -> Reads:
+    """Scorers as an earlier phase of three steps leaves them."""
+    views: Reads = {}
+    for scorer in scorers:
+        scene = Scene(Subject(scorer), world)
+        for _ in range(3):
+            scene.step()
+        views = {**views, **scene.binding.views(scene.states)}
+    return views
+
+
+def _pipeline(subject: Subject, beside: Sequence[Any], space: Space, loud: bool) -> Pipeline:
+    """The stage in its slot with its companions, and the plainest stages in the rest."""
+    slots: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    for stage in (*beside, subject.stage):
+        slots[kind_of(stage)].append(stage)
+    if not slots["clipper"]:
+        slots["clipper"] = [Flat(bound=4 / LOUD if loud else 1.0)]
+    (clipper,) = slots["clipper"]
+    private = isinstance(clipper, Stateful) or math.isfinite(float(clipper.joint_bound({})))
+    if not slots["noiser"]:
+        multiplier = (LOUD if loud else 1.0) if private else 0.0
+        slots["noiser"] = [Gaussian(noise_multiplier=multiplier)]
+    end = space
+    for stage in (*slots["row"], *slots["post"]):
+        end = stage.output_space(end)
+    if end != space:
+        slots["post"].append(_Back(space=space))
+    return Pipeline(
+        **{
+            slot: tuple(slots[kind]) if slot != kind else next(iter(slots[kind]), None)
+            for slot, kind in KIND_OF.items()
+        }
+    )

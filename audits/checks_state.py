@@ -1,0 +1,169 @@
+"""Checks of stages that learn: plain state, and nothing in it but what was released."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from audits.checks_base import Broken, Refused, Subject, check, for_all, kind_of
+from audits.checks_bench import Scene, scenes_of
+from audits.checks_bits import bits
+from audits.checks_world import World, worlds
+from dpcore import AffineRowMap, Release, State, Stateful
+from trainers import checkpoint
+
+
+def learns(stage: object) -> bool:
+    """Whether a stage has a state."""
+    return isinstance(stage, Stateful)
+
+
+@check(
+    "state-is-plain",
+    guards="A state can be stored, shown and compared: tensors by name, the same ones each step.",
+    remedy="Return from `update` a mapping with the names, shapes and dtypes that `init` gave.",
+    applies=learns,
+)
+def state_is_plain(subject: Subject) -> None:
+    def plain(world: World) -> None:
+        first = None
+        for scene in scenes_of(subject, world):
+            layout = _layout(scene.state)
+            first = first or layout
+            if layout != first:
+                raise Broken(
+                    "its state changes its layout", after=scene.done, got=layout, expected=first
+                )
+
+    for_all(plain, share=0.5, world=worlds())
+
+
+def _layout(state: State) -> dict[str, str]:
+    if not isinstance(state, Mapping):
+        raise Broken("its state is not a mapping of names to tensors", got=type(state).__name__)
+    for key, tensor in state.items():
+        if not isinstance(key, str) or "\t" in key:
+            raise Broken("a state is named by strings without tabs", got=key)
+        if type(tensor) is not Tensor or tensor.requires_grad:
+            raise Broken(
+                f"the state {key!r} is not a plain tensor without gradient",
+                got=type(tensor).__name__,
+            )
+    return {key: f"{tuple(t.shape)} of {t.dtype}" for key, t in state.items()}
+
+
+@check(
+    "state-round-trips",
+    guards="A run that is resumed from its checkpoint goes on exactly as if it had not stopped.",
+    remedy="Keep all that a stage knows in the tensors of its state, each with storage of its own.",
+    applies=learns,
+)
+def state_round_trips(subject: Subject) -> None:
+    def round_trip(world: World) -> None:
+        scene, release = Scene(subject, world), Scene(subject, world).step()
+        for _ in range(world.steps):
+            (states,) = _through_a_file(scene).states
+            if bits(states) != bits(scene.states):
+                raise Broken("its state is another after a checkpoint", after=scene.done)
+            went_on, resumed = (
+                scene.binding.updated(s, scene.binding.open(s, scene.clock), release)
+                for s in (scene.states, states)
+            )
+            if bits(went_on) != bits(resumed):
+                raise Broken("it goes on differently after a checkpoint", after=scene.done)
+            scene.step()
+
+    for_all(round_trip, share=0.2, world=worlds(steps=(1, 3)))
+
+
+def _through_a_file(scene: Scene) -> checkpoint.Checkpoint:
+    start = checkpoint.Checkpoint(0, 0, {}, (), {"state": {}, "param_groups": []})
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save(Path(folder) / "point", start._replace(states=(scene.states,)))
+        return checkpoint.load(Path(folder) / "point", start, torch.device("cpu"))
+
+
+@check(
+    "state-stays-a-number",
+    guards="One bad step does not spoil every later one: a state is never NaN.",
+    remedy="Guard divisions and roots in `update`: a released value can be 0, large or negative.",
+    applies=learns,
+)
+def state_stays_a_number(subject: Subject) -> None:
+    def numbers(world: World, size: float) -> None:
+        for loud in (False, True):
+            scene = Scene(subject, world, loud=loud)
+            for _ in range(world.steps):
+                scene.step(size * torch.ones(3, world.space.size, dtype=world.dtype))
+                for key, tensor in scene.state.items():
+                    if bool(tensor.isnan().any()):
+                        raise Broken(f"the state {key!r} is NaN", after=scene.done, got=tensor)
+
+    sizes = st.sampled_from((0.0, 1.0, 1e-30, -1e30, float("nan")))
+    for_all(numbers, share=0.5, world=worlds(), size=sizes)
+
+
+@check(
+    "reads-released-only",
+    guards="With the same released values, other private rows leave no trace in anything that a "
+    "stage gives: states, scores, supports, bounds, maps.",
+    remedy="Compute them from the `state`, `release` and `reads` that the function is given.",
+    applies=lambda stage: kind_of(stage) != "noiser",
+)
+def reads_released_only(subject: Subject) -> None:
+    def same(world: World) -> None:
+        one, other = Scene(subject, world, loud=True), Scene(subject, world, loud=True)
+        if not one.binding.pipeline.private:
+            return
+        for step in range(world.steps):
+            traces = []
+            for which, scene in enumerate((one, other)):
+                scene.look(which, step)
+                release = scene.step(_rows(world, which, step))
+                traces.append(_trace(scene, release))
+            if traces[0].pop("the noised sum") != traces[1].pop("the noised sum"):
+                raise Refused("the noise does not hide the rows")  # at one coordinate in 2²³
+            for name, value in traces[0].items():
+                if value != traces[1][name]:
+                    raise Broken(
+                        f"{name} depends on private rows, and not only on what was released",
+                        after=step + 1,
+                    )
+
+    for_all(same, share=0.4, world=worlds(steps=(1, 2, 5, 60)))
+
+
+def _rows(world: World, which: int, step: int) -> Tensor:
+    """Two data sets as far apart as they can be: sizes, signs, and a record that is not finite."""
+    g_BD = world.rows(which, step, size=world.space.size, count=3 + 2 * which)
+    if which == 1:
+        g_BD = 100 * g_BD.abs() + world.scale
+        g_BD[step % 4, 0] = float("nan")
+        return g_BD[: 5 * (step % 3)]
+    return g_BD
+
+
+def _trace(scene: Scene, release: Release) -> dict[str, object]:
+    """All that the scene shows after a step, bit for bit."""
+    binding, stage, state = scene.binding, scene.stage, scene.state
+    found = {"the noised sum": bits((release.noised, list(release.queries.items())))}
+    found["the released gradient"] = bits(release.gradient)
+    for name, own in scene.states.items():
+        found |= {f"the state {key!r} of {name}": bits(t) for key, t in own.items()}
+    found["the support"] = bits(scene.frame().support_D)
+    found["the bound"] = bits(binding.bound(scene.states))
+    if scene.kind == "scorer":
+        found["the score"] = bits(stage.score(state))
+    if isinstance(stage, AffineRowMap):
+        found["the affine map"] = bits(stage.affine(state))
+    if scene.kind == "point":
+        weights_D = scene.world.context().weights_D
+        found["the point"] = bits(stage.at(state, weights_D, scene.frame().support_D))
+    if scene.kind in ("row", "post"):
+        found["the output space"] = bits(stage.output_space(scene.input_space))
+    return found

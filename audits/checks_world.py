@@ -1,0 +1,94 @@
+"""Made-up situations that stages are checked in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dpcore import (
+    Binding,
+    Clock,
+    Context,
+    Kernel,
+    Pipeline,
+    Released,
+    ReproducibleNoise,
+    Space,
+)
+from mechanisms import Flat, Gaussian
+from mechanisms.public_random import public_generator
+
+PAIR = Space(("weight",), ((2,),))
+ONE = Space(("weight",), ((1,),))
+LAYERS = Space(("one.weight", "one.bias", "two.weight"), ((2, 2), (2,), (1, 2)))
+CONVOLUTION = Space(("conv.weight", "conv.bias", "out.weight"), ((4, 2, 3, 3), (4,), (5, 8)))
+SPACES = (PAIR, ONE, LAYERS, CONVOLUTION)
+
+
+@dataclass(frozen=True)
+class World:
+    """A made-up situation: the space, how long the phase is, and what rows look like."""
+
+    space: Space
+    dtype: torch.dtype
+    scale: float
+    steps: int
+    seed: int
+
+    def __repr__(self) -> str:
+        blocks = ", ".join(f"{n} {'×'.join(map(str, s))}" for n, _, s in self.space.blocks())
+        kind = str(self.dtype).removeprefix("torch.")
+        return (
+            f"space ({blocks}), {kind} rows of scale {self.scale:g}, {self.steps} steps, "
+            f"seed {self.seed}"
+        )
+
+    def context(self) -> Context:
+        """What a stage sees at the start of a phase."""
+        weights_D = self.normal("weights", size=self.space.size)
+        return Context(self.space, weights_D, self.steps, self.seed)
+
+    def normal(self, *parts: object, size: int, count: int | None = None) -> Tensor:
+        """Normal draws that the world fixes, in the dtype of its rows."""
+        shape = (size,) if count is None else (count, size)
+        generator = public_generator("conformance", self.seed, *parts)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.dtype)
+
+    def rows(self, *parts: object, size: int, count: int = 4) -> Tensor:
+        """Some records' rows, of the world's scale."""
+        return self.scale * self.normal("rows", *parts, size=size, count=count)
+
+
+def worlds(
+    spaces: tuple[Space, ...] = SPACES, steps: tuple[int, ...] = (1, 2, 3, 8)
+) -> st.SearchStrategy[World]:
+    """Situations, the simplest first."""
+    return st.builds(
+        World,
+        space=st.sampled_from(spaces),
+        dtype=st.sampled_from((torch.float32, torch.float64)),
+        scale=st.sampled_from((1.0, 1e-6, 1e6)),
+        steps=st.sampled_from(steps),
+        seed=st.integers(0, 7),
+    )
+
+
+@cache
+def minted() -> Released:
+    """A value that a kernel released; others derive from it."""
+    space = Space.flat("one", 1)
+    pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(noise_multiplier=0.0))
+    binding = Binding(pipeline, space)
+    states = binding.begin(Context(space, torch.zeros(1), 1, 0))
+    kernel = Kernel(binding, expected_batch=1.0, relative_error=0.0, noise=ReproducibleNoise(0))
+    release, _ = kernel.release(states, binding.open(states, Clock(0, 1)), [])
+    return release.noised
+
+
+def released(value_K: Tensor, variance_K: Tensor) -> Released:
+    """A released vector of these values."""
+    return minted().derive(value_K.to(torch.float64), variance_K.to(torch.float64))
