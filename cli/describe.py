@@ -121,7 +121,7 @@ def _support(phase: Phase, size: int | None) -> list[int] | None:
     first = getattr(scheduler, "ratio", None)
     if first is None:
         return None
-    last = getattr(scheduler, "end", first) if phase.steps < 1 else first
+    last = getattr(scheduler, "end", first) if phase.steps > 1 else first
     return [kept(first, size), kept(last, size)]
 
 
