@@ -9,6 +9,8 @@ from audits.bounds import (
     one_run_test,
 )
 from audits.canaries import CanaryPlan, load_plan, plan_canaries
+from audits.checks_base import Check, ConformanceError
+from audits.conformance import check_stage, checks_for, parametrize_with_checks
 from audits.evidence import EvidenceError
 from audits.fdp import (
     approximate_dp_tradeoff,
@@ -23,11 +25,15 @@ from audits.verdicts import AuditReport, Verdict, invalid_audit, judge
 __all__ = [
     "AuditReport",
     "CanaryPlan",
+    "Check",
+    "ConformanceError",
     "EvidenceError",
     "ModelAudit",
     "Verdict",
     "approximate_dp_tradeoff",
     "audit_model",
+    "check_stage",
+    "checks_for",
     "clopper_pearson_epsilon",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",
@@ -41,5 +47,6 @@ __all__ = [
     "one_run_epsilon",
     "one_run_p_value",
     "one_run_test",
+    "parametrize_with_checks",
     "plan_canaries",
 ]

@@ -67,13 +67,13 @@ def bound_is_declared(subject: Subject) -> None:
 )
 def factors_fit(subject: Subject) -> None:
     def fit(world: World, norms: list[float]) -> None:
-        scene = Scene(subject, world).run()
-        norms_G = norms_of(norms, scene.groups)
-        c_BG = vmap(partial(subject.stage.factors, scene.state))(norms_G[None])
-        if c_BG.shape != (1, scene.groups):
-            raise Broken("there is not one factor for every norm", norms=norms_G, got=c_BG[0])
-        if not bool((c_BG.isfinite() & (c_BG >= 0)).all()):
-            raise Broken("a factor is negative or not finite", norms=norms_G, got=c_BG[0])
+        for scene in scenes_of(subject, world):
+            norms_G = norms_of(norms, scene.groups)
+            c_BG = vmap(partial(subject.stage.factors, scene.state))(norms_G[None])
+            if c_BG.shape != (1, scene.groups):
+                raise Broken("there is not one factor for every norm", norms=norms_G, got=c_BG[0])
+            if not bool((c_BG.isfinite() & (c_BG >= 0)).all()):
+                raise Broken("a factor is negative or not finite", norms=norms_G, got=c_BG[0])
 
     for_all(fit, world=worlds(steps=(1, 3)), norms=NORMS)
 

@@ -178,10 +178,8 @@ def _sampler(mechanism: Mapping[str, Any]) -> PoissonSampler:
 
 
 def _event(sampler: PoissonSampler, noise_multiplier: float, steps: int) -> DpEvent:
-    from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, SelfComposedDpEvent
+    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
 
-    if noise_multiplier == 0:
-        return NonPrivateDpEvent()
     return SelfComposedDpEvent(sampler.event(GaussianDpEvent(noise_multiplier)), steps)
 
 

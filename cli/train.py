@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 RESUMABLE = ("resume", "out", "data_dir", "quiet", "as_json")
 """The options that may stand beside --resume."""
-AUDIT_PLAN = "audit-plan.json"
-"""Where a run's private folder keeps the plan of its canaries."""
 
 
 class _Rows(click.IntRange):
@@ -147,7 +145,8 @@ def train(
         except KeyboardInterrupt as interrupt:
             if not (out / "public" / "config.toml").is_file():
                 raise
-            raise click.Abort(f"go on with: dpigu train --resume --out {out}") from interrupt
+            where = f"--out {out}" + (f" --data-dir {data_dir}" if data_dir else "")
+            raise click.Abort(f"go on with: dpigu train --resume {where}") from interrupt
     if as_json:
         click.echo((out / "public" / "summary.json").read_text(), nl=False)
     else:
@@ -186,11 +185,10 @@ def _with_canaries(
 
 def _with_planned_canaries(data: Data, folder: RunFolder) -> Data:
     """The data as the run saw it before: with the canaries of its plan, if it has one."""
-    if not (folder.private / AUDIT_PLAN).is_file():
-        return data
-    from audits.canaries import load_plan
+    from audits.canaries import COMMITMENT, PLAN, load_plan
 
-    return load_plan(folder).apply(data)
+    planned = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
+    return load_plan(folder).apply(data) if planned else data
 
 
 def _free_folder(recipe: Recipe) -> Path:
@@ -224,8 +222,10 @@ def _plan_line(recipe: Recipe, plan: Plan) -> str:
 
 def _report(run: Run, out: Path, seconds: float) -> None:
     """What the run reached, what it cost, and where everything lies."""
+    from audits.canaries import PLAN
+
     summary = run.summary
-    audited = (out / "private" / AUDIT_PLAN).is_file()
+    audited = (out / "private" / PLAN).is_file()
     print_fields(
         [
             ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),

@@ -53,6 +53,7 @@ class Anatomy:
     """The units of a model by path."""
 
     units: Mapping[str, Unit]
+    memory_format: torch.memory_format = torch.contiguous_format
 
     @cached_property
     def shared(self) -> frozenset[str]:
@@ -72,9 +73,7 @@ class Anatomy:
         found: dict[str, Statistic] = {}
         names = {name for unit in self.units.values() for name in unit.names.values()}
         workspace = Workspace()
-        self.collect(
-            model, loss, weights, x_B, y_B, None, workspace, names, found.__setitem__
-        )
+        self.collect(model, loss, weights, x_B, y_B, None, workspace, names, found.__setitem__)
         return found
 
     def collect(
@@ -94,7 +93,9 @@ class Anatomy:
         It gets that of a layer used once as soon as backward has passed it, so that what
         the layer saw can be let go.
         """
-        paths = tuple(p for p, u in self.units.items() if any(n in wanted for n in u.names.values()))
+        paths = tuple(
+            p for p, u in self.units.items() if any(n in wanted for n in u.names.values())
+        )
         uses: dict[str, list[Statistic]] = defaultdict(list)
 
         def consume(path: str, call: Call) -> None:
@@ -112,7 +113,7 @@ class Anatomy:
                         finish(name, statistic)
             call.forget()
 
-        tape = run(model, loss, weights, x_B, y_B, paths, autocast, consume)
+        tape = run(model, loss, weights, x_B, y_B, paths, autocast, consume, self.memory_format)
         for path in paths:
             unit, calls = self.units[path], tape[path]
             if len(calls) != len(unit.calls):
@@ -129,7 +130,9 @@ class Anatomy:
                         consume(path, call)
                     continue
                 module = model.get_submodule(path)
-                for local, g in _by_product(module, path, unit, call, axes, weights, autocast).items():
+                for local, g in _by_product(
+                    module, path, unit, call, axes, weights, autocast
+                ).items():
                     uses[unit.names[local]].append(g)
         for name, found in uses.items():
             if name in wanted:
@@ -167,7 +170,8 @@ def anatomy_of(
         _refuse_mixing(model, loss, weights, x_B, y_B)
         wrong: set[str] = set()
         for _ in range(2):
-            anatomy = _settled(model, loss, weights, x_B, y_B, _assign(model, axes, wrong))
+            units = _settled(model, loss, weights, x_B, y_B, _assign(model, axes, wrong))
+            anatomy = Anatomy(units, _format(model, loss, weights, x_B, y_B))
             bad = _disagreeing(model, loss, weights, x_B, y_B, anatomy)
             if not bad:
                 return anatomy
@@ -297,7 +301,7 @@ def _settled(
     x: Tensor,
     y: Tensor,
     units: dict[str, Unit],
-) -> Anatomy:
+) -> dict[str, Unit]:
     """The units, with those that vmap cannot trace taken record by record."""
     for path, unit in units.items():
         if not unit.known:
@@ -306,7 +310,35 @@ def _settled(
                 alone.statistics(model, loss, weights, made_up(x, 2, 0), made_up(y, 2, 1))
             except RuntimeError:
                 units[path] = replace(unit, mapped=False)
-    return Anatomy(units)
+    return units
+
+
+def _format(
+    model: nn.Module, loss: Loss, weights: Mapping[str, Tensor], x: Tensor, y: Tensor
+) -> torch.memory_format:
+    """Channels last where it is fast: two-dimensional convolutions in float32 on a CPU.
+
+    Pooling and patches move half the memory. A model that calls `view` on an image
+    cannot have it.
+    """
+    images = any(isinstance(m, nn.Conv2d) for m in model.modules()) and x.dim() == 4
+    if not images or x.dtype != torch.float32 or x.device.type != "cpu":
+        return torch.contiguous_format
+    try:
+        run(
+            model,
+            loss,
+            weights,
+            made_up(x, 2, 0),
+            made_up(y, 2, 1),
+            ("",),
+            None,
+            None,
+            torch.channels_last,
+        )
+    except RuntimeError:
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _refuse_mixing(

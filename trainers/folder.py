@@ -95,7 +95,10 @@ class RunFolder:
                 where=str(self.path),
                 remedy=f"Finish it: dpigu train --resume --out {self.path}",
             )
-        loaded: dict[str, Any] = json.loads(path.read_text())
+        try:
+            loaded: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(f"the summary cannot be read: {error}", where=str(path)) from error
         return loaded
 
     def charge(self, phase: str, step: int) -> None:

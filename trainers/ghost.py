@@ -177,9 +177,7 @@ class GhostEngine:
                         diagonals[name] = None
                         continue
             on_device = None if groups_P is None else groups_P.to(device)
-            diagonals[name] = Diagonal(
-                w, scale, s, on_device, group, self._norms.count, by_output
-            )
+            diagonals[name] = Diagonal(w, scale, s, on_device, group, self._norms.count, by_output)
         return diagonals
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -34,12 +35,15 @@ def load_run(path: Path | str, model: nn.Module | None = None) -> Run:
                 remedy="Give the untrained module: load_run(path, model=...).",
             )
         model = build_model(name, spec_of(folder), seed=0)
+    weights = folder.public / "model.safetensors"
     try:
-        model.load_state_dict(load_file(folder.public / "model.safetensors"))
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"the weights cannot be read: {error}", where=str(weights)) from error
     except RuntimeError as error:
         raise RunError(
             "the trained weights do not fit the model",
-            where=str(folder.public / "model.safetensors"),
+            where=str(weights),
             got=str(error).splitlines()[-1].strip(),
         ) from error
     return Run(model.eval().to(torch.device("cpu")), summary, folder.path)

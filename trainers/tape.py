@@ -141,9 +141,15 @@ def run(
     paths: Sequence[str],
     autocast: torch.dtype | None,
     consume: Consumer | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tape:
     """Forward and backward at these weights; no gradient of a parameter is ever formed."""
     fixed = {name: w.detach() for name, w in weights.items()}
+    if memory_format == torch.channels_last:  # copied: one input channel reads as either format
+        fixed = {
+            n: w.clone(memory_format=memory_format) if w.dim() == 4 else w for n, w in fixed.items()
+        }
+        x_B = x_B.contiguous(memory_format=memory_format) if x_B.dim() == 4 else x_B
     anchor = torch.zeros((), device=x_B.device, requires_grad=True)
     device = x_B.device.type
     with torch.enable_grad(), recording(model, paths, anchor, consume) as tape:

@@ -39,7 +39,7 @@ def assert_smallest(
 
 @pytest.mark.parametrize(
     ("name", "epsilon", "sigma"),
-    [("rdp", 4.0, 1.1935), ("pld", 4.0, 1.1335), ("rdp", 1.0, 3.4169), ("pld", 1.0, 3.1593)],
+    [("rdp", 4.0, 1.1935), ("rdp", 1.0, 3.4169), ("pld", 1.0, 3.1593)],
 )
 def test_the_papers_setting(name: str, epsilon: float, sigma: float) -> None:
     """q = 1000/60000, T = 2400, δ = 1e-5."""
@@ -62,7 +62,7 @@ def test_rdp_over_the_whole_range(epsilon: float, delta: float, rate: float, cou
     [
         (0.05, 1e-5, 1.0, 1),
         (50.0, 1e-2, 1.0, 1),
-        (50.0, 1e-5, 0.1, 20),
+        (50.0, 1e-5, 1.0, 20),
         (0.05, 1e-2, 1 / 60, 1000),
         (0.5, 1e-12, 1 / 60, 100),
         (3.0, 1e-12, 1.0, 10),
@@ -74,15 +74,12 @@ def test_pld_at_the_corners(epsilon: float, delta: float, rate: float, count: in
 
 @pytest.mark.parametrize("name", ["rdp", "pld"])
 def test_all_phases_are_charged(name: str) -> None:
-    pretraining = steps(0.02, 1.5, 100)
-    alone = assert_smallest(lambda z: steps(1 / 60, z, 300), 1.5, 1e-5, name, 1e-3)
+    pretraining = steps(0.02, 4.0, 100)
+    alone = assert_smallest(lambda z: steps(1 / 60, z, 300), 0.4, 1e-5, name, 1e-3)
     after = assert_smallest(
-        lambda z: phases(pretraining, steps(1 / 60, z, 300)), 1.5, 1e-5, name, 1e-3
+        lambda z: phases(pretraining, steps(1 / 60, z, 300)), 0.4, 1e-5, name, 1e-3
     )
-    shared = assert_smallest(
-        lambda z: phases(steps(0.02, z, 100), steps(1 / 60, 2 * z, 300)), 1.5, 1e-5, name, 1e-3
-    )
-    assert alone < after and shared < after
+    assert alone < after
 
 
 def test_prv_needs_few_evaluations_and_is_never_below_pld() -> None:
@@ -90,11 +87,11 @@ def test_prv_needs_few_evaluations_and_is_never_below_pld() -> None:
 
     def make_event(z: float) -> DpEvent:
         seen.append(z)
-        return steps(0.01, z, 200)
+        return steps(0.05, z, 50)
 
-    pld = calibrate_noise_multiplier(make_event, 2.0, 1e-5, "pld")
+    pld = calibrate_noise_multiplier(make_event, 0.8, 1e-5, "pld")
     by_pld = len(seen)
-    prv = assert_smallest(make_event, 2.0, 1e-5, "prv")
+    prv = assert_smallest(make_event, 0.8, 1e-5, "prv")
     assert pld < prv < 1.05 * pld
     assert by_pld <= 20
     assert len(seen) - 2 * by_pld <= 10
@@ -103,12 +100,12 @@ def test_prv_needs_few_evaluations_and_is_never_below_pld() -> None:
 def test_replace_one_needs_about_twice_the_noise() -> None:
     found = {
         relation: calibrate_noise_multiplier(
-            lambda z: steps(0.02, z, 100), 1.0, 1e-5, "pld", relation, tolerance=1e-3
+            lambda z: steps(0.1, z, 100), 0.5, 1e-5, "pld", relation, tolerance=1e-3
         )
         for relation in Adjacency
     }
     ratio = found[Adjacency.REPLACE_ONE] / found[Adjacency.ADD_OR_REMOVE_ONE]
-    assert 1.5 < ratio < 2.5
+    assert 1.7 < ratio < 2.3
     with pytest.raises(AccountingError, match="relation"):
         calibrate_noise_multiplier(
             lambda z: steps(0.02, z, 100), 1.0, 1e-5, "rdp", Adjacency.REPLACE_ONE
@@ -177,13 +174,13 @@ def test_the_last_step_within_the_budget(steps_: int, epsilon: float) -> None:
 @pytest.mark.parametrize("name", ["pld", "prv"])
 def test_the_last_step_by_the_slower_accountants(name: str) -> None:
     def spent(n: int) -> float:
-        value = get_accountant(name).epsilon(steps(0.01, 1.0, n), 1e-5).value
+        value = get_accountant(name).epsilon(steps(0.05, 3.0, n), 1e-5).value
         assert value is not None
         return value
 
-    last = max_steps_within(lambda n: steps(0.01, 1.0, n), 200, 0.8, 1e-5, name)
-    assert 0 < last < 200 and spent(last) <= 0.8 < spent(last + 1)
-    assert max_steps_within(lambda n: steps(0.01, 1.0, n), last, 0.8, 1e-5, name) == last
+    last = max_steps_within(lambda n: steps(0.05, 3.0, n), 100, 0.5, 1e-5, name)
+    assert 0 < last < 100 and spent(last) <= 0.5 < spent(last + 1)
+    assert max_steps_within(lambda n: steps(0.05, 3.0, n), last, 0.5, 1e-5, name) == last
 
 
 def test_a_negative_number_of_steps_is_refused() -> None:

@@ -75,6 +75,7 @@ def test_the_configuration_of_a_run_is_described_as_it_ran(tmp_path: Path) -> No
         (("missing.toml",), "missing.toml"),
         (("dpsgd", "--data", "mnits"), "mnits"),
         (("dpsgd", "--data", "x.npz"), "--records"),
+        (("dpsgd", "--data", "digits", "--records", "1400"), "declared already"),
         (("dpsgd", "--model", "mpl"), "Did you mean mlp?"),
     ],
 )

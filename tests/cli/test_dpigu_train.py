@@ -9,11 +9,16 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+import torch
 
+import trainers
+from audits.canaries import load_plan
 from cli.dpigu import main
+from dpcore import Plan
 from mechanisms import PRESETS
 from tests.cli.dpigu_command import TINY, dpigu, one_line, strict_json, train
-from trainers import Settings, load_run, loop, recipe_from_file
+from trainers import Data, Run, Settings, load_data, load_run, loop, recipe_from_file
+from trainers.folder import RunFolder
 
 PUBLIC = {
     "README.txt",
@@ -208,20 +213,30 @@ def test_a_crash_keeps_its_traceback_in_the_private_folder(
         assert path.is_dir() or b"record 17" not in path.read_bytes()
 
 
-def test_canaries_are_planted_and_their_plan_stays_private(
+def test_canaries_are_planted_and_a_resumed_run_trains_on_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "run"
+    out, seen = tmp_path / "run", []
+    real = trainers.train
+
+    def watched(plan: Plan, data: Data, *args: Any, **kwargs: Any) -> Run:
+        seen.append(data)
+        return real(plan, data, *args, **kwargs)
+
+    monkeypatch.setattr(trainers, "train", watched)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2, KeyboardInterrupt())
         options = ("--preset", "dpsgd", *TINY, "--steps", 3, "--noise-multiplier", 1)
         assert dpigu("train", *options, "--canaries", 60, "--out", out).exit_code == 130
-    plan = (out / "private" / "audit-plan.json").read_text()
     resumed = dpigu("train", "--resume", "--out", out)
     assert resumed.exit_code == 0, resumed.stderr
     assert f"dpaudit model {out}" in resumed.stdout
-    assert (out / "private" / "audit-plan.json").read_text() == plan
-    assert "audit-plan.json" not in {path.name for path in (out / "public").rglob("*")}
+    before, after = seen
+    plain = load_data("digits")
+    canaries = load_plan(RunFolder.existing(out))
+    assert len(plain.train_y) - len(before.train_y) == 60 - sum(canaries.coins)
+    assert torch.equal(before.train_x, after.train_x)
+    assert torch.equal(before.train_y, after.train_y)
 
 
 def test_an_npz_is_trained_on_and_its_model_comes_back(tmp_path: Path) -> None:

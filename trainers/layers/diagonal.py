@@ -42,9 +42,7 @@ class Diagonal:
     def _ordered(self) -> dict[object, tuple[Tensor | None, Tensor | None, Tensor | None]]:
         return {}
 
-    def ordered(
-        self, layout: Layout | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def ordered(self, layout: Layout | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Weight, shift and groups in the order of a statistic's blocks."""
         if layout not in self._ordered:
             w, s, k = (
@@ -64,7 +62,7 @@ class Diagonal:
         if key not in self._squared:
             w, _, _ = self.ordered(layout)
             assert w is not None
-            q, o, i = layout
+            q, o, i = layout.sizes
             square = w.square()
             largest = square.amax().clamp_min(torch.finfo(torch.float64).tiny)
             self._squared[key] = ((square / largest).view(q, i, o).to(dtype), largest)

@@ -95,9 +95,7 @@ def _each(gradient: Any, theta: Any, x_B: dict[int, Tensor], b_B: dict[int, Tens
     """The same without vmap."""
     records = len(next(iter(b_B.values())))
     rows = [
-        gradient(
-            theta, {at: x[i] for at, x in x_B.items()}, {at: b[i] for at, b in b_B.items()}
-        )
+        gradient(theta, {at: x[i] for at, x in x_B.items()}, {at: b[i] for at, b in b_B.items()})
         for i in range(records)
     ]
     return {name: torch.stack([row[name] for row in rows]) for name in theta}

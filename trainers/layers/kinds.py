@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpcore import ModelError
-from trainers.layers.statistics import Factors, Formed, Sparse, Statistic
+from trainers.layers.statistics import Factors, Formed, Layout, Sparse, Statistic
 from trainers.layers.workspace import Workspace
 
 
@@ -38,7 +38,8 @@ def _linear_weight(layer: nn.Linear, seen: Seen) -> Statistic:
     """Σ_t b_t x_tᵀ over all positions of a record."""
     a_BIT = seen.x.reshape(seen.records, -1, seen.x.shape[-1]).transpose(1, 2)
     b_BOT = seen.b.reshape(seen.records, -1, seen.b.shape[-1]).transpose(1, 2)
-    return Factors(layer.in_features, lambda lo, hi: a_BIT[lo:hi, None], b_BOT[:, None])
+    layout = Layout((1, layer.out_features, layer.in_features, 1), False)
+    return Factors(layout, lambda lo, hi: a_BIT[lo:hi, None], b_BOT[:, None])
 
 
 def _linear_bias(layer: nn.Linear, seen: Seen) -> Statistic:
@@ -53,18 +54,25 @@ def _convolution_weight(layer: Convolution, seen: Seen) -> Statistic:
     Patches are made for few records at a time, in memory that stays in cache.
     """
     q, x = layer.groups, seen.x
-    inputs = layer.in_channels // q * math.prod(layer.kernel_size)
-    b_BqOT = seen.b.reshape(seen.records, q, layer.out_channels // q, -1)
+    taps = math.prod(layer.kernel_size)
+    shape = (q, layer.out_channels // q, layer.in_channels // q, taps)
+    b_BqOT = seen.b.flatten(2).unflatten(1, (q, -1))
+    last = x.dim() == 4 and q == 1 and not x.is_contiguous() and _channels_last(x)
 
     def left(lo: int, hi: int) -> Tensor:
         view = patches(layer, x[lo:hi])
-        shape = (hi - lo, q, inputs, b_BqOT.shape[3])
-        if view.is_contiguous():
-            return view.view(shape)
-        out = seen.workspace.take("patches", tuple(view.shape), x.dtype, x.device)
-        return out.copy_(view).view(shape)
+        if last:
+            view = view.permute(0, 4, 5, 2, 3, 1)
+        out = seen.workspace.take("patches", tuple(view.shape), x.dtype, x.device).copy_(view)
+        if last:
+            return out.view(hi - lo, 1, b_BqOT.shape[3], -1).transpose(2, 3)
+        return out.view(hi - lo, q, -1, b_BqOT.shape[3])
 
-    return Factors(inputs, left, b_BqOT)
+    return Factors(Layout(shape, last), left, b_BqOT)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _convolution_bias(layer: Convolution, seen: Seen) -> Statistic:

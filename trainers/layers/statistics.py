@@ -11,19 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-Layout = tuple[int, int, int]
+
+class Layout(NamedTuple):
+    """A weight of shape q × O × C × K whose rows are formed with the outputs O last.
+
+    Args:
+        shape: q groups of O output and C input channels, and K taps of the kernel.
+        taps_first: whether rows are q × K × C × O; otherwise q × C × K × O.
+    """
+
+    shape: tuple[int, int, int, int]
+    taps_first: bool
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """q, O and the I = C·K inputs of an output."""
+        q, o, c, k = self.shape
+        return q, o, c * k
 
 
 class Statistic(Protocol):
     """The rows of one parameter of P coordinates, for the B records of a microbatch.
 
-    `layout` is (q, O, I) if `block` gives rows as (q, I, O) and the parameter is (q, O, I).
+    `layout` is the order of `block`, or None for the parameter's own.
     `width` is how many numbers a record takes while its row is formed.
     """
 
@@ -49,16 +64,23 @@ def to_layout(v_P: Tensor, layout: Layout | None) -> Tensor:
     """A vector in the parameter's order (… × P), in the order of `block`."""
     if layout is None:
         return v_P
-    q, o, i = layout
-    return v_P.unflatten(-1, (q, o, i)).transpose(-1, -2).flatten(-3)
+    q, o, c, k = layout.shape
+    order = (0, 3, 2, 1) if layout.taps_first else (0, 2, 3, 1)
+    lead = v_P.dim() - 1
+    split = v_P.unflatten(-1, (q, o, c, k))
+    return split.permute(*range(lead), *(lead + d for d in order)).flatten(lead)
 
 
 def from_layout(v_P: Tensor, layout: Layout | None) -> Tensor:
     """The inverse of `to_layout`."""
     if layout is None:
         return v_P
-    q, o, i = layout
-    return v_P.unflatten(-1, (q, i, o)).transpose(-1, -2).flatten(-3)
+    q, o, c, k = layout.shape
+    split, order = (
+        ((q, k, c, o), (0, 3, 2, 1)) if layout.taps_first else ((q, c, k, o), (0, 3, 1, 2))
+    )
+    lead = v_P.dim() - 1
+    return v_P.unflatten(-1, split).permute(*range(lead), *(lead + d for d in order)).flatten(lead)
 
 
 def _given(rows: Tensor, out: Tensor | None) -> Tensor:
@@ -103,12 +125,12 @@ class Factors:
     g_i = Σ_t b_it a_itᵀ in each of q groups of channels; T positions a record.
 
     Args:
-        inputs: the I input features of a group.
+        layout: the weight's layout.
         left: a of records lo to hi − 1, n × q × I × T; valid until it is called again.
         b_BqOT: the gradients of the output.
     """
 
-    inputs: int
+    layout: Layout
     left: Callable[[int, int], Tensor]
     b_BqOT: Tensor
 
@@ -128,21 +150,17 @@ class Factors:
     def device(self) -> torch.device:
         return self.b_BqOT.device
 
-    @cached_property
-    def layout(self) -> Layout:
-        return (self.b_BqOT.shape[1], self.b_BqOT.shape[2], self.inputs)
-
     @property
     def size(self) -> int:
-        return math.prod(self.layout)
+        return math.prod(self.layout.shape)
 
     @property
     def width(self) -> int:
-        q, _, i = self.layout
+        q, _, i = self.layout.sizes
         return max(self.size, q * i * self.positions)
 
     def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
-        q, o, i = self.layout
+        q, o, i = self.layout.sizes
         a_nIT = self.left(lo, hi).reshape(-1, i, self.positions)
         b_nTO = self.b_BqOT[lo:hi].reshape(-1, o, self.positions).transpose(1, 2)
         if out is None:
@@ -164,9 +182,7 @@ class Sparse:
     layout: Layout | None = None
 
     @classmethod
-    def merging(
-        cls, index_BT: Tensor, b_BTE: Tensor, entries: int, padding: int | None
-    ) -> Sparse:
+    def merging(cls, index_BT: Tensor, b_BTE: Tensor, entries: int, padding: int | None) -> Sparse:
         """From one index and gradient a position: repeated indices of a record are summed."""
         if padding is not None:
             b_BTE = torch.where((index_BT == padding)[..., None], 0, b_BTE)

@@ -131,6 +131,7 @@ class Ghost:
 
     a_BqI: Tensor
     b_BqO: Tensor
+    layout: Layout
     diagonal: Diagonal
     squares_BG: Tensor
 
@@ -151,10 +152,10 @@ class Ghost:
         if diagonal.groups_P is None:
             squares = diagonal.place(per_BqO.sum((1, 2)))
         else:
-            of_output = diagonal.groups_P.view(layout[0] * layout[1], -1)[:, 0]
+            of_output = diagonal.groups_P.view(per_BqO[0].numel(), -1)[:, 0]
             squares = per_BqO.new_zeros(len(per_BqO), diagonal.group_count)
             squares.index_add_(1, of_output, per_BqO.flatten(1))
-        return cls(a_BqI, b_BqO, diagonal, squares)
+        return cls(a_BqI, b_BqO, layout, diagonal, squares)
 
     def sum(self, c_BG: Tensor, live_B: Tensor | None) -> Tensor:
         a_BqI = kept(self.a_BqI, live_B).to(torch.float64)
@@ -164,8 +165,8 @@ class Ghost:
         else:
             of_output = self.diagonal.groups_P.view(*b_BqO.shape[1:], -1)[..., 0]
             b_BqO = b_BqO * c_BG[:, of_output]
-        total = (b_BqO.permute(1, 2, 0) @ a_BqI.transpose(0, 1)).flatten()
-        return self.diagonal.weighted(total)
+        total = (a_BqI.permute(1, 2, 0) @ b_BqO.transpose(0, 1)).flatten()
+        return self.diagonal.weighted(from_layout(total, self.layout))
 
 
 def _weighted_squares(a_BqI: Tensor, b_BqO: Tensor, diagonal: Diagonal, layout: Layout) -> Tensor:
@@ -179,7 +180,7 @@ def _weighted_squares(a_BqI: Tensor, b_BqO: Tensor, diagonal: Diagonal, layout: 
     square_qIO, largest = diagonal.squared(layout, a_BqI.dtype)
     a_BqI, a_B = _scaled_squares(a_BqI)
     b_BqO, b_B = _scaled_squares(b_BqO)
-    inputs = layout[2]
+    inputs = a_BqI.shape[2]
     finfo = torch.finfo(a_BqI.dtype)
     terms = inputs if a_BqI.dtype == torch.float64 else TERMS
     per_BqO = torch.zeros_like(b_BqO, dtype=torch.float64)
@@ -218,7 +219,7 @@ class Gram:
         squares = (gram_a * gram_b).sum((1, 2, 3)).clamp_min_(0)
         diagonals = gram_a.diagonal(dim1=2, dim2=3) * gram_b.diagonal(dim1=2, dim2=3)
         size = diagonals.sqrt().sum((1, 2))
-        q, o, i = statistic.layout
+        q, o, i = statistic.layout.sizes
         t = statistic.positions
         squares += 2 * (i + o + q * t * t + 8) * UNIT_ROUNDOFF * size.square()
         terms = 2 * (statistic.records * t + 8) * UNIT_ROUNDOFF
@@ -232,7 +233,8 @@ class Gram:
         b = kept(self.statistic.b_BqOT, live_B).to(torch.float64)
         b = b * c_BG[:, self.diagonal.group, None, None, None]
         b_qOn, a_qIn = b.permute(1, 2, 0, 3).flatten(2), a.permute(1, 2, 0, 3).flatten(2)
-        return self.diagonal.weighted((b_qOn @ a_qIn.transpose(1, 2)).flatten())
+        total = (a_qIn @ b_qOn.transpose(1, 2)).flatten()
+        return self.diagonal.weighted(from_layout(total, self.statistic.layout))
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def choose(statistic: Statistic, diagonal: Diagonal, workspace: Workspace) -> tu
         return Form.of(statistic, diagonal, workspace), "form: clipping groups split the table"
     if not isinstance(statistic, Factors):
         return Form.of(statistic, diagonal, workspace), f"form: rows of {statistic.size}"
-    q, o, i = statistic.layout
+    q, o, i = statistic.layout.sizes
     t = statistic.positions
     if t == 1 and diagonal.by_output:
         return Ghost.of(statistic, diagonal), f"ghost: one position, {q}×{o}×{i} never formed"

@@ -1,0 +1,56 @@
+"""The table of mutants: a broken stage, the check that must reject it, and what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dpcore import register
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken stage.
+
+    Args:
+        cls: its class; made with its default options.
+        kind: what it is registered as, or None to leave it unregistered.
+        by: the check that rejects it.
+        says: a part of the message's first line.
+        beside: names of other classes of the table that stand beside it in the pipeline.
+    """
+
+    cls: type
+    kind: str | None
+    by: str
+    says: str
+    beside: tuple[type, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", self.cls.__name__).lower()
+
+    def stage(self) -> Any:
+        """The stage, registered under a name of its own if it has a kind."""
+        if self.kind is not None:
+            register(self.kind, f"mutant/{self.id}")(self.cls)
+        return self.cls()
+
+
+MUTANTS: list[Mutant] = []
+
+
+def broken(
+    kind: str | None, *, by: str, says: str, beside: tuple[type, ...] = ()
+) -> Callable[[C], C]:
+    """Put a class into the table."""
+
+    def add(cls: C) -> C:
+        MUTANTS.append(Mutant(cls, kind, by, says, beside))
+        return cls
+
+    return add
