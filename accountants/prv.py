@@ -100,4 +100,5 @@ def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float
             delta_error=delta_error,
             eps_max=reach,
         )
-        return accountant.compute_epsilon(delta, counts)
+        lower, estimate, upper = accountant.compute_epsilon(delta, counts)
+    return float(lower), float(estimate), float(upper)

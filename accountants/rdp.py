@@ -99,7 +99,8 @@ def _one_release(rate: float, noise_multiplier: float) -> np.ndarray:
 
     event = PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier))
     with _quiet():
-        return RdpAccountant().compose(event).rdp
+        rdp: np.ndarray = RdpAccountant().compose(event).rdp
+    return rdp
 
 
 @contextmanager

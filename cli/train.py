@@ -242,7 +242,7 @@ def _report(run: Run, out: Path, seconds: float) -> None:
 
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps = f"{summary['steps']} steps at rate {summary['rate']:.6g}"
-    if summary["steps"] < summary["planned_steps"]:
+    if summary["stopped_early"]:
         steps += f", stopped at the budget before the {summary['planned_steps']} planned"
     if not summary["private"]:
         return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]

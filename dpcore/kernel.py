@@ -138,6 +138,8 @@ class Kernel:
         count = 0
         for rows in batch:
             norms_BG = rows.norm_upper_bounds()
+            if len(norms_BG) == 0:
+                continue
             count += len(norms_BG)
             if count > self._max_batch:
                 raise PrivacyError(

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from dpcore import AffineRowMap, ModelError, Rows, Space, Transform
 from dpcore.rows import UNIT_ROUNDOFF
-from trainers.anatomy import Anatomy, anatomy_of
+from trainers.anatomy import Anatomy
 from trainers.engine import Loss, Norms, trainable
 from trainers.layers import GRAM_ERROR, Diagonal, Statistic, Way, Workspace, choose
+from trainers.probe import anatomy_of
 
 
 def reason_against(transform: Transform) -> str | None:
@@ -52,9 +53,9 @@ class GhostRows:
         return torch.where(self.alive_B[:, None], upper_BG, torch.inf)
 
     def weighted_sum(self, factors_BG: Tensor) -> Tensor:
-        live_B: Tensor | None = (factors_BG != 0).any(1)
-        if factors_BG.device.type == "cpu" and bool(live_B.all()):
-            live_B = None
+        alive_B = (factors_BG != 0).any(1)
+        every = alive_B.device.type == "cpu" and bool(alive_B.all())
+        live_B = None if every else alive_B
         return torch.cat(
             [
                 factors_BG.new_zeros(size) if way is None else way.sum(factors_BG, live_B)
@@ -164,18 +165,22 @@ class GhostEngine:
         whole = None if plain else transform.affine(device)
         on_host = device.type == "cpu"
         diagonals: dict[str, Diagonal | None] = {}
-        for name, at, shape in self._space.blocks():
+        for name, at, _ in self._space.blocks():
             groups_P, group, by_output = self._groups[name]
-            w = scale = s = None
+            w: Tensor | None = None
+            scale: Tensor | None = None
+            s: Tensor | None = None
             if whole is not None:
-                w, s = whole.weight_D[at], whole.shift_D[at]
-                if not transform.maps or (on_host and not bool(s.any())):
-                    s = None
-                if on_host and bool((w == w[0]).all()):
-                    w, scale = None, w[0]
-                    if s is None and not bool(scale):
-                        diagonals[name] = None
-                        continue
+                weight_P, shift_P = whole.weight_D[at], whole.shift_D[at]
+                if transform.maps and not (on_host and not bool(shift_P.any())):
+                    s = shift_P
+                if on_host and bool((weight_P == weight_P[0]).all()):
+                    scale = weight_P[0]
+                else:
+                    w = weight_P
+                if s is None and scale is not None and not bool(scale):
+                    diagonals[name] = None
+                    continue
             on_device = None if groups_P is None else groups_P.to(device)
             diagonals[name] = Diagonal(w, scale, s, on_device, group, self._norms.count, by_output)
         return diagonals

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dpcore import BudgetError, NoiseSource, Plan, Reads, States, SystemNoise
+from dpcore import NoiseSource, Plan, Reads, States, SystemNoise
 from trainers import checkpoint
 from trainers.checkpoint import Checkpoint
 from trainers.data import Data
@@ -73,8 +73,8 @@ def train(
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
     with Progress(setup.plan.steps, show=progress) as bar:
-        charged = _train(setup, folder, make, observer, noise, bar)
-    summary = summarise(setup, charged, noise)
+        charged, reached = _train(setup, folder, make, observer, noise, bar)
+    summary = summarise(setup, charged, reached, noise)
     if folder is not None:
         finish(setup, folder, summary)
     return Run(setup.model.eval(), summary, folder.path if folder is not None else None)
@@ -87,8 +87,12 @@ def _train(
     observer: Observer | None,
     noise: NoiseSource,
     bar: Progress,
-) -> list[int]:
-    """Run every phase from where the last checkpoint left off; returns the steps charged."""
+) -> tuple[list[int], int]:
+    """Run every phase from where the last checkpoint left off.
+
+    Returns the steps charged in each phase, those that ran again included, and the step of the
+    plan that was reached.
+    """
     plan, settings = setup.plan, setup.settings
     x, y = setup.data.train_x.to(setup.device), setup.data.train_y.to(setup.device)
     parameters = {n: p for n, p in setup.model.named_parameters() if p.requires_grad}
@@ -118,7 +122,7 @@ def _train(
         for step in range(point.step if resumed else 0, phase.steps):
             overall = sum(p.steps for p in plan.phases[:i]) + step
             if left == 0:
-                return charged
+                return charged, overall
             charged[i], left = charged[i] + 1, left - 1
             if folder is not None:
                 folder.charge(phase.name, step)  # before the release that it pays for
@@ -141,7 +145,7 @@ def _train(
                     checkpoint.save(folder.public / "checkpoint", here)
         past = (*past, states)
         earlier = running.binding.views(states)
-    return charged
+    return charged, plan.steps
 
 
 def _folder(
@@ -164,17 +168,7 @@ def _folder(
 def _affordable_steps(setup: Setup, charged: Sequence[int], point: Checkpoint) -> int:
     ahead = [phase.steps if i >= point.phase else 0 for i, phase in enumerate(setup.plan.phases)]
     ahead[point.phase] -= point.step
-    left = setup.affordable(charged, ahead)
-    if left == 0 and sum(ahead) and not sum(charged):
-        once = [int(i == point.phase) for i in range(len(ahead))]
-        raise BudgetError(
-            "the budget does not pay for a single step",
-            where="settings.epsilon",
-            got=setup.epsilon(once).value,
-            expected=f"at most {setup.settings.epsilon}",
-            remedy="Raise the target ε or the noise multiplier.",
-        )
-    return left
+    return setup.affordable(charged, ahead)
 
 
 def _copy(values: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:

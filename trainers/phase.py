@@ -21,6 +21,7 @@ from dpcore import (
     Reads,
     Release,
     Rows,
+    RunError,
     States,
 )
 from trainers.engine import MaterialisingEngine, Norms, RowEngine, microbatches
@@ -86,7 +87,15 @@ class RunningPhase:
         frame = self.binding.open(states, Clock(step, self.phase.steps))
         weights = self._weights(states, frame, parameters)
         batch = self._batch(frame, weights, x, y)
-        release, states = self._kernel.release(states, frame, batch)
+        try:
+            release, states = self._kernel.release(states, frame, batch)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                "the device has not enough memory for a microbatch",
+                where=f"settings.physical_batch on {self._setup.device}",
+                got=self._microbatch,
+                remedy="Give a smaller --physical-batch; it never changes the result.",
+            ) from error
         if self._observer is not None:
             self._observer.see(self.phase.name, release)
         return release, states

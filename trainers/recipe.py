@@ -139,15 +139,14 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     data = table["data"]
     refuse_unknown(data, ("name", "records", "classes", "shape", "scaling"), f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
-    known = name in SPECS
     model = table.get("model", {})
     refuse_unknown(model, ("name",), f"{where}: model")
     return Recipe(
         preset=typed(table.get("preset", "custom"), str, f"{where}: preset"),
         data=name,
-        records=None if known else data.get("records"),
-        classes=None if known else data.get("classes"),
-        model=model.get("name"),
+        records=typed(data.get("records"), int | None, f"{where}: data.records"),
+        classes=typed(data.get("classes"), int | None, f"{where}: data.classes"),
+        model=typed(model.get("name"), str | None, f"{where}: model.name"),
         settings=dataclass_from(Settings, table["settings"], f"{where}: settings"),
         plan=plan_from_dict(table["plan"], f"{where}: plan"),
     )

@@ -44,7 +44,9 @@ def evaluated(setup: Setup, charged: Sequence[int], step: int) -> dict[str, Any]
     return {"step": step, "epsilon": spent, "test_accuracy": held_out}
 
 
-def summarise(setup: Setup, charged: Sequence[int], noise: NoiseSource) -> dict[str, Any]:
+def summarise(
+    setup: Setup, charged: Sequence[int], reached: int, noise: NoiseSource
+) -> dict[str, Any]:
     """The summary: what was claimed, spent and reached. Accuracy is the last step's."""
     settings = setup.settings
     why = _why_not_private(setup, noise)
@@ -68,6 +70,7 @@ def summarise(setup: Setup, charged: Sequence[int], noise: NoiseSource) -> dict[
         "expected_batch": setup.sampler.expected_batch,
         "steps": sum(charged),
         "planned_steps": setup.plan.steps,
+        "stopped_early": reached < setup.plan.steps,
         "test_accuracy": accuracy(setup.model, setup.data.test_x, setup.data.test_y),
         "seed": settings.seed,
         "versions": versions(),

@@ -60,6 +60,30 @@ class Settings:
     evaluations: int = 10
     diagnostics: bool = False
 
+    def __post_init__(self) -> None:
+        for name, allowed, expected in (
+            ("epsilon", self.epsilon is None or 0 < self.epsilon < math.inf, "above 0"),
+            ("delta", 0 < self.delta < 1, "between 0 and 1"),
+            (
+                "noise_multiplier",
+                self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf,
+                "at least 0",
+            ),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
+            ("momentum", 0 <= self.momentum < 1, "at least 0 and below 1"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("physical_batch", self.physical_batch == "auto" or self.physical_batch >= 1, "≥ 1"),
+            ("evaluations", self.evaluations >= 1, "at least 1"),
+            ("seed", 0 <= self.seed < 2**63, "at least 0"),
+        ):
+            if not allowed:
+                raise ConfigurationError(
+                    "a value out of range",
+                    where=f"settings.{name}",
+                    got=getattr(self, name),
+                    expected=expected,
+                )
+
     def sampler(self, records: int) -> PoissonSampler:
         """The sampler over the declared number of records."""
         if (self.rate is None) == (self.expected_batch is None):

@@ -10,7 +10,7 @@ from dp_accounting import DpEvent
 from torch import nn
 
 from accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
-from dpcore import ConfigurationError, Plan, PoissonSampler, Space
+from dpcore import BudgetError, ConfigurationError, Plan, PoissonSampler, Space
 from trainers.data import Data
 from trainers.engine import Loss, check_every_parameter_gets_a_row, trainable
 from trainers.models import refuse_mixing_modules
@@ -95,10 +95,21 @@ def prepare(
         phase.pipeline.check(space)
     if plan.private and not calibrated:
         plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
-    return Setup(plan, sampler, settings, data, model, loss, device, space, labels)
+    setup = Setup(plan, sampler, settings, data, model, loss, device, space, labels)
+    once = [int(phase is plan.phases[0]) for phase in plan.phases]
+    if settings.noise_multiplier is not None and not setup.affordable([0] * len(once), once):
+        raise BudgetError(
+            "the budget does not pay for a single step",
+            where="settings.epsilon",
+            got=setup.epsilon(once).value,
+            expected=f"at most {settings.epsilon}",
+            remedy="Raise the target ε or the noise multiplier.",
+        )
+    return setup
 
 
 def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
+    """The factor on a plan's noise multipliers: the one given, or the smallest within (ε, δ)."""
     if settings.noise_multiplier is not None:
         return settings.noise_multiplier
     if settings.epsilon is None:

@@ -121,9 +121,7 @@ def test_any_tolerance_is_kept(tolerance: float, epsilon: float) -> None:
 @pytest.mark.parametrize("fixed", [NonPrivateDpEvent(), steps(0.5, 1.0, 10)])
 def test_an_unreachable_target_is_an_error(name: str, fixed: DpEvent) -> None:
     with pytest.raises(AccountingError, match="no noise multiplier"):
-        calibrate_noise_multiplier(
-            lambda z: phases(fixed, steps(0.01, z, 20)), 0.5, 1e-5, name
-        )
+        calibrate_noise_multiplier(lambda z: phases(fixed, steps(0.01, z, 20)), 0.5, 1e-5, name)
 
 
 @pytest.mark.parametrize("name", ["rdp", "pld", "prv"])

@@ -170,13 +170,14 @@ def test_an_interval_that_misses_the_truth_falls_back(monkeypatch: pytest.Monkey
     Its quadrature of the mean loss is off. PLD's value is an upper bound on the truth, and
     hardly moves on a grid 20 times coarser, so the library's interval is wrong.
     """
-    event, seen = steps(0.1, 0.8, 300), []
-    monkeypatch.setattr("accountants.prv._interval", lambda *a: seen.append(_interval(*a)) or seen[0])
+    event = steps(0.1, 0.8, 300)
+    interval = _interval(flatten(event), 1e-5, 19.3)
+    monkeypatch.setattr("accountants.prv._interval", lambda *arguments: interval)
     answer = PRV().epsilon(event, 1e-5)
     assert answer == _with_pld(event, answer.note)
     assert "misses PLD" in answer.note
     coarse = from_gaussian_mechanism(0.8, sampling_prob=0.1, value_discretization_interval=2e-3)
-    assert coarse.self_compose(300).get_epsilon_for_delta(1e-5) < 19.318 < seen[0][0]
+    assert coarse.self_compose(300).get_epsilon_for_delta(1e-5) < 19.318 < interval[0]
 
 
 @pytest.mark.parametrize(
@@ -215,16 +216,12 @@ def _with_pld(event: DpEvent, note: str) -> accountants.Epsilon:
     return accountants.Epsilon(value, None, None, "pld", note)
 
 
-def test_prv_is_silent(
-    capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
-) -> None:
+def test_prv_is_silent(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
     PRV().epsilon(steps(0.01, 1.0, 10), 1e-5)
     assert capfd.readouterr() == ("", "") and not recwarn.list
 
 
-@pytest.mark.parametrize(
-    ("epsilon", "gap"), [(0.5, 11.08 / 5.82), (2.0, 2.77 / 1.80)]
-)
+@pytest.mark.parametrize(("epsilon", "gap"), [(0.5, 11.08 / 5.82), (2.0, 2.77 / 1.80)])
 def test_theorem_9_asks_for_too_much_noise(epsilon: float, gap: float) -> None:
     """σ of Theorem 9 over PLD's calibrated σ, at q = 1/60, T = 2400, δ = 1e-5."""
     sigma = paper_sigma(1 / 60, 2400, epsilon, 1e-5)

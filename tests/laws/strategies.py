@@ -241,8 +241,8 @@ class Opened:
         return DenseRows(z_BK, output.groups(by), output.group_count(by))
 
     def pieces(self, g_BD: Tensor, size: int) -> list[DenseRows]:
-        """The rows in microbatches of this size."""
-        return [self.rows(piece) for piece in g_BD.split(size)]
+        """The rows in microbatches of this size; none for an empty batch."""
+        return [self.rows(piece) for piece in g_BD.split(size) if len(piece)]
 
     def kernel(
         self, *, noise: NoiseSource | None = None, expected_batch: float = 4.0, largest: int = 8

@@ -49,6 +49,7 @@ from tests.laws.strategies import (
     opened,
     plans,
     registered,
+    same_release,
     stages,
     steps,
     wild_clippers,
@@ -189,6 +190,18 @@ def test_a_batch_beyond_the_margin_is_refused() -> None:
     with pytest.raises(PrivacyError, match="more rows than the rounding margin allows"):
         here.guarded_sums(rows, 50)
     here.guarded_sums(rows[1:], 50)
+
+
+@given(here=STEPS)
+def test_an_empty_piece_is_no_piece(here: Opened) -> None:
+    """No stage ever sees a batch of no records."""
+    found, none = here.kernel(), here.kernel()
+    output = here.binding.output
+    by = here.binding.pipeline.clipper.groups
+    empty = DenseRows(torch.zeros(0, output.size), output.groups(by), output.group_count(by))
+    one, _ = found.release(here.states, here.frame, [empty])
+    other, _ = none.release(here.states, here.frame, [])
+    assert same_release(one, other)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ class Axis:
 
     def first(self, v: Tensor) -> Tensor:
         """B × fold × …, records first."""
-        return v.movedim(self.dim, 0).unflatten(0, (-1, self.fold))
+        v = v.movedim(self.dim, 0)
+        return v.reshape(-1, self.fold, *v.shape[1:])
 
     def back(self, v: Tensor) -> Tensor:
         """One record's part (fold × …), as the module takes it."""

@@ -56,7 +56,7 @@ def _convolution_weight(layer: Convolution, seen: Seen) -> Statistic:
     q, x = layer.groups, seen.x
     taps = math.prod(layer.kernel_size)
     shape = (q, layer.out_channels // q, layer.in_channels // q, taps)
-    b_BqOT = seen.b.flatten(2).unflatten(1, (q, -1))
+    b_BqOT = seen.b.flatten(2).view(seen.records, q, shape[1], -1)
     last = x.dim() == 4 and q == 1 and not x.is_contiguous() and _channels_last(x)
 
     def left(lo: int, hi: int) -> Tensor:
@@ -93,9 +93,7 @@ def patches(layer: Convolution, x: Tensor) -> Tensor:
             x = _copied(x, d, sides[d], layer.padding_mode)
     for d in dims:
         reach = layer.dilation[d] * (layer.kernel_size[d] - 1) + 1
-        x = x.unfold(2 + d, reach, layer.stride[d])
-    if any(layer.dilation[d] > 1 for d in dims):
-        x = x[(..., *(slice(None, None, layer.dilation[d]) for d in dims))]
+        x = x.unfold(2 + d, reach, layer.stride[d])[..., :: layer.dilation[d]]
     return x.permute(0, 1, *range(2 + n, 2 + 2 * n), *range(2, 2 + n))
 
 
@@ -154,8 +152,9 @@ def _instance_norm(layer: nn.InstanceNorm2d, x: Tensor) -> Tensor:
 def _over_features(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
     """Normalised over the last dimensions: weight Σ_t b_t ⊙ x̂_t, bias Σ_t b_t."""
 
-    def total(layer: nn.Module, seen: Seen, v: Tensor) -> Statistic:
-        return Formed(v.reshape(seen.records, -1, *layer.normalized_shape).sum(1).flatten(1))
+    def total(layer: nn.LayerNorm | nn.RMSNorm, seen: Seen, v: Tensor) -> Statistic:
+        size = math.prod(layer.normalized_shape)
+        return Formed(v.reshape(seen.records, -1, size).sum(1))
 
     return {
         "weight": lambda layer, seen: total(layer, seen, seen.b * normal(layer, seen.x)),

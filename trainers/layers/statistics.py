@@ -67,7 +67,7 @@ def to_layout(v_P: Tensor, layout: Layout | None) -> Tensor:
     q, o, c, k = layout.shape
     order = (0, 3, 2, 1) if layout.taps_first else (0, 2, 3, 1)
     lead = v_P.dim() - 1
-    split = v_P.unflatten(-1, (q, o, c, k))
+    split = v_P.reshape(*v_P.shape[:-1], q, o, c, k)
     return split.permute(*range(lead), *(lead + d for d in order)).flatten(lead)
 
 
@@ -76,11 +76,12 @@ def from_layout(v_P: Tensor, layout: Layout | None) -> Tensor:
     if layout is None:
         return v_P
     q, o, c, k = layout.shape
-    split, order = (
-        ((q, k, c, o), (0, 3, 2, 1)) if layout.taps_first else ((q, c, k, o), (0, 3, 1, 2))
-    )
     lead = v_P.dim() - 1
-    return v_P.unflatten(-1, split).permute(*range(lead), *(lead + d for d in order)).flatten(lead)
+    if layout.taps_first:
+        split, order = v_P.reshape(*v_P.shape[:-1], q, k, c, o), (0, 3, 2, 1)
+    else:
+        split, order = v_P.reshape(*v_P.shape[:-1], q, c, k, o), (0, 3, 1, 2)
+    return split.permute(*range(lead), *(lead + d for d in order)).flatten(lead)
 
 
 def _given(rows: Tensor, out: Tensor | None) -> Tensor:
@@ -160,7 +161,7 @@ class Factors:
         return max(self.size, q * i * self.positions)
 
     def block(self, lo: int, hi: int, out: Tensor | None = None) -> Tensor:
-        q, o, i = self.layout.sizes
+        _, o, i = self.layout.sizes
         a_nIT = self.left(lo, hi).reshape(-1, i, self.positions)
         b_nTO = self.b_BqOT[lo:hi].reshape(-1, o, self.positions).transpose(1, 2)
         if out is None:
