@@ -76,17 +76,17 @@ def noise_has_its_distribution(subject: Subject) -> None:
     applies=of_kind("noiser"),
 )
 def noise_is_independent(subject: Subject) -> None:
-    """False alarms: below 1e-6 for each length (no correlation passes 7 standard errors)."""
+    """False alarms: below 1e-6 for each length (no mean product passes 7 standard errors)."""
     for size in SIZES[1:]:
         noise = _samples(subject, size)
-        correlation = (noise.T @ noise / len(noise)).fill_diagonal_(0).abs()
+        product = (noise.T @ noise / len(noise)).fill_diagonal_(0).abs()
         limit = 7 / math.sqrt(len(noise)) + 25 / len(noise)
-        if float(correlation.max()) > limit:
-            i, j = divmod(int(correlation.argmax()), size)
+        if float(product.max()) > limit:
+            i, j = divmod(int(product.argmax()), size)
             raise Broken(
                 f"coordinates {i} and {j} share their noise",
                 length=size,
-                got=f"correlation {float(correlation[i, j]):.3f}",
+                got=f"mean product {float(product[i, j]):.3f}",
                 expected=f"at most {limit:.3f}",
             )
         steps = (noise[1:] * noise[:-1]).sum() / noise[1:].numel()

@@ -41,9 +41,10 @@ class World:
 
     def __repr__(self) -> str:
         blocks = ", ".join(f"{n} {'×'.join(map(str, s))}" for n, _, s in self.space.blocks())
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
         kind = str(self.dtype).removeprefix("torch.")
         return (
-            f"space ({blocks}), {kind} rows of scale {self.scale:g}, {self.steps} steps, "
+            f"space ({blocks}), {kind} rows of scale {self.scale:g}, {steps}, "
             f"seed {self.seed}"
         )
 

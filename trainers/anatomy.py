@@ -46,6 +46,16 @@ class Anatomy:
         uses = Counter(n for u in self.units.values() for n in u.names.values() for _ in u.calls)
         return frozenset(name for name, count in uses.items() if count > 1)
 
+    @cached_property
+    def by_product(self) -> Mapping[str, str]:
+        """The parameters whose rows come from a module's vector-Jacobian product, and which."""
+        return {
+            name: path or "the model"
+            for path, unit in self.units.items()
+            if not unit.known
+            for name in unit.names.values()
+        }
+
     def statistics(
         self,
         model: nn.Module,

@@ -101,7 +101,16 @@ class GhostEngine:
 
     def choices(self) -> Mapping[str, str]:
         """The way that each parameter's rows went in the last microbatch, and why."""
-        return dict(self._choices)
+        taken = {} if self._anatomy is None else self._anatomy.by_product
+        return {
+            name: f"{choice}; by a product of {taken[name]}" if name in taken else choice
+            for name, choice in self._choices.items()
+        }
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The format in which images pass through the model."""
+        return torch.contiguous_format if self._anatomy is None else self._anatomy.memory_format
 
     def rows(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor
 from dpcore import (
     Binding,
     Clock,
+    ConfigurationError,
     Context,
     DenseRows,
     Frame,
@@ -23,8 +24,10 @@ from dpcore import (
     Rows,
     RunError,
     States,
+    Transform,
 )
 from trainers.engine import MaterialisingEngine, Norms, RowEngine, microbatches
+from trainers.ghost import GhostEngine, reason_against
 from trainers.setup import Setup
 
 
@@ -66,7 +69,7 @@ class RunningPhase:
         self._norms = _norms(self.binding)
         largest = math.ceil(setup.sampler.expected_batch)
         self._microbatch = min(setup.settings.microbatch(setup.space.size), largest)
-        self._engine = choose_engine(setup, phase, self._norms, self._microbatch)
+        self._engine = choose_engine(setup, self.binding, self._norms, self._microbatch)
         self._kernel = Kernel(
             self.binding,
             expected_batch=setup.sampler.expected_batch,
@@ -132,7 +135,18 @@ def _norms(binding: Binding) -> Norms:
     return Norms(groups_K.to(binding.device), binding.output.group_count(by))
 
 
-def choose_engine(setup: Setup, phase: Phase, norms: Norms, microbatch: int) -> RowEngine:
-    """The engine that the settings ask for."""
+def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int) -> RowEngine:
+    """The engine that the settings ask for; `auto` takes the fast one wherever it applies."""
     autocast = torch.bfloat16 if setup.settings.autocast else None
-    return MaterialisingEngine(setup.model, setup.loss, norms, microbatch, autocast)
+    maps = tuple((p.stage, {}) for p in binding.pipeline.of("row"))
+    reason = reason_against(Transform(binding.space, binding.output, maps, None))
+    if setup.settings.engine == "ghost" and reason is not None:
+        raise ConfigurationError(
+            f"the fast engine does not apply: {reason}",
+            where="settings.engine",
+            got="ghost",
+            expected="auto or materialising",
+        )
+    fast = setup.settings.engine != "materialising" and reason is None
+    make = GhostEngine if fast else MaterialisingEngine
+    return make(setup.model, setup.loss, norms, microbatch, autocast)

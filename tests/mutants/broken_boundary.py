@@ -11,6 +11,7 @@ from dp_accounting import DpEvent, GaussianDpEvent
 from torch import Tensor
 
 from dpcore import Context, Reads, Release, State
+from tests.mutants.broken_rows import escaped
 from tests.mutants.table import broken
 
 NORMS: list[Tensor] = [torch.zeros(1)]
@@ -46,8 +47,6 @@ class QuantileOfRawNorms(_Flat):
         return state["bound"]
 
     def factors(self, state: State, norms_G: Tensor) -> Tensor:
-        from tests.mutants.broken_rows import escaped
-
         NORMS[0] = escaped(norms_G).sum()
         return (state["bound"] / norms_G).clamp(max=1)
 
@@ -125,6 +124,15 @@ class BoundTooLarge(_Flat):
         return number(10.0)
 
 
+@broken("clipper", by="factor-is-local", says="changes when another record does")
+@dataclass(frozen=True, kw_only=True)
+class ClipsTheMean(_Flat):
+    """One factor for the batch, from its mean norm, in place of each record's own."""
+
+    def factors(self, state: State, norms_G: Tensor) -> Tensor:
+        return (1 / escaped(norms_G).mean().clamp(min=1)) * torch.ones_like(norms_G)
+
+
 class _Count:
     size: ClassVar[int] = 1
     bound: ClassVar[float] = 0.5
@@ -150,6 +158,15 @@ class LogarithmOfTheNorm(_Count):
 
     def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
         return 0.5 * norms_G.norm().log()[None]
+
+
+@broken("query", by="factor-is-local", says="changes when another record does")
+@dataclass(frozen=True, kw_only=True)
+class ComparesWithTheOthers(_Count):
+    """Asks whether a record is longer than the batch's mean."""
+
+    def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
+        return torch.where(norms_G.norm() > escaped(norms_G).mean(), 0.5, -0.5)[None]
 
 
 @broken("query", by="query-bound-is-reached", says="half of the declared bound")
