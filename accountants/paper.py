@@ -12,10 +12,10 @@ def paper_sigma(rate: float, steps: int, epsilon: float, delta: float) -> float:
     """Theorem 9 of AdaDPIGU: σ = 2q·√(T·ln(1/δ))/ε. For comparison only, never for training.
 
     The theorem states σ ≥ this as sufficient, without the constants and the range (ε small
-    against q²T, σ ≥ 1, small q) of the asymptotic result it repeats. At q = 1000/60000,
-    T = 2400, δ = 1e-5 it asks for more noise than PLD at ε = 1 (5.54 against GAP1), 2 (2.77
-    against GAP2) and 4 (1.39 against GAP4); at ε = 8 for less (0.69 against GAP8): training
-    with it there would break the claim.
+    against q²T, small q) of the asymptotic result that it repeats. At q = 1000/60000,
+    T = 2400, δ = 1e-5 it asks for more noise than PLD at ε = 1 (5.54 against 3.16), 2 (2.77
+    against 1.80) and 4 (1.39 against 1.13), and for less at ε = 8 (0.69 against 0.81), where
+    it spends 12: a claim made with it would be false.
 
     Args:
         rate: q, the sampling rate, in (0, 1].

@@ -69,22 +69,13 @@ def _fallback(pld: Epsilon, reason: str) -> Epsilon:
 def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float, float, float]:
     """prv-accountant's (lower, estimate, upper) for ε at δ, given that ε is about `near`."""
     import numpy as np
-    from prv_accountant import (
-        GaussianMechanism,
-        PoissonSubsampledGaussianMechanism,
-        PRVAccountant,
-    )
+    from prv_accountant import PoissonSubsampledGaussianMechanism, PRVAccountant
     from prv_accountant.accountant import compute_safe_domain_size
 
     delta_error = delta / 1000
     joined = [joined_gaussian(term) for term in terms]
     counts = [term.count for term in joined]
-    prvs = [
-        GaussianMechanism(term.noise_multiplier)
-        if term.rate == 1.0
-        else PoissonSubsampledGaussianMechanism(term.rate, term.noise_multiplier)
-        for term in joined
-    ]
+    prvs = [PoissonSubsampledGaussianMechanism(t.rate, t.noise_multiplier) for t in joined]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         reach = float(compute_safe_domain_size(prvs, counts, ERROR, delta_error))

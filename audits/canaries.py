@@ -1,15 +1,14 @@
 """Canaries by fair coins: planned and committed to before training, joined by keyed fingerprints.
 
-A canary's base record never trains. Heads puts a mislabelled copy of it into the training data,
-tails puts nothing there; so whether a canary is in is the coin's choice alone. The declared number
-of records, the rate and the divisor stay what they were.
+A canary's base record, where it has one, leaves the training data. Heads puts the canary there,
+tails puts nothing; so whether a canary is in is the coin's choice alone. The declared number of
+records, the rate and the divisor stay what they were.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import hmac
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -19,14 +18,15 @@ import torch
 from torch import Tensor
 
 from audits.bounds import GuessGrid, check_confidence, guess_grid, one_run_ceiling
+from audits.deciding import TESTS
 from audits.evidence import EvidenceError, read_evidence, write_private
-from audits.scores import SCORES
+from audits.fingerprints import data_fingerprint, fingerprints_of
+from audits.kinds import KINDS, canary_records
 from dpcore.errors import DataError, RunError
 from trainers.data import Data
 from trainers.folder import RunFolder, write_whole
 
-KINDS = ("mislabelled",)
-VERSION = 1
+VERSION = 2
 PLAN = "audit-plan.json"
 COMMITMENT = "audit-commitment.json"
 JOURNAL = "times.jsonl"  # the trainer adds a line for every step
@@ -37,17 +37,20 @@ class CanaryPlan:
     """What an audit will do, fixed before training. Private, but for its commitment.
 
     Args:
-        kind: how a canary is made from its base record.
-        ids: m places of base records in the training split, in rising order.
-        labels: m labels given, none of them its base record's.
+        kind: what a canary is, a name in `audits.kinds.KINDS`.
+        ids: m places of base records in the training split, in rising order; or 0 … m − 1 where
+            the canaries are made up.
+        labels: m labels given.
         coins: m fair coins, 1 where the canary trains.
-        fingerprints: HMAC-SHA256 of each canary: place, record, its label and the label given.
+        fingerprints: HMAC-SHA256 of each canary: place, record, its own label and the one given.
         data_fingerprint: HMAC-SHA256 of the whole training split.
-        key: of the fingerprints, hexadecimal; a plain hash would itself be a membership test.
+        key: of the fingerprints and of made-up canaries, hexadecimal; a plain hash would itself
+            be a membership test.
         nonce: hides the plan behind its commitment, hexadecimal.
         grid: the guess counts that may decide.
-        score: a name in `audits.scores.SCORES`.
-        confidence: of the verdict, divided among the grid.
+        score: the kind's.
+        tests: those that may decide.
+        confidence: of the verdict, divided among the tests and the grid.
     """
 
     kind: str
@@ -61,13 +64,15 @@ class CanaryPlan:
     grid: GuessGrid
     score: str
     confidence: float
+    tests: tuple[str, ...] = TESTS
     version: int = VERSION
 
     def __post_init__(self) -> None:
         m = len(self.ids)
         sound = {
             "kind": self.kind in KINDS,
-            "score": self.score in SCORES,
+            "score": self.kind in KINDS and self.score == KINDS[self.kind].score,
+            "tests": self.tests == TESTS,
             "ids": m > 0 and all(a < b for a, b in zip((-1, *self.ids), self.ids, strict=False)),
             "labels": len(self.labels) == m,
             "coins": len(self.coins) == m and set(self.coins) <= {0, 1},
@@ -86,12 +91,12 @@ class CanaryPlan:
 
         Raises: EvidenceError, without a word on which records differ.
         """
-        key = bytes.fromhex(self.key)
-        same = max(self.ids) < len(data.train_y) and self.fingerprints == tuple(
-            _canary_fingerprint(key, data, i, label)
-            for i, label in zip(self.ids, self.labels, strict=True)
+        key, kind = bytes.fromhex(self.key), KINDS[self.kind]
+        there = not kind.from_data or max(self.ids) < len(data.train_y)
+        same = there and self.fingerprints == fingerprints_of(
+            self.kind, key, data, self.ids, self.labels
         )
-        if not same or self.data_fingerprint != _data_fingerprint(key, data):
+        if not same or self.data_fingerprint != data_fingerprint(key, data):
             raise EvidenceError(
                 "the training data does not match the fingerprints in the audit's plan",
                 where=data.spec.name,
@@ -99,20 +104,35 @@ class CanaryPlan:
             )
 
     def apply(self, data: Data) -> Data:
-        """The data to train on: no base record, and a mislabelled copy for every coin of heads.
+        """The data to train on: no base record, and the canary for every coin of heads.
 
+        Crafted gradients are no data: with them it stays as it is, and they reach the batch by
+        `audits.gradients.GradientCanaries`.
         Raises: EvidenceError if this is not the data that the plan was made for.
         """
         self.check(data)
+        if self.white_box:
+            return data
         stays_N = torch.ones(len(data.train_y), dtype=torch.bool)
-        stays_N[list(self.ids)] = False
-        heads = [i for i, coin in zip(self.ids, self.coins, strict=True) if coin]
-        given = [label for label, coin in zip(self.labels, self.coins, strict=True) if coin]
+        if KINDS[self.kind].from_data:
+            stays_N[list(self.ids)] = False
+        heads_m = torch.tensor(self.coins, dtype=torch.bool)
+        x_m, y_m = self.records(data)
         return dataclasses.replace(
             data,
-            train_x=torch.cat([data.train_x[stays_N], data.train_x[heads]]),
-            train_y=torch.cat([data.train_y[stays_N], data.train_y.new_tensor(given)]),
+            train_x=torch.cat([data.train_x[stays_N], x_m[heads_m]]),
+            train_y=torch.cat([data.train_y[stays_N], y_m[heads_m]]),
         )
+
+    @property
+    def white_box(self) -> bool:
+        """Whether the canaries are crafted gradients, told by the released sums."""
+        return self.kind == "gradient"
+
+    def records(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Every canary, trained or not: m records and the labels they are given."""
+        key = bytes.fromhex(self.key)
+        return canary_records(KINDS[self.kind], key, self.ids, self.labels, data)
 
     def save(self, folder: RunFolder) -> None:
         """Write the plan into private/ (mode 0600) and its commitment into public/.
@@ -144,7 +164,7 @@ def plan_canaries(
     Args:
         data: the data as loaded; it is not changed, `CanaryPlan.apply` gives what trains.
         count: m, at most half of the declared records.
-        kind: "mislabelled".
+        kind: a name in `audits.kinds.KINDS`.
         confidence: of the verdict.
 
     Raises: DataError for an unknown kind, or a count too small for any verdict or too large.
@@ -152,23 +172,24 @@ def plan_canaries(
     if kind not in KINDS:
         raise DataError("unknown kind of canary", got=kind, expected=", ".join(KINDS))
     check_confidence(confidence)
-    _check_count(data, count, confidence)
+    _check_count(data, count, confidence, KINDS[kind].from_data)
     draw = secrets.SystemRandom()
-    ids = tuple(sorted(draw.sample(range(len(data.train_y)), count)))
-    labels = tuple(_other_label(draw, int(data.train_y[i]), data.spec.classes) for i in ids)
+    ids = tuple(range(count))
+    if KINDS[kind].from_data:
+        ids = tuple(sorted(draw.sample(range(len(data.train_y)), count)))
+    labels = tuple(_label(draw, kind, data, i) for i in ids)
     key = secrets.token_bytes(32)
-    prints = (_canary_fingerprint(key, data, i, y) for i, y in zip(ids, labels, strict=True))
     return CanaryPlan(
         kind=kind,
         ids=ids,
         labels=labels,
         coins=tuple(draw.getrandbits(1) for _ in ids),
-        fingerprints=tuple(prints),
-        data_fingerprint=_data_fingerprint(key, data),
+        fingerprints=fingerprints_of(kind, key, data, ids, labels),
+        data_fingerprint=data_fingerprint(key, data),
         key=key.hex(),
         nonce=secrets.token_hex(32),
         grid=guess_grid(count),
-        score=next(iter(SCORES)),
+        score=KINDS[kind].score,
         confidence=confidence,
     )
 
@@ -208,13 +229,13 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
     return CanaryPlan(**fields)
 
 
-def _check_count(data: Data, count: int, confidence: float) -> None:
+def _check_count(data: Data, count: int, confidence: float, from_data: bool) -> None:
     most = data.spec.records // 2
-    if count > len(data.train_y):
+    if from_data and count > len(data.train_y):
         raise DataError("there are fewer records than canaries", where="canaries", got=count)
     if count > most:
         raise DataError(
-            "too many canaries: their base records no longer train",
+            "too many canaries: what trains would be another data set",
             where="canaries",
             got=count,
             expected=f"at most half of the {data.spec.records} declared records",
@@ -233,34 +254,20 @@ def _check_count(data: Data, count: int, confidence: float) -> None:
 
 def _ceiling(count: int, confidence: float) -> float:
     grid = guess_grid(count)
-    divided = 1 - (1 - confidence) / len(grid)
+    divided = 1 - (1 - confidence) / (len(TESTS) * len(grid))
     return max(one_run_ceiling(count, guesses, 0.0, divided) for guesses in grid)
 
 
-def _other_label(draw: secrets.SystemRandom, label: int, classes: int) -> int:
-    """A label uniform on the other classes."""
-    other = draw.randrange(classes - 1)
-    return other + (other >= label)
-
-
-def _canary_fingerprint(key: bytes, data: Data, i: int, given: int) -> str:
-    """HMAC-SHA256 of (place, label, label given, record)."""
-    head = json.dumps([i, int(data.train_y[i]), given, list(data.spec.shape)])
-    return hmac.digest(key, head.encode() + b"\0" + _bytes(data.train_x[i]), "sha256").hex()
-
-
-def _data_fingerprint(key: bytes, data: Data) -> str:
-    """HMAC-SHA256 of the training split: shape, records, labels."""
-    digest = hmac.new(key, json.dumps(list(data.train_x.shape)).encode() + b"\0", "sha256")
-    for x in data.train_x.split(1000):
-        digest.update(_bytes(x))
-    digest.update(_bytes(data.train_y))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    array = tensor.cpu().contiguous().numpy()
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+def _label(draw: secrets.SystemRandom, kind: str, data: Data, i: int) -> int:
+    """Uniform on the classes but its own if mislabelled, on all if made up."""
+    if kind == "records":
+        return int(data.train_y[i])
+    if kind == "gradient":
+        return 0
+    if kind != "mislabelled":
+        return draw.randrange(data.spec.classes)
+    other = draw.randrange(data.spec.classes - 1)
+    return other + (other >= int(data.train_y[i]))
 
 
 def _commitment(plan: dict[str, Any]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -77,9 +80,11 @@ class ConformanceError(DpiguError):
             remedy=broken.remedy or check.remedy,
         )
 
-    def _line(self) -> str:
+    @property
+    def detail(self) -> str:
+        """What the check guards, the counterexample and the remedy, a line each."""
         lines = [("guards", self.guards)]
-        lines += [(key.rstrip("_"), shown(value)) for key, value in self.example.items()]
+        lines += [(key, shown(value)) for key, value in self.example.items()]
         lines += [
             (label, shown(value))
             for label, value in (("got", self.got), ("expected", self.expected))
@@ -87,8 +92,10 @@ class ConformanceError(DpiguError):
         ]
         lines += [("remedy", self.remedy)] if self.remedy else []
         width = max(len(label) for label, _ in lines)
-        detail = "\n".join(f"  {label:<{width}}  {text}" for label, text in lines)
-        return f"{self.where}: {self.problem}\n{detail}"
+        return "\n".join(f"  {label:<{width}}  {text}" for label, text in lines)
+
+    def _line(self) -> str:
+        return f"{self.where}: {self.problem}\n{self.detail}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,8 @@ class Check:
         try:
             self.body(Subject(stage, self.beside))
         except Broken as broken:
+            if (place := _place(stage, broken.__cause__)) is not None:
+                broken.example["in"] = place
             raise ConformanceError(self, stage, broken) from broken.__cause__
 
 
@@ -124,6 +133,13 @@ def check(
 ) -> Callable[[Callable[[Subject], None]], Check]:
     """Make a check of a function; `audits.conformance` collects those of its modules."""
     return functools.partial(Check, name, guards, remedy, applies)
+
+
+CRASHED = "Mend that function; a stage may refuse a space with a GrammarError from `init`."
+MAPPED = (
+    "A function of one record is mapped over the batch: write it with torch functions alone, with "
+    "no `.item()`, no `float()` and no branch on values (torch.where chooses)."
+)
 
 
 def for_all(
@@ -135,7 +151,7 @@ def for_all(
     nothing is read from or written to a database. A stage that refuses an example with a
     `DpiguError` is asked another; one that refuses them all has failed.
     """
-    examples = max(4, round(share * hypothesis.settings.default.max_examples))  # type: ignore[union-attr]  # there is always a default profile
+    examples = max(2, round(share * hypothesis.settings.default.max_examples))  # type: ignore[union-attr]  # there is always a default profile
     found: list[Broken] = []
     refusals: list[Refused] = []
 
@@ -163,7 +179,7 @@ def for_all(
             raise
         except Exception as error:  # a stranger's stage may fail in any way
             what = f"it raises {type(error).__name__}: {first_line(error)}"
-            found.append(Broken(what, **drawn))
+            found.append(Broken(what, remedy=MAPPED if "vmap" in what else CRASHED, **drawn))
             raise found[-1] from error
 
     try:
@@ -175,6 +191,16 @@ def for_all(
         if not refusals:
             raise
         raise Broken("it refuses every example", got=str(refusals[-1])) from refusals[-1]
+
+
+def _place(stage: object, error: BaseException | None) -> str | None:
+    """Where in the stage's own file an error came from."""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    own = getattr(sys.modules.get(type(stage).__module__), "__file__", None)
+    inside = [frame for frame in frames if frame.filename == own]
+    if not inside:
+        return None
+    return f"{inside[-1].name}, {Path(inside[-1].filename).name} line {inside[-1].lineno}"
 
 
 def kind_of(stage: object) -> str:
@@ -214,7 +240,7 @@ def example_of(entry: Entry, options: Mapping[str, Any] | None = None) -> Any:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message."""
-    return next(iter(str(error).splitlines()), "")
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def shown(value: object, limit: int = 300) -> str:

@@ -115,8 +115,9 @@ class Scene:
         if g_BD is None:
             g_BD = self.world.rows(self.done, size=self.world.space.size)
         by = self.binding.pipeline.clipper.groups
-        rows = DenseRows(frame.transform(g_BD), self.binding.output.groups(by), self.groups)
-        release, self.states = self.kernel.release(self.states, frame, [rows])
+        groups_K = self.binding.output.groups(by)
+        batch = [DenseRows(frame.transform(g_BD), groups_K, self.groups)] if len(g_BD) else []
+        release, self.states = self.kernel.release(self.states, frame, batch)
         self.done += 1
         self.last = release
         return release
@@ -242,9 +243,8 @@ def _pipeline(subject: Subject, beside: Sequence[Any], space: Space, loud: bool)
         end = stage.output_space(end)
     if end != space:
         slots["post"].append(_Back(space=space))
-    return Pipeline(
-        **{
-            slot: tuple(slots[kind]) if slot != kind else next(iter(slots[kind]), None)
-            for slot, kind in KIND_OF.items()
-        }
-    )
+    filled: dict[str, Any] = {
+        slot: tuple(slots[kind]) if slot != kind else next(iter(slots[kind]), None)
+        for slot, kind in KIND_OF.items()
+    }
+    return Pipeline(**filled)

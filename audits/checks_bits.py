@@ -15,6 +15,8 @@ from torch import Tensor
 
 from dpcore import Released
 
+HUGE = 10**7
+
 
 def bits(value: object) -> object:
     """A value in a form that is equal only if every bit is."""
@@ -129,7 +131,8 @@ class Memory:
     def _function(self, place: str, function: FunctionType) -> None:
         if not self._own(function):
             return
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        names = function.__code__.co_freevars
+        for name, cell in zip(names, function.__closure__ or (), strict=True):
             self._visit(f"{place} ({name} in its closure)", _held(cell))
         self._visit(f"{place} (defaults)", function.__defaults__)
         self._visit(f"{place} (keyword defaults)", function.__kwdefaults__)
@@ -148,8 +151,8 @@ def _plain(key: object) -> bool:
 
 
 def _content(tensor: Tensor) -> object:
-    """The bits of a tensor; its version alone if they cannot be read (a mapped one)."""
+    """The bits of a tensor; its version alone if it is huge or cannot be read (a mapped one)."""
     try:
-        return tensor._version, bits(tensor)
+        return tensor._version, bits(tensor) if tensor.numel() < HUGE else None
     except (RuntimeError, TypeError):
         return _Same(tensor)

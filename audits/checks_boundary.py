@@ -124,6 +124,8 @@ def clipped_norm_keeps_the_bound(subject: Subject) -> None:
             return
         norms_G = norms_of(norms, scene.groups)
         own_G = subject.stage.factors(scene.state, norms_G)
+        if not bool(own_G.isfinite().all()):
+            raise Broken("a factor is not finite", norms=norms_G, got=own_G)
         exact = Fraction(float(bound)) ** 2
         if _weight(own_G, norms_G) > exact * (1 + SLACK):
             raise Broken(
@@ -162,7 +164,7 @@ def bound_is_reached(subject: Subject) -> None:
             clipped.append(float((subject.stage.factors(scene.state, norms_G) * norms_G).norm()))
         longest = max(clipped)
         if longest < bound / 2:
-            raise Broken("long rows are clipped to less than half of it", got=longest, expected=bound)
+            raise Broken("long rows are clipped to less than half", got=longest, expected=bound)
 
     for_all(reached, share=0.2, world=worlds(steps=(1, 3)))
 

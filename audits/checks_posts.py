@@ -90,15 +90,17 @@ def _apply(scene: Scene, value_K: Tensor, variance_K: Tensor) -> Tensor:
 
 def _linear_variance(scene: Scene, x_K: Tensor, variance_K: Tensor) -> Tensor | None:
     """Σ_j J_ij² v_j, if the map is affine in the released value; else None."""
-    size = float(x_K.abs().max())
     origin = _apply(scene, x_K, variance_K)
-    columns = [_apply(scene, x_K + e_K, variance_K) - origin for e_K in size * torch.eye(len(x_K))]
+    size = float(x_K.abs().max()) + float(origin.abs().max())
+    steps_KK = size * torch.eye(len(x_K), dtype=torch.float64)
+    columns = [_apply(scene, x_K + e_K, variance_K) - origin for e_K in steps_KK]
     jacobian = torch.stack(columns, dim=1) / size
     for k in range(3):
-        move_K = scene.world.rows("move", k, size=len(x_K))[0].double()
+        move_K = size * 100**k * scene.world.normal("move", k, size=len(x_K)).double()
         got = _apply(scene, x_K + move_K, variance_K) - origin
         want = jacobian @ move_K
-        if not bool(((got - want).abs() <= CERTAIN * (want.abs().max() + origin.abs().max())).all()):
+        rounding = CERTAIN * (want.abs().max() + origin.abs().max())
+        if not bool(((got - want).abs() <= rounding).all()):
             return None
     return (jacobian**2) @ variance_K
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -75,7 +77,7 @@ def monotone_as_declared(subject: Subject) -> None:
         if not subject.stage.monotone:
             return
         supports = _supports(subject, world)
-        for step, (sooner, later) in enumerate(zip(supports, supports[1:], strict=False)):
+        for step, (sooner, later) in enumerate(pairwise(supports)):
             if bool((sooner & ~later).any()):
                 raise Broken(
                     "it is declared monotone, and a coordinate is frozen again",
@@ -102,7 +104,7 @@ def live_as_declared(subject: Subject) -> None:
                 f"{'changes' if changes else 'never changes'} over {LONG} steps"
             )
 
-    for_all(live, share=0.2, world=worlds((WIDE,), steps=(LONG,)))
+    for_all(live, share=0.08, world=worlds((WIDE,), steps=(LONG,)))
 
 
 def _supports(subject: Subject, world: World) -> list[Tensor]:

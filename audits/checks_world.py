@@ -43,10 +43,7 @@ class World:
         blocks = ", ".join(f"{n} {'×'.join(map(str, s))}" for n, _, s in self.space.blocks())
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
         kind = str(self.dtype).removeprefix("torch.")
-        return (
-            f"space ({blocks}), {kind} rows of scale {self.scale:g}, {steps}, "
-            f"seed {self.seed}"
-        )
+        return f"space ({blocks}), {kind} rows of scale {self.scale:g}, {steps}, seed {self.seed}"
 
     def context(self) -> Context:
         """What a stage sees at the start of a phase."""

@@ -103,7 +103,13 @@ def parametrize_with_checks(
         @functools.wraps(test)
         def run(*args: Any, request: pytest.FixtureRequest, **kwargs: Any) -> None:
             _refuse_exemption(request)
-            test(*args, **kwargs, **({"request": request} if takes_request else {}))
+            try:
+                test(*args, **kwargs, **({"request": request} if takes_request else {}))
+            except (pytest.xfail.Exception, pytest.skip.Exception) as exemption:
+                raise _exempt(request, exemption) from None
+            except Exception:
+                _refuse_exemption(request)  # a mark that was added while the test ran
+                raise
 
         if not takes_request:
             extra = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY)
@@ -129,14 +135,17 @@ def _instance(stage: object) -> Any:
 def _refuse_exemption(request: Any) -> None:
     """Fail a test that carries an exemption, and see that pytest reports it as failed."""
     marks = [mark for name in EXEMPTIONS for mark in request.node.iter_markers(name)]
-    if not marks:
-        return
-    option = request.config.option
-    before, option.runxfail = option.runxfail, True
-    request.addfinalizer(lambda: setattr(option, "runxfail", before))
-    raise GrammarError(
-        "a conformance check cannot be marked as expected to fail, nor skipped",
+    if marks:
+        option = request.config.option
+        before, option.runxfail = option.runxfail, True
+        request.addfinalizer(lambda: setattr(option, "runxfail", before))
+        raise _exempt(request, marks[0]) from None
+
+
+def _exempt(request: Any, how: object) -> GrammarError:
+    return GrammarError(
+        "a conformance check cannot be expected to fail, nor skipped",
         where=request.node.name,
-        got=marks[0],
-        remedy="Remove the mark and mend the stage.",
+        got=how,
+        remedy="Remove the exemption and mend the stage.",
     )

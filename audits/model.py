@@ -1,78 +1,97 @@
-"""The audit of a trained run: canaries, one model, and the one-run test over the planned grid."""
+"""The audit of a trained run: canaries, one model, and two one-run tests over the planned grid."""
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.special import bdtr
 from torch import nn
 
-from audits.bounds import OneRunResult, OneRunRow, check_claim, one_run_test
+from audits.bounds import OneRunResult, OneRunRow, Reals, check_claim
 from audits.canaries import CanaryPlan, load_plan
-from audits.evidence import EvidenceError, write_private
-from audits.picture import draw
+from audits.coins import check_coins
+from audits.deciding import Decision, TradeOffCurve, accounted_curve, decide
+from audits.evidence import EvidenceError
+from audits.gradients import observed_scores
+from audits.kinds import KINDS
+from audits.report import JSON as REPORT
+from audits.report import PAGE, report_data, write_report
 from audits.scores import SCORES, scores_of
 from audits.verdicts import AuditReport, invalid_audit, judge
 from dpcore import Adjacency, RunError
 from trainers.data import Data, load_data
 from trainers.folder import RunFolder
+from trainers.recipe import recipe_from_file
 from trainers.runs import load_run
 
-SCHEMA = "dpigu/audit-model/1"
-REPORT = "audit.json"
-PICTURE = "audit.png"
-UNFAIR = 1e-9
-"""Coins less likely than this are taken for no fair coins; an honest plan is refused as often."""
-
-ASSUMPTIONS = (
-    "Every coin was fair, independent, and alone decided whether its canary trained.",
-    "The model in this folder is what that training gave.",
+FAIR = "Every coin was fair, independent, and alone decided whether its canary trained."
+ASSUMPTIONS = (FAIR, "The model in this folder is what that training gave.")
+WHITE_BOX_ASSUMPTIONS = (
+    FAIR,
+    "The observations in this folder are of what that training released.",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAudit:
-    """An audit's report with the test behind it, which is None where the audit is invalid."""
+    """An audit's report with the tests behind it, which are None where the audit is invalid."""
 
     report: AuditReport
     run: Path
     plan: CanaryPlan | None = None
-    test: OneRunResult | None = field(default=None, repr=False)
+    decision: Decision | None = field(default=None, repr=False)
+    scores_m: Reals | None = field(default=None, repr=False)
+    reproduce: tuple[str, ...] = ()
 
     @property
     def report_path(self) -> Path:
-        """Where the report is."""
+        """Where the report is, as JSON."""
         return self.run / "private" / REPORT
 
     @property
-    def picture_path(self) -> Path:
-        """Where the picture is, if the audit is valid."""
-        return self.run / "private" / PICTURE
+    def page_path(self) -> Path:
+        """Where the report is, as a page for a browser."""
+        return self.run / "private" / PAGE
+
+    @property
+    def test(self) -> OneRunResult | None:
+        """The test of the claim; its bound and ceiling hold at the report's confidence."""
+        return self.decision.one_run if self.decision is not None else None
 
     @property
     def best(self) -> OneRunRow | None:
         """The grid's row with the smallest p-value."""
-        return min(self.test.rows, key=lambda row: row.p_value) if self.test is not None else None
+        return self.decision.best if self.decision is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`: the report, and what it rests on."""
-        test, best, plan = self.test, self.best, self.plan
-        return {
-            "schema": SCHEMA,
-            "run": str(self.run),
-            **self.report.to_json(),
-            "kind": plan.kind if plan is not None else None,
-            "score": plan.score if plan is not None else None,
-            "canaries": test.canaries if test is not None else None,
-            "guesses": best.guesses if best is not None else None,
-            "correct": best.correct if best is not None else None,
-            "grid": [asdict(row) for row in test.rows] if test is not None else [],
-        }
+        plan = self.plan
+        facts = (
+            []
+            if plan is None
+            else [
+                (
+                    "canaries",
+                    f"{len(plan.coins)} {KINDS[plan.kind].what}, {sum(plan.coins)} of them in",
+                ),
+                ("score", plan.score),
+            ]
+        )
+        data = report_data(
+            self.report,
+            command="model",
+            subject=str(self.run),
+            facts=facts,
+            decision=self.decision,
+            scores=self.scores_m,
+            members=plan.coins if plan is not None else None,
+            reproduce=self.reproduce,
+        )
+        return data | {"kind": plan and plan.kind, "score": plan and plan.score}
 
 
 def audit_model(
@@ -104,8 +123,40 @@ def audit_model(
     claim = summary["epsilon"] if claim_epsilon is None else claim_epsilon
     check_claim(claim or 0.0, summary["delta"])
     checks: list[tuple[str, str]] = []
+    again = _again(folder.path, data_dir, claim_epsilon)
     try:
-        audit, picture = _audited(folder, summary, claim, data, data_dir, model, checks)
+        plan = load_plan(folder)
+        _check_plan(plan, summary, checks)
+        _check_claimed(folder, summary, claim, checks)
+        scores_m = _scores(folder, plan, data, data_dir, model, checks)
+        decision = decide(
+            scores_m,
+            plan.coins,
+            plan.grid,
+            epsilon=claim,
+            delta=summary["delta"],
+            confidence=plan.confidence,
+            own=_own_curve(folder, checks) if claim == summary["epsilon"] else None,
+        )
+        report = judge(
+            claim_epsilon=claim,
+            delta=summary["delta"],
+            p_value=decision.p_value,
+            lower_bound=decision.one_run.lower_bound,
+            ceiling=decision.one_run.ceiling,
+            confidence=plan.confidence,
+            against=decision.against,
+            assumptions=WHITE_BOX_ASSUMPTIONS if plan.white_box else ASSUMPTIONS,
+            checks=checks,
+        )
+        audit = ModelAudit(
+            report=report,
+            run=folder.path,
+            plan=plan,
+            decision=decision,
+            scores_m=scores_m,
+            reproduce=again,
+        )
     except EvidenceError as error:
         report = invalid_audit(
             error.problem,
@@ -114,29 +165,34 @@ def audit_model(
             delta=summary["delta"],
             checks=(*checks, ("failed", str(error))),
         )
-        audit, picture = ModelAudit(report=report, run=folder.path), None
-    _write(audit, picture)
+        audit = ModelAudit(report=report, run=folder.path, reproduce=again)
+    write_report(folder.private, audit.to_json())
     return audit
 
 
-def _audited(
-    folder: RunFolder,
-    summary: Mapping[str, Any],
-    claim: float | None,
-    data: Data | None,
-    data_dir: Path | None,
-    model: nn.Module | None,
-    checks: list[tuple[str, str]],
-) -> tuple[ModelAudit, bytes]:
-    """The audit and its picture; `checks` grows by every check that passes."""
-    plan = load_plan(folder)
+def _check_plan(
+    plan: CanaryPlan, summary: Mapping[str, Any], checks: list[tuple[str, str]]
+) -> None:
+    """The plan was committed to before training, its coins are coins, its neighbours the claim's.
+
+    `checks` grows by every check that passes.
+    """
     checks.append(("commitment", f"{plan.commitment[:16]}… opens to the plan: nothing was changed"))
     checks.append(
         ("order", "the journal has the commitment before the first step; no more is shown")
     )
-    _check_coins(plan)
+    check_coins(plan.coins)
     checks.append(("coins", f"{len(plan.coins)}, not unlike fair ones"))
     _check_adjacency(summary)
+
+
+def _check_claimed(
+    folder: RunFolder,
+    summary: Mapping[str, Any],
+    claim: float | None,
+    checks: list[tuple[str, str]],
+) -> None:
+    """There is a claim, and whose it is."""
     if claim is None:
         raise RunError(
             f"this run claims no ε: {summary['why_not_private']}",
@@ -144,36 +200,22 @@ def _audited(
             remedy="Give the claim to test with --claim-epsilon.",
         )
     checks.append(("claim", _whose(claim, summary["epsilon"])))
-    if data is None:
-        named = folder.configuration()["data"]
-        data = load_data(named["name"], data_dir, named["records"], named["classes"])
-    plan.check(data)
-    checks.append(("fingerprints", "every canary and the whole training split match"))
-    scores_m = _scores(plan, data, load_run(folder.path, model).model)
-    checks.append(("scores", "every canary has one"))
-    test = one_run_test(scores_m, plan.coins, plan.grid, claim, summary["delta"], plan.confidence)
-    report = judge(
-        claim_epsilon=claim,
-        delta=summary["delta"],
-        p_value=test.p_value,
-        lower_bound=test.lower_bound,
-        ceiling=test.ceiling,
-        confidence=plan.confidence,
-        assumptions=ASSUMPTIONS,
-        checks=checks,
-    )
-    audit = ModelAudit(report=report, run=folder.path, plan=plan, test=test)
-    return audit, draw(report.verdict, test, scores_m, plan.coins)
 
 
-def _check_coins(plan: CanaryPlan) -> None:
-    """Refuse coins whose number of heads no fair coins would give."""
-    heads, m = sum(plan.coins), len(plan.coins)
-    if 2 * bdtr(min(heads, m - heads), m, 0.5) < UNFAIR:
+def _own_curve(folder: RunFolder, checks: list[tuple[str, str]]) -> TradeOffCurve | None:
+    """The trade-off curve of what the ledger says ran, by the accountant's event."""
+    recipe = recipe_from_file(folder.public / "config.toml")
+    sampler = recipe.settings.sampler(folder.configuration()["data"]["records"])
+    charged = folder.charged([phase.name for phase in recipe.plan.phases])
+    said = folder.summary()["steps"]
+    if sum(charged) != said:
         raise EvidenceError(
-            "the plan's coins are no fair coins",
-            remedy="Train again with --canaries, which flips them from the system's entropy.",
+            "the ledger and the summary disagree on how many steps ran",
+            where=str(folder.public),
+            got=f"{sum(charged)} and {said}",
         )
+    checks.append(("ledger", f"{said} steps charged, as the summary says"))
+    return accounted_curve(recipe.plan.event(sampler, tuple(charged)), recipe.plan.adjacency)
 
 
 def _check_adjacency(summary: Mapping[str, Any]) -> None:
@@ -191,29 +233,39 @@ def _whose(claim: float, own: float | None) -> str:
     return f"given for this audit; the run's own is {'none' if own is None else f'ε = {own:.6g}'}"
 
 
-def _scores(plan: CanaryPlan, data: Data, model: nn.Module) -> list[float]:
-    """Every canary's score, in the plan's order."""
-    labels = data.train_y.new_tensor(plan.labels)
-    scores_m = scores_of(SCORES[plan.score], model, data.train_x[list(plan.ids)], labels)
-    if bool(torch.isnan(scores_m).any()):
+def _scores(
+    folder: RunFolder,
+    plan: CanaryPlan,
+    data: Data | None,
+    data_dir: Path | None,
+    model: nn.Module | None,
+    checks: list[tuple[str, str]],
+) -> Reals:
+    """Every canary's score, in the plan's order: by the model, or by what its training released."""
+    if plan.white_box:
+        scores_m, steps = observed_scores(plan, folder)
+        checks.append(("observations", f"{steps} steps of {folder.summary()['steps']} charged"))
+    else:
+        if data is None:
+            named = folder.configuration()["data"]
+            data = load_data(named["name"], data_dir, named["records"], named["classes"])
+        plan.check(data)
+        checks.append(("fingerprints", "every canary and the whole training split match"))
+        x_m, y_m = plan.records(data)
+        trained = load_run(folder.path, model).model
+        scores_m = scores_of(SCORES[plan.score], trained, x_m, y_m).numpy()
+    if bool(torch.isnan(torch.as_tensor(scores_m)).any()):
         raise EvidenceError(
             "the model's outputs on the canaries are not numbers",
             remedy="Audit a model whose weights are finite.",
         )
-    scores: list[float] = scores_m.tolist()
-    return scores
+    checks.append(("scores", "every canary has one"))
+    return scores_m
 
 
-def _write(audit: ModelAudit, picture: bytes | None) -> None:
-    """The report and its picture, for their owner only: they are about real members."""
-    report = json.dumps(audit.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        write_private(audit.report_path, f"{report}\n".encode())
-        if picture is None:
-            audit.picture_path.unlink(missing_ok=True)
-        else:
-            write_private(audit.picture_path, picture)
-    except OSError as error:
-        raise RunError(
-            f"the report cannot be written: {error.strerror}", where=str(audit.report_path)
-        ) from error
+def _again(run: Path, data_dir: Path | None, claim: float | None) -> tuple[str, ...]:
+    """The command that gives this report again."""
+    words = ["dpaudit", "model", str(run)]
+    words += ["--claim-epsilon", repr(claim)] if claim is not None else []
+    words += ["--data-dir", str(data_dir)] if data_dir is not None else []
+    return (shlex.join(words),)

@@ -93,11 +93,13 @@ def judge(
     lower_bound: float,
     ceiling: float,
     confidence: float,
+    against: str = "",
     assumptions: Iterable[str] = (),
     checks: Iterable[tuple[str, str]] = (),
 ) -> AuditReport:
     """The report of an audit that ran: contradicted if and only if p_value < 1 − confidence.
 
+    `against` names what was rejected, where that says more than the claim (a run's accounting).
     A ceiling of zero cannot support a verdict: INVALID AUDIT, unless the p-value (of another
     valid test among them) rejects all the same.
     Raises: DataError for numbers that cannot be.
@@ -107,7 +109,7 @@ def judge(
     contradicted = p_value < 1 - confidence
     if contradicted:
         verdict = Verdict.CONTRADICTED
-        sentence = _contradicted(claim_epsilon, delta, p_value, lower_bound, confidence)
+        sentence = _contradicted(claim_epsilon, delta, p_value, lower_bound, confidence, against)
     elif ceiling <= 0:
         verdict = Verdict.INVALID_AUDIT
         sentence = _invalid(
@@ -166,12 +168,19 @@ def _check_numbers(claim: float, delta: float, p: float, bound: float, ceiling: 
         )
 
 
-def _contradicted(claim: float, delta: float, p: float, bound: float, confidence: float) -> str:
+def _contradicted(
+    claim: float, delta: float, p: float, bound: float, confidence: float, against: str
+) -> str:
     times = f"{math.floor(1 / p):,}" if p > 1e-9 else "a billion"
     sentence = (
-        f"The evidence contradicts the claim {_claim(claim, delta)}: were it true, evidence this "
-        f"strong would turn up in at most one of {times} audits."
+        f"The evidence contradicts {against or 'the claim ' + _claim(claim, delta)}: were it true, "
+        f"evidence this strong would turn up in at most one of {times} audits."
     )
+    if against:
+        sentence += (
+            f" The claim {_claim(claim, delta)} rests on it; by itself, without the noise and the"
+            " steps that it names, it is not contradicted."
+        )
     if bound > claim:
         sentence += f" At {_percent(confidence)} confidence the true ε is at least {_down(bound)}."
     return sentence

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from cli.dpaudit_mechanism import mechanism
 from cli.errors import Commands, crashes_reported
 from cli.options import NOT_NEGATIVE, PROBABILITY, Number, data_dir_option, json_option, together
-from cli.output import print_fields, print_json
-
-if TYPE_CHECKING:
-    from audits import ModelAudit
-
-COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
-WIDTH = 96
+from cli.output import print_json
+from cli.posthoc import foreign, scores
+from cli.power import power_plan
+from cli.screen import show_report
 
 _SOME = click.IntRange(min=0)
 _delta = click.option(
@@ -67,7 +63,8 @@ def model(
 ) -> None:
     """Audit a run that was trained with canaries, in one run, by its own coins.
 
-    The report and its picture go to the run's private/ folder: they are about real records.
+    The report (report.html, report.json) goes to the run's private/ folder: it is about real
+    records.
 
     \b
     Examples:
@@ -85,8 +82,13 @@ def model(
     if as_json:
         print_json(audit.to_json())
     else:
-        _show(audit)
+        show_report(audit.to_json(), audit.page_path)
     ctx.exit(audit.report.exit_status)
+
+
+main.add_command(scores)
+main.add_command(foreign)
+main.add_command(power_plan)
 
 
 @main.group()
@@ -189,35 +191,6 @@ def f_dp(
         click.echo(f"{line} ({100 * confidence:g}% confidence); an estimate, no bound")
 
 
-def _show(audit: ModelAudit) -> None:
-    """The report in a screenful, verdict first."""
-    report, test, best, plan = audit.report, audit.test, audit.best, audit.plan
-    click.secho(report.verdict.value, fg=COLOURS[report.verdict.value], bold=True)
-    click.echo(textwrap.fill(report.sentence, WIDTH) + "\n")
-    fields: list[tuple[str, str]] = []
-    if test is not None and best is not None and plan is not None:
-        at, grid = f"{100 * test.confidence:g}% confidence", len(test.rows)
-        fields += [
-            ("claim", f"ε = {test.epsilon:g} at δ = {test.delta:g}"),
-            ("p-value", f"{test.p_value:.3g} at the claim"),
-            ("lower bound", f"ε ≥ {_down(test.lower_bound)} at {at}"),
-            ("ceiling", f"ε = {_down(test.ceiling)}, had every guess been right"),
-            ("canaries", f"{test.canaries} {plan.kind} records, score: {plan.score}"),
-            ("guesses", f"{best.guesses}, {best.correct} right"),
-            ("", f"the strongest of {grid} planned counts, which share the confidence"),
-        ]
-    fields += _listed("assumed", report.assumptions)
-    fields += _listed("checked", [f"{name}: {result}" for name, result in report.checks])
-    fields.append(("report", str(audit.report_path)))
-    if test is not None:
-        fields.append(("picture", str(audit.picture_path)))
-    print_fields(fields)
-
-
-def _listed(name: str, lines: tuple[str, ...] | list[str]) -> list[tuple[str, str]]:
-    return [(name if i == 0 else "", line) for i, line in enumerate(lines)]
-
-
 def _bound_line(epsilon: float, delta: float, confidence: float) -> str:
     return f"ε ≥ {_down(epsilon)} at δ = {delta:g} ({100 * confidence:g}% confidence)"
 
@@ -225,3 +198,6 @@ def _bound_line(epsilon: float, delta: float, confidence: float) -> str:
 def _down(value: float) -> str:
     """Four decimals, rounded towards zero: a bound is never printed larger than it is."""
     return f"{math.floor(value * 1e4) / 1e4:.4f}" if math.isfinite(value) else "∞"
+
+
+main.add_command(mechanism)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import tempfile
+import tomllib
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from cli.options import json_option
 from cli.output import print_fields, print_json
 
 if TYPE_CHECKING:
+    from audits import Check
     from dpcore import Entry
 
 
@@ -26,6 +29,7 @@ def stages(ctx: click.Context, as_json: bool) -> None:
     Example:
       dpigu stages
       dpigu stages show top-k
+      dpigu stages check top-k
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -75,6 +79,107 @@ def show(name: str, as_json: bool) -> None:
         return
     click.echo("Options:")
     print_fields([(f"  {o['name']}", _line(o)) for o in options])
+
+
+@stages.command()
+@click.argument("name")
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Repeatable.")
+@click.option("--beside", multiple=True, metavar="NAME", help="A stage that it needs with it.")
+@json_option("every check and its outcome")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    name: str,
+    assignments: tuple[str, ...],
+    beside: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run every conformance check that applies to a stage.
+
+    A number that the stage asks for without a default is 1 unless --set gives it. What the stage
+    names in its `reads` is found by itself; --beside adds what it needs otherwise. The exit
+    status is 0 if all checks pass, 1 if one fails, 2 for a mistake in the arguments.
+
+    \b
+    Examples:
+      dpigu stages check group-standardizer
+      dpigu stages check linear-unfreeze --set ratio=0.2
+    """
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    from audits.checks_base import described, example_of
+    from audits.conformance import checks_for
+    from dpcore.configuration import options_of
+    from dpcore.registry import lookup
+
+    set_hypothesis_home_dir(ctx.with_resource(tempfile.TemporaryDirectory()))
+    ctx.call_on_close(lambda: set_hypothesis_home_dir(None))
+    entry = lookup(name)
+    stage = example_of(entry, _assigned(assignments))
+    checks = checks_for(stage, [example_of(lookup(other)) for other in beside])
+    if not as_json:
+        click.echo(f"{described(stage)}, a {entry.kind}: {len(checks)} checks")
+    outcomes: list[dict[str, Any]] = []
+    for one in checks:
+        outcomes.append(_outcome(one, stage))
+        if not as_json:
+            click.echo(_told(outcomes))
+    passed = all(outcome["passed"] for outcome in outcomes)
+    if as_json:
+        print_json(
+            {
+                "stage": name,
+                "kind": entry.kind,
+                "options": options_of(stage),
+                "passed": passed,
+                "checks": outcomes,
+            }
+        )
+    ctx.exit(0 if passed else 1)
+
+
+def _outcome(check: Check, stage: Any) -> dict[str, Any]:
+    """A check's name, what it guards, and how the stage fails it if it does."""
+    from audits.checks_base import ConformanceError, shown
+
+    outcome: dict[str, Any] = {"name": check.name, "guards": check.guards, "passed": True}
+    try:
+        check(stage)
+    except ConformanceError as error:
+        outcome |= {
+            "passed": False,
+            "problem": error.problem,
+            "example": {key: shown(value) for key, value in error.example.items()},
+            "got": None if error.got is None else shown(error.got),
+            "expected": None if error.expected is None else shown(error.expected),
+            "remedy": error.remedy,
+            "message": error.detail,
+        }
+    return outcome
+
+
+def _told(outcomes: list[dict[str, Any]]) -> str:
+    """The last outcome in a line, with the counterexample when it fails for the first time so."""
+    *before, last = outcomes
+    if last["passed"]:
+        return f"passed  {last['name']}"
+    if any(outcome.get("problem") == last["problem"] for outcome in before):
+        return f"FAILED  {last['name']}: as above"
+    return f"FAILED  {last['name']}: {last['problem']}\n{last['message']}"
+
+
+def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Options from `option=value`, the value in TOML or a bare string."""
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        option, equals, text = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {assignment} has not the form option=value.")
+        try:
+            options[option] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[option] = text
+    return options
 
 
 def _options(entry: Entry) -> list[dict[str, Any]]:

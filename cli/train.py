@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,13 @@ from cli.options import COUNT, NOT_NEGATIVE, POSITIVE, data_dir_option, plan_opt
 from cli.output import print_fields
 
 if TYPE_CHECKING:
+    from audits.canaries import CanaryPlan
+    from audits.gradients import GradientCanaries
     from dpcore import Plan
     from trainers import Data, Recipe, Run
     from trainers.folder import RunFolder
 
+CANARY_KINDS = ("mislabelled", "records", "random", "blank", "gradient")
 RESUMABLE = ("resume", "out", "data_dir", "quiet", "as_json")
 """The options that may stand beside --resume."""
 
@@ -78,6 +81,13 @@ _training_options = together(
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was configured.")
 @click.option("--canaries", type=COUNT, help="Plant so many coins for `dpaudit model`.")
+@click.option(
+    "--canary-kind",
+    type=click.Choice(CANARY_KINDS),
+    default=CANARY_KINDS[0],
+    show_default=True,
+    help="What a coin decides on; gradient: crafted rows, the strongest.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no plan and no progress.")
 def train(
@@ -87,6 +97,7 @@ def train(
     out: Path | None,
     resume: bool,
     canaries: int | None,
+    canary_kind: str,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -108,6 +119,7 @@ def train(
         folder = _resumed(out)
         recipe, out = recipe_from(None, folder.public / "config.toml", options), folder.path
     else:
+        _refuse_kind_alone(canaries)
         recipe = recipe_from(preset, config, options)
         out = out if out is not None else _free_folder(recipe)
     began = time.monotonic()
@@ -116,16 +128,20 @@ def train(
     )
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
     show_plan = not (as_json or quiet)
+    planned: CanaryPlan | None = None
     if resume:
-        data, save = _with_planned_canaries(data, folder), None
+        data, observer = _with_planned_canaries(data, folder, recipe.plan)
         if show_plan:
             click.echo(_plan_line(recipe, recipe.plan))
     else:
-        data, save = _with_canaries(data, canaries)
+        planned = _planned_canaries(data, canaries, canary_kind)
+        data, observer = _planted(data, planned, recipe.plan)
 
     def before_training(folder: RunFolder) -> None:
-        if save is not None:
-            save(folder)
+        if planned is not None:
+            planned.save(folder)
+        if observer is not None:
+            observer.begin(folder)
         if show_plan:
             click.echo(_plan_line(recipe, _calibrated(folder)))
 
@@ -137,6 +153,7 @@ def train(
                 model,
                 recipe.settings,
                 out=out,
+                observer=observer,
                 labels=recipe.labels(data.spec),
                 resume=resume,
                 before_training=before_training,
@@ -171,24 +188,43 @@ def _resumed(out: Path | None) -> RunFolder:
     return RunFolder.existing(out)
 
 
-def _with_canaries(
-    data: Data, count: int | None
-) -> tuple[Data, Callable[[RunFolder], None] | None]:
-    """The data with canaries planted by fresh coins, and what saves their plan."""
+def _refuse_kind_alone(canaries: int | None) -> None:
+    given = click.get_current_context().get_parameter_source("canary_kind")
+    if canaries is None and given is not ParameterSource.DEFAULT:
+        raise click.UsageError("--canary-kind needs --canaries: how many of them.")
+
+
+def _planned_canaries(data: Data, count: int | None, kind: str) -> CanaryPlan | None:
+    """A plan of canaries with fresh coins, if any are wanted."""
     if count is None:
-        return data, None
+        return None
     from audits.canaries import plan_canaries
 
-    plan = plan_canaries(data, count)
-    return plan.apply(data), plan.save
+    return plan_canaries(data, count, kind)
 
 
-def _with_planned_canaries(data: Data, folder: RunFolder) -> Data:
+def _planted(
+    data: Data, planned: CanaryPlan | None, plan: Plan
+) -> tuple[Data, GradientCanaries | None]:
+    """The data with canaries planted, and what plants those that are no data."""
+    if planned is None:
+        return data, None
+    from audits.gradients import GradientCanaries
+
+    return planned.apply(data), GradientCanaries(planned, plan) if planned.white_box else None
+
+
+def _with_planned_canaries(
+    data: Data, folder: RunFolder, plan: Plan
+) -> tuple[Data, GradientCanaries | None]:
     """The data as the run saw it before: with the canaries of its plan, if it has one."""
     from audits.canaries import COMMITMENT, PLAN, load_plan
 
-    planned = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
-    return load_plan(folder).apply(data) if planned else data
+    there = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
+    data, observer = _planted(data, load_plan(folder) if there else None, plan)
+    if observer is not None:
+        observer.begin(folder)
+    return data, observer
 
 
 def _free_folder(recipe: Recipe) -> Path:

@@ -137,7 +137,7 @@ class Kernel:
         sums = {p.name: self._zeros(p.stage.size) for p in pipeline.of("query")}
         count = 0
         for rows in batch:
-            norms_BG = rows.norm_upper_bounds()
+            norms_BG = rows.norm_upper_bounds().detach()  # a graph would lead back to the rows
             if len(norms_BG) == 0:
                 continue
             count += len(norms_BG)
@@ -149,7 +149,8 @@ class Kernel:
                     remedy="Declare a number of records close to the true one.",
                 )
             c_BG, good_B = guarded_factors(pipeline.clipper, clip_state, norms_BG, bound)
-            total_K += of_shape(rows.weighted_sum(c_BG), total_K.shape, "a sum of rows")
+            sum_K = rows.weighted_sum(c_BG).detach()
+            total_K += of_shape(sum_K, total_K.shape, "a sum of rows")
             for p in pipeline.of("query"):
                 vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
                 sums[p.name] += vectors.sum(0)

@@ -92,6 +92,7 @@ class Anatomy:
             p for p, u in self.units.items() if any(n in wanted for n in u.names.values())
         )
         uses: dict[str, list[Statistic]] = defaultdict(list)
+        reached: set[str] = set()
 
         def consume(path: str, call: Call) -> None:
             unit = self.units[path]
@@ -106,6 +107,7 @@ class Anatomy:
                         uses[name].append(statistic)
                     else:
                         finish(name, statistic)
+                        reached.add(name)
             call.forget()
 
         tape = run(model, loss, weights, x_B, y_B, paths, autocast, consume, self.memory_format)
@@ -120,9 +122,7 @@ class Anatomy:
                     remedy="Call it the same number of times for every record.",
                 )
             for call, axes in zip(calls, unit.calls, strict=True):
-                if unit.known:
-                    if call.leaves:
-                        consume(path, call)
+                if unit.known or not call.gradients:
                     continue
                 module = model.get_submodule(path)
                 for local, g in _by_product(
@@ -132,6 +132,14 @@ class Anatomy:
         for name, found in uses.items():
             if name in wanted:
                 finish(name, found[0] if len(found) == 1 else Summed(found))
+                reached.add(name)
+        if silent := sorted(set(wanted) - reached):
+            raise ModelError(
+                "trainable parameters get no gradient from the loss",
+                where=type(model).__name__,
+                got=silent,
+                remedy="Use them in forward, or call requires_grad_(False) on them.",
+            )
 
 
 def _by_product(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpcore import AffineRowMap, ModelError, Rows, Space, Transform
+from dpcore import Affine, AffineRowMap, ModelError, Rows, Space, Transform
 from dpcore.rows import UNIT_ROUNDOFF
 from trainers.anatomy import Anatomy
 from trainers.engine import Loss, Norms, trainable
@@ -56,12 +56,14 @@ class GhostRows:
         alive_B = (factors_BG != 0).any(1)
         every = alive_B.device.type == "cpu" and bool(alive_B.all())
         live_B = None if every else alive_B
-        return torch.cat(
-            [
-                factors_BG.new_zeros(size) if way is None else way.sum(factors_BG, live_B)
-                for size, way in self.parts
-            ]
-        )
+        sizes = [size for size, _ in self.parts]
+        total_K = factors_BG.new_empty(sum(sizes))
+        for (_, way), out_P in zip(self.parts, torch.split(total_K, sizes), strict=True):
+            if way is None:
+                out_P.zero_()
+            else:
+                way.sum(factors_BG, live_B, out_P)
+        return total_K
 
 
 class GhostEngine:
@@ -170,29 +172,51 @@ class GhostEngine:
         return self._prepared[1]
 
     def _prepare(self, transform: Transform, device: torch.device) -> dict[str, Diagonal | None]:
-        plain = not transform.maps and transform.support_D is None
-        whole = None if plain else transform.affine(device)
-        on_host = device.type == "cpu"
+        whole = _composed(transform)
+        on_host = device.type == "cpu"  # elsewhere, looking at values would wait for the device
         diagonals: dict[str, Diagonal | None] = {}
         for name, at, _ in self._space.blocks():
             groups_P, group, by_output = self._groups[name]
-            w: Tensor | None = None
+            weight = None if whole is None else whole.weight_D[at]
+            shift = None if whole is None else whole.shift_D[at]
+            support = None if transform.support_D is None else transform.support_D[at]
             scale: Tensor | None = None
-            s: Tensor | None = None
-            if whole is not None:
-                weight_P, shift_P = whole.weight_D[at], whole.shift_D[at]
-                if transform.maps and not (on_host and not bool(shift_P.any())):
-                    s = shift_P
-                if on_host and bool((weight_P == weight_P[0]).all()):
-                    scale = weight_P[0]
-                else:
-                    w = weight_P
-                if s is None and scale is not None and not bool(scale):
+            if on_host and weight is not None and bool((weight == weight[0]).all()):
+                scale, weight = weight[0], None
+            if on_host and shift is not None and not bool(shift.any()):
+                shift = None
+            if on_host and support is not None:
+                if not bool(support.any()):
                     diagonals[name] = None
                     continue
-            on_device = None if groups_P is None else groups_P.to(device)
-            diagonals[name] = Diagonal(w, scale, s, on_device, group, self._norms.count, by_output)
+                support = None if bool(support.all()) else support
+            if shift is not None and support is not None:
+                shift = shift * support
+            diagonals[name] = Diagonal(
+                weight,
+                scale,
+                support,
+                shift,
+                None if groups_P is None else groups_P.to(device),
+                group,
+                self._norms.count,
+                by_output,
+            )
         return diagonals
+
+
+def _composed(transform: Transform) -> Affine | None:
+    """The row maps as one affine map, before the support; None for no map.
+
+    The support before the maps needs no place of its own: what it sets to zero, the support
+    after them sets to zero again.
+    """
+    whole: Affine | None = None
+    for stage, state in transform.maps:
+        assert isinstance(stage, AffineRowMap)
+        here = stage.affine(state)
+        whole = here if whole is None else here.after(whole)
+    return whole
 
 
 def _groups(space: Space, norms: Norms) -> dict[str, tuple[Tensor | None, int, bool]]:

@@ -159,8 +159,8 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
 def default_model(spec: DataSpec) -> str:
     """Return the name of the model made for records of this shape, else `mlp`."""
     made_for: dict[tuple[int, ...], str] = {
-        (1, 28, 28): "paper-mnist-cnn",
-        (3, 32, 32): "paper-cifar-cnn",
+        (1, 28, 28): "paper-mnist-cnn-tanh",
+        (3, 32, 32): "paper-cifar-cnn-tanh",
         (1, 8, 8): "digits-cnn",
     }
     return made_for.get(spec.shape, "mlp")

@@ -13,21 +13,25 @@ from torch.func import functional_call
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from dpcore import ModelError
+from trainers.layers import KNOWN
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class _Root(torch.autograd.Function):
-    """The identity, in place: gives the first trainable layer's output a place in the graph."""
+class _Tap(torch.autograd.Function):
+    """The identity, as a tensor of its own that shares the memory.
+
+    It gives the first trainable layer's output a place in the graph, and a later operation in
+    place cannot cut the hook off, as it does from an output that is a view.
+    """
 
     @staticmethod
     def forward(ctx: Any, out: Tensor, anchor: Tensor) -> Tensor:
-        ctx.mark_dirty(out)
-        return out
+        return out.data
 
     @staticmethod
-    def backward(ctx: Any, *b: Tensor) -> tuple[None, None]:
-        return None, None
+    def backward(ctx: Any, *b: Tensor) -> tuple[Tensor | None, None]:
+        return (b[0] if ctx.needs_input_grad[0] else None), None
 
 
 class Output(NamedTuple):
@@ -53,14 +57,14 @@ class Call:
     gradients: dict[int, Tensor] = field(default_factory=dict)
 
     def inputs(self, where: str) -> list[Any]:
-        """The inputs as the module saw them."""
+        """The inputs as the module saw them, without their graph."""
         if self.versions != _versions(self.leaves):
             raise ModelError(
                 "an input of a layer was changed in place after the layer read it",
                 where=where,
                 remedy="Use the operation that returns a new tensor, such as x = x + y.",
             )
-        return self.leaves
+        return [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
 
     def gradient(self, at: int) -> Tensor:
         """The gradient of an output; zero if the loss does not depend on it."""
@@ -108,9 +112,9 @@ def recording(
             leaves, spec = tree_flatten((args, kwargs))
             outputs, shape = tree_flatten(output)
             for at, leaf in enumerate(outputs):
-                if is_real(leaf) and not leaf.requires_grad:
-                    fresh = leaf.clone() if any(leaf is given for given in leaves) else leaf
-                    outputs[at] = _Root.apply(fresh, anchor)
+                if is_real(leaf):  # a known layer's backward never needs its output
+                    own = leaf if type(module) in KNOWN else leaf.clone()
+                    outputs[at] = _Tap.apply(own, anchor)  # type: ignore[no-untyped-call]  # torch's
             met = [Output(v.shape, v.dtype, v.device) if is_real(v) else None for v in outputs]
             call = Call(leaves, spec, met, _versions(leaves))
             for at, leaf in enumerate(outputs):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accountants import calibrate_noise_multiplier, get_accountant, max_steps_within
-from accountants.calibrate import _edge
+from accountants.calibrate import _edge, _log_ratio
 from accountants.rdp import RDP
 from dpcore.adjacency import Adjacency
 from dpcore.errors import AccountingError
@@ -181,6 +181,15 @@ def test_the_last_step_by_the_slower_accountants(name: str) -> None:
     assert max_steps_within(lambda n: steps(0.05, 3.0, n), last, 0.5, 1e-5, name) == last
 
 
+@given(target=st.floats(1e-3, 100))
+def test_one_rounding_above_the_target_is_above(target: float) -> None:
+    """ln(ε/target) rounds to 0 there, and would let ε pass."""
+    assert _log_ratio(math.nextafter(target, math.inf), target) > 0
+    assert _log_ratio(target, target) <= 0
+    assert _log_ratio(math.nextafter(target, 0.0), target) <= 0
+    assert _log_ratio(None, target) == math.inf
+
+
 def test_a_negative_number_of_steps_is_refused() -> None:
     with pytest.raises(AccountingError):
         max_steps_within(lambda n: steps(0.1, 2.0, n), -1, 1.0, 1e-5, "rdp")
@@ -208,6 +217,11 @@ def test_the_search_finds_where_the_sign_changes(
 
     assert _edge(gap, 0, high) == (edge - 1, edge)
     assert len(set(calls)) <= 50
+
+
+def test_a_gap_of_zero_keeps_the_target() -> None:
+    assert _edge(lambda k: 3.0 - k, 0, 10) == (2, 3)
+    assert _edge(lambda k: k - 3.0, 0, 10) == (3, 4)
 
 
 def test_the_law_of_the_smallest_multiplier_stops_a_mutant(

@@ -53,6 +53,7 @@ def test_the_acceptance_values() -> None:
     assert prv.value is not None and prv.lower is not None and prv.estimate is not None
     assert prv.lower <= pld <= prv.value <= pld + 0.01 + (prv.value - prv.estimate)
     assert prv.estimate == pytest.approx(pld, abs=1e-4)
+    assert prv.value - prv.estimate < 0.0102 and prv.estimate - prv.lower < 0.0102
 
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8])
@@ -95,6 +96,9 @@ def test_where_the_default_grid_is_coarse_ours_is_finer(event: DpEvent, interval
     assert ours.accountant == "pld"
     assert ours.value == pytest.approx(finer, rel=1e-6)
     assert ours.value < 0.99 * default
+    assert discretisation(flatten(event), Adjacency.REPLACE_ONE) == pytest.approx(
+        2 * chosen, rel=1e-2
+    )
 
 
 def test_little_noise_is_accounted_on_a_coarser_grid_without_harm() -> None:
@@ -130,12 +134,17 @@ def test_rounding_of_the_fft_never_makes_epsilon_too_small() -> None:
     almost_all = steps(1 - 1e-12, math.sqrt(1000), 1000)
     ours = PLD().epsilon(almost_all, 1e-12).value
     assert ours is not None and exact < ours < 1.03 * exact
+    assert composed.get_delta_for_epsilon(exact) < 0.9999e-12
+    never = PLD().delta(steps(0.1, 3.0, 1000), 500.0, Adjacency.REPLACE_ONE)
+    assert 1000 * 2.0**-52 < never < 1e-12
 
 
 def test_a_delta_below_the_rounding_is_left_to_rdp() -> None:
     answer = PLD().epsilon(PAPER, 1e-13)
     assert answer.accountant == "rdp" and "cannot resolve" in answer.note
     assert answer.value == RDP().epsilon(PAPER, 1e-13).value
+    nearly = PLD().epsilon(steps(1 / 60, 2.49, 1000), 1000 * 2.0**-52 + 5e-15)
+    assert nearly.accountant == "rdp"
     replaced = PLD().epsilon(PAPER, 1e-13, Adjacency.REPLACE_ONE)
     assert replaced.value is None and "no guarantee" in replaced.note
 
@@ -216,9 +225,16 @@ def _with_pld(event: DpEvent, note: str) -> accountants.Epsilon:
     return accountants.Epsilon(value, None, None, "pld", note)
 
 
-def test_prv_is_silent(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
+def test_the_libraries_are_silent(
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """dp-accounting logs each order left out near q = ½, prv-accountant warns of overflows."""
+    RDP().epsilon(steps(0.4999, 1.0, 10), 1e-5)
     PRV().epsilon(steps(0.01, 1.0, 10), 1e-5)
-    assert capfd.readouterr() == ("", "") and not recwarn.list
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records and not recwarn.list
 
 
 @pytest.mark.parametrize(("epsilon", "gap"), [(0.5, 11.08 / 5.82), (2.0, 2.77 / 1.80)])

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.create(tmp_path / "run", claimed=True)
 
 
-@given(count=st.integers(20, 80), m=st.integers(5, 10))
+@given(count=st.integers(20, 80), m=st.integers(6, 10))
 def test_training_data_lose_every_base_record_and_gain_exactly_the_heads(
     count: int, m: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_what_is_declared_and_held_out_stays_as_it_was() -> None:
     assert torch.equal(data.train_x, before[0]) and torch.equal(data.train_y, before[1])
 
 
-@given(m=st.integers(5, 30))
+@given(m=st.integers(6, 30))
 def test_ids_are_distinct_and_no_canary_keeps_its_label(m: int) -> None:
     data = records()
     plan = plan_canaries(data, m)
@@ -278,12 +278,12 @@ def test_a_run_without_canaries_says_how_to_get_them(folder: RunFolder) -> None:
 
 
 def test_too_few_canaries_for_any_verdict_are_refused() -> None:
-    """Five perfect guesses have p = 1/32 at ε = 0, four have 1/16."""
-    assert len(plan_canaries(records(), 5).coins) == 5
-    with pytest.raises(DataError, match=r"too few canaries.*5 or more at 95%"):
-        plan_canaries(records(), 4)
-    with pytest.raises(DataError, match="7 or more at 99%"):
-        plan_canaries(records(), 6, confidence=0.99)
+    """Six perfect guesses have p = 1/64 at ε = 0, five have 1/32: two tests share the error."""
+    assert len(plan_canaries(records(), 6).coins) == 6
+    with pytest.raises(DataError, match=r"too few canaries.*6 or more at 95%"):
+        plan_canaries(records(), 5)
+    with pytest.raises(DataError, match="8 or more at 99%"):
+        plan_canaries(records(), 7, confidence=0.99)
 
 
 def test_too_many_canaries_are_refused_by_the_declared_number() -> None:
@@ -296,7 +296,7 @@ def test_too_many_canaries_are_refused_by_the_declared_number() -> None:
 
 def test_an_unknown_kind_or_confidence_is_refused() -> None:
     with pytest.raises(DataError, match="mislabelled"):
-        plan_canaries(records(), 20, kind="blank")
+        plan_canaries(records(), 20, kind="tame")
     with pytest.raises(DataError, match="confidence"):
         plan_canaries(records(), 20, confidence=1.0)
 
@@ -309,7 +309,7 @@ def test_a_plan_that_is_not_sound_cannot_be_made() -> None:
         {"coins": plan.coins[1:]},
         {"labels": plan.labels[1:]},
         {"score": "guess"},
-        {"kind": "blank"},
+        {"kind": "tame"},
     ):
         with pytest.raises(EvidenceError, match=next(iter(change))):
             dataclasses.replace(plan, **change)  # type: ignore[arg-type]  # a table of changes

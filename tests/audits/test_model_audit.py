@@ -81,7 +81,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(leaky: Path, tmp_path: Path) -> RunFolder:
     """A copy of the run without noise, as training left it, to be tampered with."""
-    reports = shutil.ignore_patterns("audit.json", "audit.png")
+    reports = shutil.ignore_patterns("report.json", "report.html")
     return RunFolder(Path(shutil.copytree(leaky, tmp_path / "copy", ignore=reports)))
 
 
@@ -118,14 +118,14 @@ def test_the_report_is_private_and_plain(copy: RunFolder) -> None:
     public = sorted(copy.public.iterdir())
     audit = audited(copy.path)
     report = json.loads(
-        (copy.private / "audit.json").read_text(), parse_constant=lambda c: pytest.fail(c)
+        (copy.private / "report.json").read_text(), parse_constant=lambda c: pytest.fail(c)
     )
     assert report["verdict"] == "CONTRADICTED" and report["exit_status"] == 1
     assert report == json.loads(json.dumps(audit.to_json()))
     assert report["canaries"] == CANARIES and len(report["grid"]) == 12
-    for name in ("audit.json", "audit.png"):
+    for name in ("report.json", "report.html"):
         assert stat.S_IMODE((copy.private / name).stat().st_mode) == 0o600
-    assert (copy.private / "audit.png").read_bytes().startswith(b"\x89PNG")
+    assert (copy.private / "report.html").read_text().startswith("<!doctype html>")
     assert sorted(copy.public.iterdir()) == public
 
 
@@ -188,8 +188,8 @@ def test_evidence_that_supports_no_verdict_gives_none(
     assert audit.report.verdict is Verdict.INVALID_AUDIT
     assert why in audit.report.sentence
     assert audit.report.p_value is None and audit.test is None
-    assert json.loads((copy.private / "audit.json").read_text())["exit_status"] == 3
-    assert not (copy.private / "audit.png").exists()
+    assert json.loads((copy.private / "report.json").read_text())["exit_status"] == 3
+    assert "INVALID AUDIT" in (copy.private / "report.html").read_text()
 
 
 @pytest.mark.parametrize("order", [torch.arange(RECORDS).flip(0), torch.randperm(RECORDS)])
@@ -227,7 +227,7 @@ def test_what_the_user_can_mend_is_an_error_and_not_a_verdict(
     (copy.public / "summary.json").unlink()
     with pytest.raises(RunError, match="not finished"):
         audited(copy.path)
-    assert not (copy.private / "audit.json").exists()
+    assert not (copy.private / "report.json").exists()
 
 
 def test_the_margin_is_the_log_odds_of_the_label() -> None:

@@ -53,7 +53,7 @@ def test_training_without_noise_contradicts_a_claim_of_a_tenth(leaky: Path) -> N
     report = strict_json(result.stdout)
     assert report["verdict"] == "CONTRADICTED"
     assert report["p_value"] < 0.05 and report["lower_bound"] > 0.1
-    assert report == strict_json((leaky / "private" / "audit.json").read_text())
+    assert report == strict_json((leaky / "private" / "report.json").read_text())
 
 
 def test_an_honest_run_is_not_contradicted(honest: Path) -> None:

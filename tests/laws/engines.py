@@ -91,4 +91,4 @@ def row_of(rows: Rows, at: int, count: int, groups: int = 1) -> Tensor:
     """One row, through the only door an engine has: the sum with weight 1 on it alone."""
     factors_BG = torch.zeros(count, groups, dtype=torch.float64)
     factors_BG[at] = 1.0
-    return rows.weighted_sum(factors_BG)
+    return rows.weighted_sum(factors_BG).detach()

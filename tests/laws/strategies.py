@@ -345,7 +345,11 @@ def exact_distance_square(a: Tensor, b: Tensor) -> Fraction:
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Bit for bit equal, NaN with NaN."""
-    return a.dtype == b.dtype and torch.equal(a.isnan(), b.isnan()) and bool((a == b)[~a.isnan()].all())
+    return (
+        a.dtype == b.dtype
+        and torch.equal(a.isnan(), b.isnan())
+        and bool((a == b)[~a.isnan()].all())
+    )
 
 
 def same_release(a: Release, b: Release) -> bool:

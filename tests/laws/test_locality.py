@@ -60,12 +60,15 @@ def close(a: Tensor, b: Tensor) -> None:
     assert bool(((a - b).abs() <= tolerance * scale + 1e-300).all())
 
 
-@given(
-    here=STEPS,
-    g_BD=batches(min_size=1),
-    at=st.integers(0, 5),
-    poison=st.sampled_from((0.0, 1e30, *NOT_FINITE)),
-)
+OTHERS = {
+    "here": STEPS,
+    "g_BD": batches(min_size=1),
+    "at": st.integers(0, 5),
+    "poison": st.sampled_from((0.0, 1e30, *NOT_FINITE)),
+}
+
+
+@given(**OTHERS)
 def test_others_leave_a_row_alone(here: Opened, g_BD: Tensor, at: int, poison: float) -> None:
     law_others_leave_a_row_alone(here, g_BD, at, poison)
 

@@ -66,6 +66,21 @@ def registered_stages() -> list[type]:
     return [cls for kind in KINDS for cls in registered(kind)]
 
 
+def law_joint_norm_is_an_upper_bound(v_BG: Tensor) -> None:
+    """√Σ v² ≤ joint_norm(v), and not by more than its rounding."""
+    for v_G, norm in zip(v_BG, kernel.joint_norm(v_BG).tolist(), strict=True):
+        square = exact_square(v_G)
+        assert square <= Fraction(norm) ** 2 <= square * (1 + Fraction(1, 2**40))
+
+
+def law_capped_norm_is_within_the_bound(norm: float, bound: float) -> None:
+    """capped(n, C) · n ≤ C exactly, also after two more roundings; and 1 − 2⁻⁵⁰ below C."""
+    pair = (torch.tensor([x], dtype=torch.float64) for x in (norm, bound))
+    factor = Fraction(float(kernel.capped(*pair)))
+    assert factor * Fraction(norm) * (1 + Fraction(1, 2**52)) <= Fraction(bound)
+    assert norm > bound or factor == 1 - Fraction(1, 2**50)
+
+
 def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
     """√Σ_g (c_g ‖z_g‖)² ≤ C exactly, and a row that is not finite has factor 0."""
     rows = here.rows(g_BD)
@@ -116,23 +131,40 @@ def law_sensitivity(here: Opened, g_BD: Tensor, at: int, one: int, other: int) -
         assert exact_distance_square(with_it.value, without.value) <= limit
 
 
+FACTORS = batches(min_size=1, size=7, dtypes=(torch.float64,), wild=False)
+NORMS = st.floats(1e-140, 1e140)
+
+
+@given(v_BG=FACTORS)
+def test_the_joint_norm_is_an_upper_bound(v_BG: Tensor) -> None:
+    law_joint_norm_is_an_upper_bound(v_BG)
+
+
+@given(norm=NORMS, bound=BOUNDS)
+def test_a_capped_norm_is_within_the_bound(norm: float, bound: float) -> None:
+    law_capped_norm_is_within_the_bound(norm, bound)
+
+
 @given(here=STEPS, g_BD=batches())
 def test_every_guarded_row_is_within_the_bound_exactly(here: Opened, g_BD: Tensor) -> None:
     law_guarded_row(here, g_BD)
 
 
-@given(here=STEPS, g_BD=batches())
+@given(here=STEPS, g_BD=batches(min_size=1))
 def test_every_guarded_query_is_within_its_bound_exactly(here: Opened, g_BD: Tensor) -> None:
     law_guarded_query(here, g_BD)
 
 
-@given(
-    here=STEPS,
-    g_BD=batches(min_size=1),
-    at=st.integers(0, 5),
-    one=st.integers(1, 7),
-    other=st.integers(1, 7),
-)
+MOVES = {
+    "here": STEPS,
+    "g_BD": batches(min_size=1),
+    "at": st.integers(0, 5),
+    "one": st.integers(1, 7),
+    "other": st.integers(1, 7),
+}
+
+
+@given(**MOVES)
 def test_one_record_moves_a_sum_by_at_most_the_sensitivity(
     here: Opened, g_BD: Tensor, at: int, one: int, other: int
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dpcore import Clock, Context, Reads, Release, Released, Space, State
+from tests.mutants.broken_rows import escaped
 from tests.mutants.table import broken
 
 SUPPORTS: dict[str, Tensor] = {}
@@ -115,6 +116,19 @@ class AddsInPlace(_Sum):
 
     def score(self, state: State) -> Tensor:
         return state["total_D"].abs_()
+
+
+@broken("row", by="leaves-inputs-alone", says="row assigns to its argument in place")
+@dataclass(frozen=True, kw_only=True)
+class WritesBehindTheVersion(_Sum):
+    """Adds a private row to its state by a road that torch does not count."""
+
+    def output_space(self, space: Space) -> Space:
+        return space
+
+    def row(self, state: State, g_D: Tensor) -> Tensor:
+        state["total_D"].data += escaped(g_D).sum()
+        return g_D
 
 
 @broken("row", by="leaves-inputs-alone", says="row assigns to its argument in place")

@@ -42,6 +42,7 @@ class Mutant:
 
 
 MUTANTS: list[Mutant] = []
+TWINS: list[tuple[str, str, type]] = []
 
 
 def broken(
@@ -54,3 +55,19 @@ def broken(
         return cls
 
     return add
+
+
+def twin(kind: str, name: str) -> Callable[[C], C]:
+    """Put a correct stage beside the table, for the kinds that are rare among the built-in ones."""
+
+    def add(cls: C) -> C:
+        TWINS.append((kind, name, cls))
+        return cls
+
+    return add
+
+
+def register_twins() -> None:
+    """Register the correct stages, for one test."""
+    for kind, name, cls in TWINS:
+        register(kind, name)(cls)

@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dpcore import Clock, Context, Reads, Release, Released, Space, State, register
+from dpcore import Clock, Context, Reads, Release, Released, Space, State
 from dpcore.spaces import Grouping
+from tests.mutants.table import twin
 
 
-@register("query", "twin/count")
+@twin("query", "twin/count")
 @dataclass(frozen=True, kw_only=True)
 class Count:
     """Whether a record's norm is within a bound, centred: ±½.
@@ -29,7 +30,7 @@ class Count:
         return torch.where(norms_G.norm() <= 1, 0.5, -0.5)[None]
 
 
-@register("clipper", "twin/quantile")
+@twin("clipper", "twin/quantile")
 @dataclass(frozen=True, kw_only=True)
 class Quantile:
     """A bound that follows the released share of records within it; stands beside a query.
@@ -54,7 +55,7 @@ class Quantile:
         return (self.joint_bound(state) / norms_G).clamp(max=1)
 
 
-@register("clipper", "twin/per-layer")
+@twin("clipper", "twin/per-layer")
 @dataclass(frozen=True, kw_only=True)
 class PerLayer:
     """Clips every layer to C_g = 1 and declares √G.
@@ -78,7 +79,7 @@ class PerLayer:
         return (1 / norms_G).clamp(max=1)
 
 
-@register("row", "twin/fold")
+@twin("row", "twin/fold")
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """A projection to half of the coordinates: each is the mean of two, D → ⌈D/2⌉.
@@ -95,7 +96,7 @@ class Fold:
         return g_D.reshape(-1, 2).mean(1)
 
 
-@register("post", "twin/unfold")
+@twin("post", "twin/unfold")
 @dataclass(frozen=True, kw_only=True)
 class Unfold:
     """The way back from `twin/fold`: each value twice, in the space that it came from.
@@ -114,7 +115,7 @@ class Unfold:
         )
 
 
-@register("post", "twin/soft-threshold")
+@twin("post", "twin/soft-threshold")
 @dataclass(frozen=True, kw_only=True)
 class SoftThreshold:
     """Shrinks by one standard deviation of the noise; its variance is an upper bound.
@@ -130,7 +131,7 @@ class SoftThreshold:
         return released.derive(released.value.sign() * size_D, released.variance)
 
 
-@register("scheduler", "twin/re-ranked")
+@twin("scheduler", "twin/re-ranked")
 @dataclass(frozen=True, kw_only=True)
 class ReRanked:
     """The better half of the coordinates by the scores of the moment.

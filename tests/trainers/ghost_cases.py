@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpcore import Affine, Rows, Space, State, Transform
+from dpcore import Affine, DenseRows, Rows, Space, State, Transform
 from dpcore.spaces import Grouping
 from trainers.engine import MaterialisingEngine, Norms, trainable
 from trainers.ghost import GhostEngine
@@ -18,11 +18,16 @@ BATCH, ALIVE = 5, 4
 
 @dataclass(frozen=True)
 class Case:
-    """A small model and the shape of its records; `tokens` is a vocabulary, 0 for real inputs."""
+    """A small model and the shape of its records.
+
+    `tokens` is a vocabulary, 0 for real inputs; `mapped` whether vmap, and so the
+    materialising engine, can trace the model.
+    """
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     tokens: int = 0
+    mapped: bool = True
 
 
 def loss(outputs: Tensor, y_B: Tensor) -> Tensor:
@@ -114,7 +119,9 @@ class Pair:
             rows = torch.stack([self.row(i, g) for i in range(ALIVE)])
             true_B = torch.linalg.vector_norm(rows, dim=1)
             assert bool((upper_BG[:, g] >= true_B * (1 - 1e-14)).all()), "a norm below the true one"
-            assert bool((upper_BG[:, g] <= true_B * (1 + close) + close * 1e-2 * largest + 1e-99).all())
+            assert bool(
+                (upper_BG[:, g] <= true_B * (1 + close) + close * 1e-2 * largest + 1e-99).all()
+            )
 
     def row(self, record: int, group: int) -> Tensor:
         """One record's row as the fast engine sums it, on the coordinates of one group."""
@@ -147,6 +154,13 @@ def batch_of(case: Case, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor,
     return x_B, y_B, torch.arange(BATCH) < ALIVE
 
 
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """One record's gradient by plain autograd."""
+    values = list(trainable(model).values())
+    total = loss(model(x[None]), y[None]).sum()
+    return torch.cat([g.flatten() for g in torch.autograd.grad(total, values)])
+
+
 def pair(
     case: Case,
     *,
@@ -166,10 +180,15 @@ def pair(
     chosen = transform_of(space, transform, seed)
     x_B, y_B, alive_B = batch_of(case, dtype, seed)
     fast = GhostEngine(model, loss, norms, BATCH)
-    full = MaterialisingEngine(model, loss, norms, BATCH)
+    if case.mapped:
+        engine = MaterialisingEngine(model, loss, norms, BATCH)
+        full = engine.rows(at, x_B, y_B, alive_B, chosen)
+    else:
+        g_BD = torch.stack([_gradient(model, x, y) for x, y in zip(x_B, y_B, strict=True)])
+        full = DenseRows(chosen(g_BD), norms.groups_K, norms.count)
     return Pair(
         fast.rows(at, x_B, y_B, alive_B, chosen),
-        full.rows(at, x_B, y_B, alive_B, chosen),
+        full,
         fast,
         norms.count,
         dtype,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,5 +121,3 @@ def test_a_wrong_layer_is_noticed(
         monkeypatch.setattr(kinds, target, mutant)
     with pytest.raises(AssertionError):
         test_rows_are_those_of_torch_func(name, "none")
-
-

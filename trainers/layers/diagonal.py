@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -18,55 +18,87 @@ def kept(v: Tensor, live_B: Tensor | None) -> Tensor:
     return torch.where(live_B.view(-1, *(1,) * (v.dim() - 1)), v, 0)
 
 
+Ordered = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
 @dataclass(frozen=True)
 class Diagonal:
     """The transform and the clipper's groups on one parameter, prepared once a step.
 
+    w = (weight or scale or 1) ⊙ support
+
     Args:
-        weight_P: w, float64, or None where it is the scalar `scale` everywhere.
-        scale: w where it is constant; a tensor of no dimensions.
+        weight_P: float64, or None where it is the scalar `scale` everywhere.
+        scale: a tensor of no dimensions, or None for 1.
+        support_P: the live coordinates, or None for all.
         shift_P: s, float64, or None where it is zero.
         groups_P: the group of each coordinate, or None where all are in `group`.
         by_output: whether every group is a union of entries along the first dimension.
     """
 
-    weight_P: Tensor | None
-    scale: Tensor | None
-    shift_P: Tensor | None
-    groups_P: Tensor | None
-    group: int
-    group_count: int
-    by_output: bool
+    weight_P: Tensor | None = None
+    scale: Tensor | None = None
+    support_P: Tensor | None = None
+    shift_P: Tensor | None = None
+    groups_P: Tensor | None = None
+    group: int = 0
+    group_count: int = 1
+    by_output: bool = True
+    _orders: dict[Layout | None, Ordered] = field(default_factory=dict)
+    _squares: dict[tuple[Layout, torch.dtype], Tensor] = field(default_factory=dict)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether w is one number."""
+        return self.weight_P is None and self.support_P is None
 
     @cached_property
-    def _ordered(self) -> dict[object, tuple[Tensor | None, Tensor | None, Tensor | None]]:
-        return {}
+    def full_P(self) -> Tensor | None:
+        """w, float64, or None where it is one number."""
+        if self.support_P is None:
+            return self.weight_P
+        live_P = self.support_P.to(torch.float64)
+        by = self.scale if self.weight_P is None else self.weight_P
+        return live_P if by is None else live_P * by
 
-    def ordered(self, layout: Layout | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Weight, shift and groups in the order of a statistic's blocks."""
-        if layout not in self._ordered:
+    def ordered(self, layout: Layout | None) -> Ordered:
+        """w (None where it is one number), s and the groups in the order of `block`."""
+        if layout not in self._orders:
             w, s, k = (
                 None if v is None else to_layout(v, layout).contiguous()
-                for v in (self.weight_P, self.shift_P, self.groups_P)
+                for v in (self.full_P, self.shift_P, self.groups_P)
             )
-            self._ordered[layout] = (w, s, k)
-        return self._ordered[layout]
+            self._orders[layout] = (w, s, k)
+        return self._orders[layout]
 
     @cached_property
-    def _squared(self) -> dict[object, tuple[Tensor, Tensor]]:
-        return {}
+    def largest(self) -> Tensor:
+        """A float64 bound on |w|, above zero."""
+        by = self.scale if self.weight_P is None else self.weight_P
+        if by is None:
+            assert self.support_P is not None
+            return torch.ones((), dtype=torch.float64, device=self.support_P.device)
+        return by.abs().amax().clamp_min(torch.finfo(torch.float64).tiny)
 
-    def squared(self, layout: Layout, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """W² / max W² as q × I × O in a dtype, and max W² in float64."""
+    def squared(self, layout: Layout, dtype: torch.dtype) -> Tensor:
+        """(w / largest)² as q × I × O in a dtype, relatively within 4 of its roundoffs."""
         key = (layout, dtype)
-        if key not in self._squared:
-            w, _, _ = self.ordered(layout)
-            assert w is not None
+        if key not in self._squares:
+            by = self.support_P
+            if self.weight_P is None:
+                assert by is not None
+                ratio_P = by.to(dtype)
+            else:
+                ratio_P = torch.empty_like(self.weight_P, dtype=dtype)
+                torch.div(self.weight_P, self.largest, out=ratio_P).square_()
+                if by is not None:
+                    ratio_P *= by
             q, o, i = layout.sizes
-            square = w.square()
-            largest = square.amax().clamp_min(torch.finfo(torch.float64).tiny)
-            self._squared[key] = ((square / largest).view(q, i, o).to(dtype), largest)
-        return self._squared[key]
+            if layout.taps_first:
+                self._squares[key] = to_layout(ratio_P, layout).view(q, i, o)
+            else:
+                self._squares[key] = ratio_P.view(q, o, i).transpose(1, 2)
+        return self._squares[key]
 
     def place(self, squares_B: Tensor) -> Tensor:
         """Squares of all coordinates, in the column of their group."""
@@ -76,8 +108,10 @@ class Diagonal:
         out[:, self.group] = squares_B
         return out
 
-    def weighted(self, total_P: Tensor) -> Tensor:
-        """w ⊙ Σ c g, where there is no shift."""
-        if self.weight_P is not None:
-            return total_P * self.weight_P
-        return total_P if self.scale is None else total_P * self.scale
+    def weigh(self, total_P: Tensor) -> None:
+        """w ⊙ Σ c g in place, where there is no shift."""
+        by = self.scale if self.weight_P is None else self.weight_P
+        if by is not None:
+            total_P *= by
+        if self.support_P is not None:
+            total_P *= self.support_P

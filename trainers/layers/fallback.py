@@ -62,7 +62,7 @@ def vjp_rows(
         mapped: by vmap; otherwise record by record, for modules that vmap cannot trace.
     """
     given = {at: axis for at, axis in enumerate(axes.inputs) if axis is not None}
-    x_B = {at: axis.first(leaves[at].detach()) for at, axis in given.items()}
+    x_B = {at: axis.first(leaves[at]) for at, axis in given.items()}
     b_B = {}
     for at, b in cotangents.items():
         axis = axes.outputs[at]
@@ -89,7 +89,7 @@ def vjp_rows(
         rows = vmap(grad(product), in_dims=(None, 0, 0), randomness="different")(theta, x_B, b_B)
     else:
         rows = _each(grad(product), theta, x_B, b_B)
-    return {name: Formed(g.flatten(1)) for name, g in rows.items()}
+    return {name: Formed(g.reshape(len(g), -1)) for name, g in rows.items()}
 
 
 def _each(gradient: Any, theta: Any, x_B: dict[int, Tensor], b_B: dict[int, Tensor]) -> Any:

@@ -1,0 +1,309 @@
+"""Courses: a few steps of a plan, run by its kernel with or without one record.
+
+At rate 1 every record is in every step, so that a course of k_p steps of each phase p is the
+composition of its releases, and nothing is amplified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from accountants.events import flatten
+from audits.adversary import AdversarialRows, Situation, adversarial_rows
+from dpcore import (
+    Adjacency,
+    Binding,
+    Clock,
+    Context,
+    DenseRows,
+    DpiguError,
+    Frame,
+    NoiseSource,
+    Phase,
+    Plan,
+    PoissonSampler,
+    Reads,
+    Release,
+    Rows,
+    Space,
+    States,
+)
+from dpcore.rows import UNIT_ROUNDOFF
+
+RECORDS = 16
+"""The declared number of records: the divisor at rate 1."""
+
+SPACE = Space(
+    ("conv.weight", "conv.bias", "hidden.weight", "hidden.bias", "out.weight", "out.bias"),
+    ((2, 1, 2, 2), (2,), (2, 3), (2,), (2, 2), (2,)),
+)
+"""Where plans are audited unless their stages need another: three layers, 24 coordinates."""
+
+WARM = 48
+"""Steps that a phase has behind it, at most, where a course begins in its midst."""
+
+
+class Answer(NamedTuple):
+    """A query's vector for one record, the ratio of its noise, and its bound."""
+
+    vector: Tensor
+    noise_ratio: float
+    bound: float
+
+
+class Releaser(Protocol):
+    """What releases a step: `dpcore.Kernel`, or whatever else is to be audited."""
+
+    def release(
+        self, states: States, frame: Frame, batch: Iterable[Rows]
+    ) -> tuple[Release, States]:
+        """See `Kernel.release`."""
+        ...
+
+
+class MakeReleaser(Protocol):
+    """Makes the releaser of a phase: `dpcore.Kernel` itself is one."""
+
+    def __call__(
+        self,
+        binding: Binding,
+        *,
+        expected_batch: float,
+        relative_error: float,
+        noise: NoiseSource | None,
+    ) -> Releaser: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step showed, and what the adversary expected of it.
+
+    Args:
+        phase: the phase's name.
+        release: all that the step made public.
+        states: the stages' states after it, public too.
+        bound: C of the step.
+        sigma: the noise multiplier of its phase.
+        expected_K: the one record's guarded row, as it should enter the sum.
+        answers: the one record's guarded query vectors, likewise, each with the ratio of its
+            noise and its bound.
+    """
+
+    phase: str
+    release: Release
+    states: States
+    bound: float
+    sigma: float
+    expected_K: Tensor
+    answers: Mapping[str, Answer]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run of a course; `stopped` if a step was refused, which anybody can see."""
+
+    steps: tuple[Step, ...]
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Some steps of one phase: `steps` of them from `first` on, from `start` if not the start."""
+
+    phase: Phase
+    steps: int
+    first: int = 0
+    start: States | None = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """Steps of a plan that are run together, and what their event allows.
+
+    Args:
+        name: in words.
+        legs: the phases' parts, in order.
+        mu: the event of these steps is μ-GDP: μ = Δ·√(Σ 1/z²), Δ = 2 under replace-one, else 1.
+        adjacency: which pairs of batches are neighbours.
+        space: where the rows live.
+        make: makes the releaser of each leg.
+        noise: where its normal draws come from; None takes the system's.
+        earlier: the stages of past phases.
+    """
+
+    name: str
+    legs: tuple[Leg, ...]
+    mu: float
+    adjacency: Adjacency
+    space: Space
+    make: MakeReleaser
+    noise: NoiseSource | None = None
+    earlier: Reads = dataclasses.field(default_factory=dict)
+
+    def run(self, situation: Situation, present: bool) -> Trace:
+        """One run, with the record or without it (under replace-one: with its negative)."""
+        steps: list[Step] = []
+        try:
+            steps.extend(self._steps(situation, present))
+        except DpiguError:
+            return Trace(tuple(steps), stopped=True)
+        return Trace(tuple(steps))
+
+    def check(self) -> None:
+        """Run once on an ordinary batch; a `DpiguError` if the plan cannot run at all."""
+        for _ in self._steps(Situation(name="a batch", crowd=1), present=True):
+            pass
+
+    def _steps(self, situation: Situation, present: bool) -> Iterator[Step]:
+        earlier = self.earlier
+        released_D = torch.zeros(self.space.size, dtype=torch.float64)
+        done = 0
+        for leg in self.legs:
+            phase, pipeline = leg.phase, leg.phase.pipeline
+            binding = Binding(pipeline, self.space, earlier)
+            states = leg.start if leg.start is not None else begin(binding, phase.steps)
+            releaser = _releaser(self.make, binding, self.noise)
+            for step in range(leg.first, leg.first + leg.steps):
+                frame = binding.open(states, Clock(step, phase.steps))
+                bound = float(binding.bound(states))
+                drawn = adversarial_rows(situation, frame, bound, done, released_D)
+                expected = _expected(binding, states, bound, _row(frame, drawn))
+                g_BD = drawn.crowd_BD
+                if present or self.adjacency is Adjacency.REPLACE_ONE:
+                    own_D = drawn.record_D if present else -drawn.record_D
+                    g_BD = torch.cat([g_BD, own_D[None]])
+                release, states = releaser.release(states, frame, _batch(binding, frame, g_BD))
+                sigma = pipeline.noiser.noise_multiplier
+                yield Step(phase.name, release, states, bound, sigma, *expected)
+                released_D = released_D + release.gradient.value
+                done += 1
+            earlier = binding.views(states)
+
+
+def courses(
+    plan: Plan, space: Space, make: MakeReleaser, noise: NoiseSource | None
+) -> tuple[Course, ...]:
+    """The courses on which a plan is audited.
+
+    The first begins at the beginning and takes two steps of every phase, shortened to two (so
+    that a schedule comes to its end). The second takes three steps in the midst of the last
+    phase at its own length, after `WARM` steps (or all but three) on made-up rows, so that
+    what stages do now and then, such as a refresh every 50 steps, is seen too.
+    """
+    short = tuple(dataclasses.replace(phase, steps=2) for phase in plan.phases)
+    start = begin(Binding(short[0].pipeline, space), 2)
+    legs = (Leg(short[0], 2, start=start), *(Leg(phase, 2) for phase in short[1:]))
+    mu = allowed_mu(plan, (2,) * len(short))
+    whole = Course("every phase from its start", legs, mu, plan.adjacency, space, make, noise)
+    last = plan.phases[-1]
+    if last.steps <= 3:
+        return (whole,)
+    earlier: Reads = {}
+    for phase in plan.phases[:-1]:
+        binding, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
+        earlier = binding.views(states)
+    first = min(last.steps - 3, WARM)
+    _, states = _warmed(last, first, earlier, whole)
+    midst = dataclasses.replace(
+        whole,
+        name=f"the last phase from step {first} on",
+        legs=(Leg(last, 3, first, states),),
+        mu=allowed_mu(plan, (0,) * (len(short) - 1) + (3,)),
+        earlier=earlier,
+    )
+    return whole, midst
+
+
+def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
+    """μ of the event of so many steps of each phase at rate 1, a composition of Gaussians."""
+    terms = flatten(plan.event(PoissonSampler(1.0, RECORDS), charged))
+    distance = 2.0 if plan.adjacency is Adjacency.REPLACE_ONE else 1.0
+    return distance * math.sqrt(math.fsum(t.count / t.noise_multiplier**2 for t in terms))
+
+
+def begin(binding: Binding, steps: int) -> States:
+    """The states at the start of a phase, at made-up weights."""
+    size = binding.space.size
+    weights_D = torch.linspace(-1.0, 2.0, size, dtype=torch.float64)
+    return binding.begin(Context(binding.space, weights_D, steps, seed=0))
+
+
+def _warmed(phase: Phase, steps: int, earlier: Reads, course: Course) -> tuple[Binding, States]:
+    """A phase after some steps on a batch that turns round, short in the first layers."""
+    binding = Binding(phase.pipeline, course.space, earlier)
+    releaser, states = _releaser(course.make, binding, course.noise), begin(binding, phase.steps)
+    ramp_D = torch.linspace(0.05, 1.0, course.space.size)
+    for step in range(steps):
+        frame = binding.open(states, Clock(step, phase.steps))
+        g_D = (1 - 2 * (step % 2)) * float(binding.bound(states)) * ramp_D / ramp_D.norm()
+        batch = _batch(binding, frame, g_D.expand(RECORDS, -1))
+        _, states = releaser.release(states, frame, batch)
+    return binding, states
+
+
+def _releaser(make: MakeReleaser, binding: Binding, noise: NoiseSource | None) -> Releaser:
+    error = 2 * RECORDS * UNIT_ROUNDOFF
+    return make(binding, expected_batch=float(RECORDS), relative_error=error, noise=noise)
+
+
+def _batch(binding: Binding, frame: Frame, g_BD: Tensor) -> list[Rows]:
+    """What the kernel is given: nothing for a batch of no records."""
+    return [DenseRows(frame.transform(g_BD), *_groups(binding))] if len(g_BD) else []
+
+
+def _row(frame: Frame, drawn: AdversarialRows) -> Tensor:
+    """The record's row at the clipper, whether or not it will be in the batch."""
+    if drawn.row_D is not None:
+        return drawn.row_D
+    return frame.transform(drawn.record_D[None])[0]
+
+
+def _groups(binding: Binding) -> tuple[Tensor | None, int]:
+    """The group of every coordinate, None where there is one for all; and how many there are."""
+    by = binding.pipeline.clipper.groups
+    if by == "all":
+        return None, 1
+    return binding.output.groups(by), binding.output.group_count(by)
+
+
+def _expected(
+    binding: Binding, states: States, bound: float, z_K: Tensor
+) -> tuple[Tensor, dict[str, Answer]]:
+    """What one row should add to the sum and to every query, computed apart from the kernel.
+
+    The clipper's own factors, shortened to the bound; 0 for a row that is not finite. Stages are
+    asked about the record before the batch's own rows, whether or not it is in the batch, so
+    that what they might keep of that tells nothing.
+    """
+    pipeline = binding.pipeline
+    z_K = z_K.to(torch.float64)
+    if not bool(z_K.isfinite().all()):
+        return torch.zeros_like(z_K), {}
+    groups_K, count = _groups(binding)
+    if groups_K is None:
+        norms_G = z_K.norm()[None]
+    else:
+        norms_G = z_K.new_zeros(count).index_add(0, groups_K, z_K**2).sqrt()
+    factors_G = pipeline.clipper.factors(states[pipeline.name_in("clipper")], norms_G)
+    factors_G = factors_G.to(torch.float64).nan_to_num(0, 0, 0)
+    clipped_K = z_K * (factors_G if groups_K is None else factors_G[groups_K])
+    answers = {}
+    for placed in pipeline.of("query"):
+        query = placed.stage
+        vector = query.vector(states[placed.name], norms_G, binding.reads(placed, states))
+        vector = _within(vector.to(torch.float64), query.bound)
+        answers[placed.name] = Answer(vector, query.noise_ratio, query.bound)
+    return _within(clipped_K, bound), answers
+
+
+def _within(v: Tensor, bound: float) -> Tensor:
+    """The vector, shortened to the bound if it is longer."""
+    norm = float(v.norm())
+    return v * (bound / norm) if norm > bound else v

@@ -1,0 +1,225 @@
+"""One training step of each library: what the benchmark times. Peers are optional.
+
+Every contender gets a fresh copy of the net, one batch, and a microbatch size; a step takes
+the weights to the next ones, noise and the optimizer's SGD included.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.nets import Net
+from dpcore import Binding, Clock, Context, Kernel, Rows, Space, Transform
+from mechanisms import PRESETS
+from trainers.engine import MaterialisingEngine, Norms, cross_entropy, trainable
+from trainers.ghost import GhostEngine
+
+Step = Callable[[], None]
+BOUND, MULTIPLIER, RATE = 0.5, 1.0, 0.1
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to take a step.
+
+    Args:
+        pipeline: non-private, dpsgd or adadpigu.
+        engine: the library's own name for how it clips.
+        library: torch, dpigu, opacus, backpack or jax_privacy.
+        prepare: from net, batch and microbatch to the step.
+        needs: the package that must be installed.
+    """
+
+    pipeline: str
+    engine: str
+    library: str
+    prepare: Callable[[Net, int, int], Step]
+    needs: str = "torch"
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.needs) is not None
+
+
+def pieces(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(x), size):
+        yield x[start : start + size], y[start : start + size]
+
+
+def non_private(net: Net, batch: int, microbatch: int) -> Step:
+    model = net.make()
+    x, y = net.batch(batch)
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for x_B, y_B in pieces(x, y, microbatch):
+            (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def channels_last(net: Net, batch: int, microbatch: int) -> Step:
+    """The non-private step in the memory format that the fast engine chooses by itself."""
+    model = net.make().to(memory_format=torch.channels_last)
+    x, y = net.batch(batch)
+    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for x_B, y_B in pieces(x, y, microbatch):
+            (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def ours(preset: str, fast: bool) -> Callable[[Net, int, int], Step]:
+    """The last phase of a preset, in the kernel: guards, noise, posts, updates and SGD."""
+
+    def prepare(net: Net, batch: int, microbatch: int) -> Step:
+        model = net.make()
+        x, y = net.batch(batch)
+        values = trainable(model)
+        space = Space.of(values)
+        weights_D = space.join({n: p.detach() for n, p in values.items()})
+        *before, last = PRESETS[preset].plan(STEPS).phases
+        views = {}
+        for phase in before:
+            binding = Binding(phase.pipeline, space, views)
+            states = binding.begin(Context(space, weights_D, phase.steps, 0))
+            views = binding.views(_as_if_learnt(states, space.size))
+        binding = Binding(last.pipeline, space, views)
+        states = binding.begin(Context(space, weights_D, last.steps, 0))
+        make = GhostEngine if fast else MaterialisingEngine
+        engine = make(model, cross_entropy, Norms(None, 1), microbatch)
+        kernel = Kernel(binding, expected_batch=batch, relative_error=engine.relative_error)
+        alive_B = torch.ones(microbatch, dtype=torch.bool)
+
+        def rows(transform: Transform) -> Iterator[Rows]:
+            given = {name: p.detach() for name, p in values.items()}
+            for x_B, y_B in pieces(x, y, microbatch):
+                yield engine.rows(given, x_B, y_B, alive_B[: len(x_B)], transform)
+
+        @torch.no_grad()
+        def step() -> None:
+            frame = binding.open(states, Clock(0, last.steps))
+            release, _ = kernel.release(states, frame, rows(frame.transform))
+            for name, g in space.split(release.gradient.value).items():
+                values[name].sub_(RATE * g.to(values[name]))
+
+        return step
+
+    return prepare
+
+
+def _as_if_learnt(states: Mapping[str, Mapping[str, Tensor]], size: int) -> dict[str, object]:
+    """The states of an earlier phase with scores that rank something."""
+    draw = torch.Generator().manual_seed(0)
+    return {
+        name: {
+            key: torch.rand(size, generator=draw, dtype=v.dtype)
+            if v.is_floating_point() and v.numel() == size
+            else v
+            for key, v in state.items()
+        }
+        for name, state in states.items()
+    }
+
+
+def opacus(mode: str) -> Callable[[Net, int, int], Step]:
+    """Opacus's plain DP-SGD: per-record gradients by hooks, or ghost clipping."""
+
+    def prepare(net: Net, batch: int, microbatch: int) -> Step:
+        from opacus import PrivacyEngine
+        from torch.utils.data import DataLoader, TensorDataset
+
+        model = net.make()
+        x, y = net.batch(batch)
+        loader = DataLoader(TensorDataset(x, y), batch_size=batch)
+        made = PrivacyEngine(accountant="rdp").make_private(
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), RATE),
+            data_loader=loader,
+            criterion=nn.CrossEntropyLoss(),
+            noise_multiplier=MULTIPLIER,
+            max_grad_norm=BOUND,
+            poisson_sampling=False,
+            grad_sample_mode=mode,
+        )
+        module, optimizer = made[0], made[1]
+        criterion = made[2] if mode == "ghost" else nn.CrossEntropyLoss()
+
+        def step() -> None:
+            optimizer.zero_grad()
+            parts = list(pieces(x, y, microbatch))
+            for k, (x_B, y_B) in enumerate(parts):
+                optimizer.signal_skip_step(k + 1 < len(parts))
+                criterion(module(x_B), y_B).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+        return step
+
+    return prepare
+
+
+def backpack(net: Net, batch: int, microbatch: int) -> Step:
+    """BackPACK's rows with the published arithmetic of AdaDPIGU: mask, centre, scale, clip."""
+    import backpack as library
+    from backpack.extensions import BatchGrad
+
+    model = library.extend(net.make())
+    criterion = library.extend(nn.CrossEntropyLoss(reduction="sum"))
+    x, y = net.batch(batch)
+    parameters = list(model.parameters())
+    draw = torch.Generator().manual_seed(0)
+    masks = [torch.rand(p.shape, generator=draw) < 0.6 for p in parameters]
+    means = [torch.zeros_like(p) for p in parameters]
+    spreads = [torch.ones_like(p) for p in parameters]
+
+    def step() -> None:
+        totals = [torch.zeros_like(p) for p in parameters]
+        for x_B, y_B in pieces(x, y, microbatch):
+            model.zero_grad()
+            with library.backpack(BatchGrad()):
+                criterion(model(x_B), y_B).backward()
+            rows = []
+            for p, mask, mean, spread in zip(parameters, masks, means, spreads, strict=True):
+                rows.append((p.grad_batch * mask - mean) / (spread.sqrt() + 1e-8))
+                del p.grad_batch
+            norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows]).norm(dim=0)
+            factors = (BOUND / norms).clamp(max=1)
+            for total, row in zip(totals, rows, strict=True):
+                total += torch.einsum("b,b...->...", factors, row)
+        with torch.no_grad():
+            for p, total, mean, spread in zip(parameters, totals, means, spreads, strict=True):
+                noisy = (total + MULTIPLIER * BOUND * torch.randn_like(total)) / batch
+                restored = noisy * (spread.sqrt() + 1e-8) + mean
+                spread.mul_(0.999).add_(0.001 * (restored - mean) ** 2)
+                mean.mul_(0.9).add_(0.1 * restored)
+                p -= RATE * restored
+
+    return step
+
+
+CONTENDERS = (
+    Contender("non-private", "autograd", "torch", non_private),
+    Contender("non-private", "channels last", "torch", channels_last),
+    Contender("dpsgd", "ghost", "dpigu", ours("dpsgd", True)),
+    Contender("adadpigu", "ghost", "dpigu", ours("adadpigu", True)),
+    Contender("dpsgd", "materialising", "dpigu", ours("dpsgd", False)),
+    Contender("adadpigu", "materialising", "dpigu", ours("adadpigu", False)),
+    Contender("dpsgd", "hooks", "opacus", opacus("hooks"), "opacus"),
+    Contender("dpsgd", "ghost", "opacus", opacus("ghost"), "opacus"),
+    Contender("adadpigu", "batch gradients", "backpack", backpack, "backpack"),
+)

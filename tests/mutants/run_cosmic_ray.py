@@ -1,0 +1,159 @@
+"""Mutation testing of the trusted base: cosmic-ray's operators, one forked test run a mutant.
+
+    pip install cosmic-ray
+    OMP_NUM_THREADS=1 python -m tests.mutants.run_cosmic_ray OUT.jsonl [module ...]
+
+No file is changed: a fork imports the mutated module from memory, and the module's tests run in
+it until one fails. A mutant that is no Python, or differs in annotations alone, is
+left out. Each line
+of OUT says: module, operator, line, the line as mutated, and killed, survived or timeout. The
+result is in docs/mutation.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.abc
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import dp_accounting.pld
+import dp_accounting.rdp
+import hypothesis
+import pytest
+import scipy.stats
+import torch.func
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+ROOT = Path(__file__).resolve().parents[2]
+LAWS = [f"tests/laws/test_{name}.py" for name in ("sensitivity", "noise", "support", "locality")]
+TESTS: dict[str, list[str]] = {
+    "dpcore.kernel": [
+        *LAWS,
+        "tests/laws/test_execution.py",
+        "tests/laws/test_non_interference.py",
+        "tests/laws/test_accounting.py",
+    ],
+    "dpcore.rows": [*LAWS, "tests/laws/test_execution.py", "tests/laws/test_inverse.py"],
+    "dpcore.sampling": ["tests/dpcore/test_plan.py", "tests/laws/test_accounting.py"],
+    "dpcore.plan": [
+        "tests/dpcore/test_plan.py",
+        "tests/laws/test_accounting.py",
+        "tests/dpcore/test_pipeline.py",
+    ],
+    "dpcore.pipeline": [
+        "tests/dpcore/test_pipeline.py",
+        "tests/dpcore/test_plan.py",
+        "tests/laws/test_accounting.py",
+        "tests/laws/test_sensitivity.py",
+    ],
+    "dpcore.binding": [
+        *LAWS,
+        "tests/dpcore/test_plan.py",
+        "tests/laws/test_non_interference.py",
+    ],
+    "mechanisms.clippers": ["tests/mechanisms/test_boundary.py", "tests/laws/test_sensitivity.py"],
+    "mechanisms.noisers": ["tests/mechanisms/test_boundary.py", "tests/laws/test_noise.py"],
+}
+SLOW = "not pld and not rdp_grows and not reach_every"
+TIMEOUT = 300
+LEFT_OUT = ("core/VariableInserter", "core/VariableReplacer", "core/NoOp")
+SWAPS = (
+    "Add_Sub Sub_Add Mul_Div Div_Mul Pow_Mul MatMul_Add BitAnd_BitOr BitOr_BitAnd "
+    "Lt_LtE LtE_Lt Gt_GtE GtE_Gt Eq_NotEq NotEq_Eq In_NotIn NotIn_In Is_IsNot IsNot_Is"
+).split()
+"""One replacement for each arithmetic or comparison operator, of the eleven or seven there are."""
+
+
+def bare(source: str) -> str:
+    """The syntax tree without annotations, which nothing reads at run time here."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            if getattr(node, name, None) is not None and not isinstance(node, ast.AnnAssign):
+                setattr(node, name, None)
+    return ast.dump(tree)
+
+
+def mutants(source: str) -> Iterator[tuple[str, int, str, str]]:
+    """Every mutant of a source: operator, line, that line as mutated, the whole as mutated."""
+    seen = {bare(source)}
+    for name in sorted(operator_names()):
+        kind, _, swap = name.partition("Operator_")
+        if name in LEFT_OUT or (swap and kind != "core/ReplaceUnary" and swap not in SWAPS):
+            continue
+        for occurrence in range(1000):
+            mutated = mutate_code(source, get_operator(name)(), occurrence)
+            if mutated is None:
+                break
+            try:
+                tree = bare(mutated)
+            except SyntaxError:
+                continue
+            if tree in seen:
+                continue
+            seen.add(tree)
+            pairs = zip(source.splitlines(), mutated.splitlines(), strict=False)
+            changed = [(i + 1, new) for i, (old, new) in enumerate(pairs) if old != new]
+            line, text = changed[0] if changed else (0, "")
+            yield name, line, text.strip(), mutated
+
+
+class FromMemory(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from a source in memory."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self.module, self.source = module, source
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> object:
+        if fullname != self.module:
+            return None
+        return importlib.util.spec_from_loader(fullname, self, origin=str(path_of(fullname)))
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.source, str(path_of(self.module)), "exec"), vars(module))
+
+
+def path_of(module: str) -> Path:
+    return ROOT / (module.replace(".", "/") + ".py")
+
+
+def verdict(module: str, source: str) -> str:
+    """Whether the module's tests notice the mutant."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        signal.alarm(TIMEOUT)
+        sys.meta_path.insert(0, FromMemory(module, source))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-k", SLOW]
+        os._exit(int(pytest.main([*options, *TESTS[module]]) != 0))
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return "timeout" if os.WTERMSIG(status) == signal.SIGALRM else "killed"
+    return "killed" if os.WEXITSTATUS(status) else "survived"
+
+
+def main(out: Path, modules: list[str]) -> None:
+    assert dp_accounting and hypothesis and scipy and torch  # imported once, before the forks
+    torch.set_num_threads(1)
+    for module in modules:
+        source = path_of(module).read_text()
+        assert verdict(module, source) == "survived", f"{module}: its tests fail unmutated"
+        for operator, line, text, mutated in mutants(source):
+            result = verdict(module, mutated)
+            with out.open("a") as file:
+                row = {"module": module, "operator": operator, "line": line, "text": text}
+                file.write(json.dumps({**row, "result": result}, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] or list(TESTS))
