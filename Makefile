@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); \
-	$(BIN)/dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5 --canaries 100 --out $$out && \
+	$(BIN)/dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5 --canaries 400 --out $$out && \
 	$(BIN)/dpaudit model $$out
 
 test: setup

@@ -201,7 +201,7 @@ def courses(
     start = begin(Binding(short[0].pipeline, space), 2)
     legs = (Leg(short[0], 2, start=start), *(Leg(phase, 2) for phase in short[1:]))
     mu = allowed_mu(plan, (2,) * len(short))
-    whole = Course("every phase from its start", legs, mu, plan.adjacency, space, make, noise)
+    whole = Course("two steps of every phase", legs, mu, plan.adjacency, space, make, noise)
     last = plan.phases[-1]
     if last.steps <= 3:
         return (whole,)
@@ -213,7 +213,7 @@ def courses(
     _, states = _warmed(last, first, earlier, whole)
     midst = dataclasses.replace(
         whole,
-        name=f"the last phase from step {first} on",
+        name=f"three steps of the phase {last.name!r} after step {first}",
         legs=(Leg(last, 3, first, states),),
         mu=allowed_mu(plan, (0,) * (len(short) - 1) + (3,)),
         earlier=earlier,

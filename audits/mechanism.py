@@ -116,7 +116,6 @@ class MechanismAudit:
     """A mechanism audit's answer: CONTRADICTED if and only if p_value < 1 − confidence.
 
     Args:
-        mu: the event of the first course is μ-GDP.
         p_value: of all tests together, each divided by its share (Bonferroni, weighted).
         tests: of the kernel; the likelihood ratio's is always there, others where something
             promised more than the event allows.
@@ -128,7 +127,6 @@ class MechanismAudit:
     sentence: str
     event: str
     noise_multipliers: tuple[float, ...]
-    mu: float
     delta: float
     confidence: float
     p_value: float
@@ -155,7 +153,8 @@ class MechanismAudit:
             **asdict(self),
             "verdict": self.verdict.value,
             "noise_multipliers": list(self.noise_multipliers),
-            "epsilon_of_mu": mu_to_epsilon(self.mu, self.delta),
+            "mu": self.strongest.mu,
+            "epsilon_of_mu": mu_to_epsilon(self.strongest.mu, self.delta),
             "mu_bound": self.strongest.mu_bound,
             "reach": self.strongest.reach,
             "tests": [{**asdict(test), "reach": test.reach} for test in self.tests],
@@ -223,7 +222,6 @@ def audit_mechanism(
         sentence=sentence,
         event=str(plan.event(sampler)),
         noise_multipliers=tuple(p.pipeline.noiser.noise_multiplier for p in plan.phases),
-        mu=tried[0].mu,
         delta=delta,
         confidence=confidence,
         p_value=p_value,

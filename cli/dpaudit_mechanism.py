@@ -129,16 +129,13 @@ def _show(audit: MechanismAudit) -> None:
     click.secho(audit.verdict.value, fg=COLOURS[audit.verdict.value], bold=True)
     click.echo(textwrap.fill(audit.sentence, WIDTH) + "\n")
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in audit.noise_multipliers)
-    epsilon = mu_to_epsilon(audit.mu, audit.delta)
     best = audit.strongest
+    epsilon = mu_to_epsilon(best.mu, audit.delta)
     fields = [
-        ("event", f"σ = {sigmas}; two steps of every phase at rate 1 are {audit.mu:.4g}-GDP"),
-        ("", f"that is ε = {epsilon:.4g} at δ = {audit.delta:g}"),
+        ("event", f"σ = {sigmas}; {best.course}, at rate 1:"),
+        ("", f"μ = {best.mu:.4g}, which is ε = {epsilon:.4g} at δ = {audit.delta:g}"),
         ("p-value", f"{audit.p_value:.3g} at the event, over all tests"),
-        (
-            "lower bound",
-            f"μ ≥ {_down(best.mu_bound)}, {best.reach:.0%} of the {best.mu:.4g} allowed",
-        ),
+        ("lower bound", f"μ ≥ {_down(best.mu_bound)}, {best.reach:.0%} of what the event allows"),
         ("ceiling", f"μ = {_down(best.mu_ceiling)}, had every guess been right"),
     ]
     for test in audit.tests:
@@ -162,7 +159,7 @@ def _lines(test: MechanismTest) -> list[str]:
     wrong = test.false_positives + test.false_negatives
     return [
         f"{wrong:,} of {2 * test.runs:,} guesses wrong: {test.situation}",
-        f"in {test.course}; by {test.statistic}",
+        f"({test.course}), by {test.statistic}",
     ]
 
 

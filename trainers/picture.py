@@ -29,11 +29,11 @@ def draw(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], path:
                 axes[1].axhline(summary["target_epsilon"], color="0.5", lw=1, ls="--")
                 axes[1].annotate(
                     f"target ε = {summary['target_epsilon']:g}",
-                    (1, summary["target_epsilon"]),
+                    (0.01, summary["target_epsilon"]),
                     xycoords=("axes fraction", "data"),
                     xytext=(0, 3),
                     textcoords="offset points",
-                    ha="right",
+                    ha="left",
                     color="0.35",
                 )
         axes[-1].set_xlabel("step")
