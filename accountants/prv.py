@@ -56,7 +56,9 @@ class PRV:
         try:
             lower, estimate, upper = _interval(terms, float(delta), pld.value)
         except FAILURES as failure:
-            return _fallback(pld, f"prv-accountant failed ({failure})")
+            return _fallback(
+                pld, f"prv-accountant failed ({str(failure) or type(failure).__name__})"
+            )
         if not lower <= pld.value <= upper < math.inf:
             return _fallback(pld, f"PRV's interval [{lower:.4g}, {upper:.4g}] misses PLD's bound")
         return Epsilon(upper, max(lower, 0.0), max(estimate, 0.0), self.name)

@@ -20,7 +20,7 @@ from dpcore import Adjacency, PoissonSampler
 from dpcore.errors import DataError
 
 CANARIES = (50, 100, 200, 500, 1000, 2000)
-NOISE = (1.0, 0.85, 0.5, 0.25)
+NOISE = (1.0, 0.85, 0.5, 0.3, 0.1)
 ENOUGH = 0.8
 POOL, DRAWS = 4000, 20_000_000
 AUDITS = 400

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cli.options import NOT_NEGATIVE, PROBABILITY, Command, Number, json_option, together
 from cli.output import print_json
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from audits import ScoresAudit
 
 _FILE = click.Path(path_type=Path)
+
+
+def _must_be_said(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if ctx.get_parameter_source(parameter.name or "") is ParameterSource.DEFAULT:
+        raise click.UsageError(
+            "say --coins if independent fair coins decided who was in, else --no-coins.", ctx
+        )
+    return value
+
 
 claim_options: Callable[[Command], Command] = together(
     click.option("--claim-epsilon", type=NOT_NEGATIVE, required=True, help="ε of the claim."),
@@ -29,9 +39,8 @@ claim_options: Callable[[Command], Command] = together(
     click.option(
         "--coins/--no-coins",
         "coins",
-        default=None,
-        required=True,
-        help="Whether independent fair coins decided who was in. Without them no verdict.",
+        callback=_must_be_said,
+        help="Whether independent fair coins decided who was in; one of both must be said.",
     ),
     click.option(
         "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Of the verdict."

@@ -116,7 +116,7 @@ class MaterialisingEngine:
 
         one = vmap(grad(loss_of_one), in_dims=(None, 0, 0), randomness="different")
         per_parameter = one(dict(weights), x_B, y_B)
-        g_BD = torch.cat([per_parameter[n].flatten(1) for n in self._space.names], dim=1)
+        g_BD = torch.cat([per_parameter[n].reshape(len(x_B), -1) for n in self._space.names], dim=1)
         dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)
         return PaddedRows(dense, alive_B)
 

@@ -17,7 +17,7 @@ from dpcore.adjacency import Adjacency
 from dpcore.errors import AccountingError
 from tests.accountants.cases import Mutant, changed, phases, steps
 
-FEW = settings(max_examples=max(8, settings.default.max_examples // 3))
+FEW = settings(max_examples=settings.default.max_examples // 3)
 
 
 def assert_smallest(
@@ -112,6 +112,7 @@ def test_replace_one_needs_about_twice_the_noise() -> None:
         )
 
 
+@FEW
 @given(tolerance=st.sampled_from([1e-2, 1e-3, 1e-4, 3e-5, 0.25]), epsilon=st.floats(0.2, 20))
 def test_any_tolerance_is_kept(tolerance: float, epsilon: float) -> None:
     assert_smallest(lambda z: steps(0.01, z, 50), epsilon, 1e-5, "rdp", tolerance)

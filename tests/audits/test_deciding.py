@@ -54,9 +54,13 @@ def test_what_guarantees_nothing_has_no_curve() -> None:
 
 
 def test_too_little_noise_contradicts_the_accounting_before_the_claim() -> None:
-    """μ = 2 under a curve of μ = 1: ε alone at δ = 1e-5 says too little to be contradicted."""
-    made = decided(2.0, seed=1)
-    assert made.one_run.p_value > 0.5 and made.f_dp.p_value < 1e-3
+    """μ = 4 under a curve of μ = 1: ε alone at δ = 1e-5 says too little to be contradicted.
+
+    The curve is not, at μ = 2: a mechanism may leak everything with a small probability.
+    """
+    assert decided(2.0, seed=1).f_dp.p_value > 0.05
+    made = decided(4.0, seed=1)
+    assert made.one_run.p_value > 0.5 and made.f_dp.p_value < 0.01
     assert made.against == OWN
     report = judge(
         claim_epsilon=4.3772,
@@ -88,5 +92,5 @@ def test_without_a_curve_of_its_own_the_claim_is_tested_twice() -> None:
     made = decide(
         10.0 * coins, coins, guess_grid(M), epsilon=1.0, delta=1e-5, confidence=0.95, own=None
     )
-    assert made.p_value < 1e-6 and made.against == ""
+    assert made.p_value < 0.01 and made.against == ""
     assert made.one_run.confidence == pytest.approx(0.975)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from audits.bounds import guess_grid, one_run_p_value
-from audits.deciding import accounted_curve, decide
+from audits.deciding import accounted_curve
+from audits.fdp import fdp_p_value
 from audits.power import PowerPlan, _event, _needed, plan_power
 from audits.power_picture import draw_power
 from dpcore import Adjacency, DataError
@@ -17,12 +17,12 @@ from dpcore import Adjacency, DataError
 @pytest.fixture(scope="module")
 def plan() -> PowerPlan:
     return plan_power(
-        noise_multiplier=5.0, rate=1.0, steps=25, delta=1e-5, canaries=(100, 400), noise=(1, 0.4)
+        noise_multiplier=5.0, rate=1.0, steps=25, delta=1e-5, canaries=(100, 400), noise=(1, 0.2)
     )
 
 
 def test_the_true_noise_is_seldom_contradicted_and_less_is_found(plan: PowerPlan) -> None:
-    """μ = 1 as claimed: at most 5% of audits, so 8% of 400 simulated has p < 1%. μ = 2.5: most."""
+    """μ = 1 as claimed: at most 5% of audits, so 8% of 400 simulated has p < 1%. μ = 5: most."""
     honest, leaky = plan.violations
     assert max(honest.power) <= 0.08
     assert leaky.power[1] > 0.9 and leaky.power[0] <= leaky.power[1]
@@ -33,27 +33,21 @@ def test_the_true_noise_is_seldom_contradicted_and_less_is_found(plan: PowerPlan
 
 def test_a_plan_is_the_same_each_time(plan: PowerPlan) -> None:
     again = plan_power(
-        noise_multiplier=5.0, rate=1.0, steps=25, delta=1e-5, canaries=(400, 100), noise=(1, 0.4)
+        noise_multiplier=5.0, rate=1.0, steps=25, delta=1e-5, canaries=(400, 100), noise=(1, 0.2)
     )
     assert again == plan
 
 
-def test_the_counts_needed_are_those_at_which_the_audit_itself_decides() -> None:
+def test_the_counts_needed_are_the_fewest_that_a_test_rejects() -> None:
     curve = accounted_curve(_event(5.0, 1.0, 25), Adjacency.ADD_OR_REMOVE_ONE)
-    m = 60
-    grid = guess_grid(m)
-    needed = _needed(m, grid, 1.0, 1e-5, 0.95, curve)
-    for r, least in zip(grid[-2:], needed[-2:], strict=True):
+    assert curve is not None
+    m, grid = 100, guess_grid(100)
+    level = 0.05 / (2 * len(grid))
+    for r, least in zip(grid, _needed(m, grid, 1.0, 1e-5, 0.95, curve), strict=True):
         for right, rejected in ((least, True), (least - 1, False)):
-            coins = np.array([1, 0] * (m // 2))
-            scores = np.where(coins == 1, 1.0, -1.0) * np.linspace(2, 1, m)
-            order = np.argsort(-np.abs(scores))[: r - right]
-            scores[order] *= -1
-            made = decide(scores, coins, (r,), epsilon=1.0, delta=1e-5, confidence=0.95, own=curve)
-            level = 0.05 / (2 * len(grid))
-            p = one_run_p_value(m, r, made.one_run.rows[0].correct, 1.0, 1e-5)
-            alone = made.f_dp.rows[0].p_value < level or p < level
-            assert made.one_run.rows[0].correct == right and alone is rejected
+            if right <= r:
+                p = one_run_p_value(m, r, right, 1.0, 1e-5)
+                assert (min(p, fdp_p_value(curve, m, r, right)) < level) is rejected
 
 
 @pytest.mark.parametrize("name", ["power.png", "power.svg"])
