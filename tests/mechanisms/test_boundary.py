@@ -68,3 +68,8 @@ def test_the_event_is_the_gaussian_of_the_multiplier_that_runs(multiplier, facto
 def test_unit_noise_is_the_normal_draws_themselves():
     normal_K = normal(10, seed=0)
     assert torch.equal(Gaussian(noise_multiplier=7.0).sample(normal_K), normal_K)
+
+
+def test_the_multiplier_is_1_until_it_is_calibrated():
+    """Plan.scaled_noise multiplies it, so that the factor is the multiplier itself."""
+    assert Gaussian().noise_multiplier == 1.0
