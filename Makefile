@@ -8,11 +8,12 @@ export OMP_NUM_THREADS ?= 2
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt examples/dpigu-plugin/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("dpigu needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=python3.11.") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --editable examples/dpigu-plugin
 	touch $@
 
 demo: setup
@@ -21,6 +22,7 @@ demo: setup
 	$(BIN)/dpaudit model $$out
 
 test: setup
+	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: setup

@@ -28,6 +28,7 @@ HUGE = 1e300
 """Stands for a value that is not a number."""
 CHANCE = 0.01
 """How often the best of all statistics may seem to separate runs that it does not."""
+CLEARLY = 1.25
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ def rule(statistic: Statistic, without: Traces, with_: Traces, level: float) -> 
     """The rule that training runs suggest: half-way between the medians, or at the best pair.
 
     Half-way is best for two Gaussians. Where the errors of one side alone can be avoided, the
-    threshold with the largest bound from the pair of error rates takes its place.
+    threshold with the largest bound from the pair of error rates takes its place, if that is
+    clearly larger (the largest of many looks large by chance).
     """
     x, y = statistic(without), statistic(with_)
     higher = (y[:, None] > x).mean() + 0.5 * (y[:, None] == x).mean()
@@ -196,7 +198,7 @@ def rule(statistic: Statistic, without: Traces, with_: Traces, level: float) -> 
     middle = float((np.median(x) + np.median(y)) / 2)
     best = max(_thresholds(x, y), key=lambda at: _errors(x, y, at).mu_bound(level, "pair"))
     total = _errors(x, y, middle).mu_bound(level, "total")
-    if _errors(x, y, best).mu_bound(level, "pair") > total:
+    if _errors(x, y, best).mu_bound(level, "pair") > CLEARLY * total:
         return Rule(statistic, sign, best, "pair")
     return Rule(statistic, sign, middle, "total")
 

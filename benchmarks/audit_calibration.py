@@ -28,7 +28,7 @@ RARE = 1e-3
 
 
 @contextmanager
-def repeatable(seed: int) -> Iterator[None]:
+def repeatable(*seed: int) -> Iterator[None]:
     """The operating system's entropy replaced by a seed, for noise and for sampling."""
     generator = np.random.default_rng(seed)
     with (
@@ -44,7 +44,7 @@ def audits(
     """One audit of every preset for every seed."""
     for name in presets:
         for seed in seeds:
-            with repeatable(seed):
+            with repeatable(seed, PRIVATE.index(name)):
                 plan = PRESETS[name].plan(STEPS).scaled_noise(sigma)
                 yield name, seed, audit_mechanism(plan, confidence=CONFIDENCE, quick=quick)
 

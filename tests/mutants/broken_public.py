@@ -12,7 +12,7 @@ from dpcore import Clock, Context, Reads, Release, Released, Space, State
 from tests.mutants.broken_rows import escaped
 from tests.mutants.table import broken
 
-SUPPORTS: dict[str, Tensor] = {}
+SUPPORTS: dict[int, Tensor] = {}
 
 
 class _Sum:
@@ -92,7 +92,7 @@ class BreaksTiesAtRandom(_Sum):
 @broken("scheduler", by="repeatable", says="support .*gives something else")
 @dataclass(frozen=True, kw_only=True)
 class CachesItsSupport:
-    """Gives the support that it first computed, for whatever state."""
+    """Gives the support that it computed last, for whatever state."""
 
     monotone: ClassVar[bool] = True
     live: ClassVar[bool] = False
@@ -104,9 +104,10 @@ class CachesItsSupport:
         return state
 
     def support(self, state: State, clock: Clock) -> Tensor:
-        last = SUPPORTS.get("last")
-        SUPPORTS["last"] = state["order_D"] >= state["order_D"].median()
-        return SUPPORTS["last"] if last is None else last
+        order_D = state["order_D"]
+        before = SUPPORTS.get(len(order_D), order_D >= order_D.median())
+        SUPPORTS[len(order_D)] = order_D >= order_D.median()
+        return before
 
 
 @broken("scorer", by="leaves-inputs-alone", says="in place")
