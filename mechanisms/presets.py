@@ -66,7 +66,7 @@ def adadpigu_paper(
 
 
 def adadpigu(
-    steps: int, *, bound: float = 0.5, pretraining: float = 0.1, ratio: float = 0.6
+    steps: int, *, bound: float = 0.5, pretraining: float = 0.1, ratio: float = 0.8
 ) -> Plan:
     """AdaDPIGU with the parts that can pay: coherent importance and a scale for each layer.
 

@@ -109,7 +109,7 @@ def recipe_for(
         steps = max(1, round(epochs / chosen.sampler(declared).rate))
     plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
     if plan.private:
-        plan = assigned(plan, [f"clipper.bound={clipping_norm_for(preset, data)}"])
+        plan = assigned(plan, [f"clipper.bound={clipping_norm_for(data)}"])
     return Recipe(
         preset=preset,
         data=data,

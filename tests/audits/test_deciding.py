@@ -60,7 +60,7 @@ def test_too_little_noise_contradicts_the_accounting_before_the_claim() -> None:
     """
     assert decided(2.0, seed=1).f_dp.p_value > 0.05
     made = decided(4.0, seed=1)
-    assert made.one_run.p_value > 0.5 and made.f_dp.p_value < 0.01
+    assert made.one_run.p_value > 0.1 and made.f_dp.p_value < 0.01
     assert made.against == OWN
     report = judge(
         claim_epsilon=4.3772,
