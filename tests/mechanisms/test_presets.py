@@ -82,12 +82,14 @@ def test_off_the_support_rows_and_releases_are_exactly_zero(plan):
 
 @pytest.mark.parametrize("name", TWO_PHASES)
 def test_the_main_phase_starts_at_the_best_scores_of_pretraining_and_ends_with_all(name):
-    steps = list(steps_of(PRESETS[name].plan(STEPS), SPACE, gradients))
+    plan = PRESETS[name].plan(STEPS)
+    ratio = plan.phases[1].pipeline.scheduler.ratio
+    steps = list(steps_of(plan, SPACE, gradients))
     before = [step for step in steps if step[0] == "pretraining"]
     main = [step for step in steps if step[0] == "main"]
     released_TD = torch.stack([release.gradient.value for _, _, release, _ in before])
     score_D = released_TD.sum(0).abs() if name == "adadpigu" else released_TD.abs().sum(0)
-    top_D = score_D.argsort(descending=True)[: int(0.6 * SPACE.size)]
+    top_D = score_D.argsort(descending=True)[: int(ratio * SPACE.size)]
     supports = [release.support_D for _, _, release, _ in main]
     assert set(supports[0].nonzero().flatten().tolist()) == set(top_D.tolist())
     assert bool(supports[-1].all())
