@@ -259,7 +259,7 @@ def test_an_npz_is_trained_on_and_its_model_comes_back(tmp_path: Path) -> None:
 def test_the_choices_are_those_of_the_settings() -> None:
     hints = typing.get_type_hints(Settings)
     for option in main.commands["train"].params:
-        if isinstance(option.type, click.Choice) and option.name != "accountant":
+        if isinstance(option.type, click.Choice) and option.name in hints.keys() - {"accountant"}:
             assert list(option.type.choices) == list(typing.get_args(hints[str(option.name)]))
     (preset,) = (option for option in main.commands["train"].params if option.name == "preset")
     assert isinstance(preset, click.Option)
