@@ -60,7 +60,7 @@ def _layout(state: State) -> dict[str, str]:
 @check(
     "state-round-trips",
     guards="A run that is resumed from its checkpoint goes on exactly as if it had not stopped.",
-    remedy="Keep all that a stage knows in the tensors of its state, each with storage of its own.",
+    remedy="Keep all that a stage knows in the tensors of its state.",
     applies=learns,
 )
 def state_round_trips(subject: Subject) -> None:

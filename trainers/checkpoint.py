@@ -41,7 +41,7 @@ def save(path: Path, point: Checkpoint) -> None:
                 plain[f"{index}\t{key}"] = value
     path.mkdir(exist_ok=True)
     name = f"{point.phase}-{point.step}.safetensors"
-    save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, path / name)
+    save_file({k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()}, path / name)
     stages = [list(states) for states in point.states]
     head = {
         "phase": point.phase,
