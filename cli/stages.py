@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tempfile
-import tomllib
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -170,15 +169,14 @@ def _told(outcomes: list[dict[str, Any]]) -> str:
 
 def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
     """Options from `option=value`, the value in TOML or a bare string."""
+    from dpcore.configuration import value_of
+
     options: dict[str, Any] = {}
     for assignment in assignments:
         option, equals, text = assignment.partition("=")
         if not equals:
             raise click.UsageError(f"--set {assignment} has not the form option=value.")
-        try:
-            options[option] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[option] = text
+        options[option] = value_of(text)
     return options
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -58,6 +59,14 @@ def typed(value: object, hint: Any, where: str) -> Any:
     raise ConfigurationError(
         "a value of the wrong type", where=where, got=value, expected=_type_name(hint)
     )
+
+
+def value_of(text: str) -> Any:
+    """A TOML value as typed on a command line; anything that is none is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
 
 
 def dataclass_from(cls: type, table: Mapping[str, Any], where: str) -> Any:

@@ -19,6 +19,7 @@ from dpcore.configuration import (
     plan_to_dict,
     refuse_unknown,
     typed,
+    value_of,
 )
 from dpcore.registry import lookup
 from mechanisms import PRESETS
@@ -179,7 +180,7 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
                 if stage in (slot, options["stage"]):
                     fields = [f.name for f in dataclasses.fields(lookup(options["stage"]).stage)]
                     refuse_unknown([option], fields, f"--set {assignment}")
-                    options[option] = _value(text)
+                    options[option] = value_of(text)
                     found = True
         if not found:
             near = difflib.get_close_matches(stage, known, n=1)
@@ -195,11 +196,3 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
 def _stages(phase: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     single = [(slot, phase[slot]) for slot in SINGLE if slot in phase]
     return single + [(slot, stage) for slot in MANY for stage in phase.get(slot, [])]
-
-
-def _value(text: str) -> Any:
-    """A TOML value; anything that is none is taken as a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
