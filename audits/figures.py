@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 IN, OUT, CLAIM, OWN, GREY = "#c2410c", "#1d4ed8", "#111827", "#0f766e", "#9ca3af"
 SIZE = (4.7, 3.3)
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "dpigu",
     "font.family": "sans-serif",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ def draw_power(plan: PowerPlan, path: Path) -> None:
     """
     if path.suffix not in (".png", ".svg"):
         raise DataError("a picture ends in .png or .svg", where=str(path))
-    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    style: dict[Any, Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(6.4, 4), dpi=144, layout="constrained")
         axes = figure.subplots()
