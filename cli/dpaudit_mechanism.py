@@ -111,7 +111,8 @@ class _Bar:
     """A bar on standard error, where that is a terminal."""
 
     def __enter__(self) -> Callable[[float], None]:
-        self._bar = click.progressbar(length=1000, label="auditing", file=sys.stderr)
+        hidden = not sys.stderr.isatty()
+        self._bar = click.progressbar(length=1000, label="auditing", file=sys.stderr, hidden=hidden)
         self._bar.__enter__()
         return self._advance
 
