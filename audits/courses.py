@@ -147,6 +147,11 @@ class Course:
     noise: NoiseSource | None = None
     earlier: Reads = dataclasses.field(default_factory=dict)
 
+    @property
+    def distance(self) -> float:
+        """Δ: how far two neighbouring sums are apart, in units of one record's share."""
+        return _distance(self.adjacency)
+
     def run(self, situation: Situation, present: bool) -> Trace:
         """One run, with the record or without it (under replace-one: with its negative)."""
         steps: list[Step] = []
@@ -224,8 +229,13 @@ def courses(
 def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
     """μ of the event of so many steps of each phase at rate 1, a composition of Gaussians."""
     terms = flatten(plan.event(PoissonSampler(1.0, RECORDS), charged))
-    distance = 2.0 if plan.adjacency is Adjacency.REPLACE_ONE else 1.0
-    return distance * math.sqrt(math.fsum(t.count / t.noise_multiplier**2 for t in terms))
+    return _distance(plan.adjacency) * math.sqrt(
+        math.fsum(t.count / t.noise_multiplier**2 for t in terms)
+    )
+
+
+def _distance(adjacency: Adjacency) -> float:
+    return 2.0 if adjacency is Adjacency.REPLACE_ONE else 1.0
 
 
 def begin(binding: Binding, steps: int) -> States:

@@ -23,6 +23,7 @@ from audits.separation import (
     Rule,
     Separation,
     Traces,
+    expected_distance,
     likelihood_separation,
     rule,
     search,
@@ -234,12 +235,16 @@ def audit_mechanism(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """What a few runs of one situation suggest for one test."""
+    """What a few runs of one situation suggest for one test.
+
+    `promise` is the distance that is expected, in units of the event's μ.
+    """
 
     test: str
     course: Course
     situation: Situation
     found: Separation
+    promise: float
 
 
 def _explored(
@@ -250,9 +255,12 @@ def _explored(
     for i, (course, situation) in enumerate(places):
         without, with_ = _runs(course, situation, effort.explore)
         ratio = likelihood_separation(without, with_)
-        yield _Candidate("likelihood ratio", course, situation, ratio)
+        known = course.distance * expected_distance(with_)
+        promise = max(ratio.sure, known) / course.mu
+        yield _Candidate("likelihood ratio", course, situation, ratio, promise)
         for part in ("released vectors", "states"):
-            yield _Candidate(part, course, situation, search(without, with_, part))
+            found = search(without, with_, part)
+            yield _Candidate(part, course, situation, found, found.sure / course.mu)
         progress(0.4 * (i + 1) / len(places))
 
 
@@ -263,18 +271,16 @@ def _decided(
     delta: float,
     progress: Callable[[float], None],
 ) -> Iterator[MechanismTest]:
-    """The likelihood ratio where it separates most, and of what was searched for, whatever
+    """The likelihood ratio where it promises most, and of what was searched for, whatever
     surely separates more than the event allows."""
-    best = max(
-        (c for c in candidates if c.test == "likelihood ratio"),
-        key=lambda c: c.found.distance / c.course.mu,
-    )
-    chosen = [best]
-    for searched in ("released vectors", "states"):
-        of_part = [c for c in candidates if c.test == searched]
-        most = max(of_part, key=lambda c: c.found.sure / c.course.mu)
-        if most.found.sure > most.course.mu:
-            chosen.append(most)
+    chosen = []
+    for test in ("likelihood ratio", "released vectors", "states"):
+        best = max(
+            (c for c in candidates if c.test == test),
+            key=lambda c: (round(c.promise, 2), c.found.distance / c.course.mu),
+        )
+        if not chosen or best.promise > 1:
+            chosen.append(best)
     for i, candidate in enumerate(chosen):
         part = partial(_part, progress, 0.4 + 0.6 * i / len(chosen), 0.6 / len(chosen))
         yield _confirmed(candidate, effort, error, delta, part)

@@ -26,8 +26,8 @@ Part = Literal["released vectors", "states"]
 
 HUGE = 1e300
 """Stands for a value that is not a number."""
-CHANCE = 0.01
-"""How often the best of all statistics may seem to separate runs that it does not."""
+CHANCE = 5e-4
+"""How often the best statistic of one situation may seem to separate what it does not."""
 CLEARLY = 1.25
 
 
@@ -49,19 +49,30 @@ def _likelihood(traces: Traces) -> Floats:
     For a Gaussian mechanism it orders traces by their likelihood ratio up to a known shift, so
     that no statistic separates them better (Neyman and Pearson 1933).
     """
-    values = np.zeros(len(traces))
+    values = np.full(len(traces), HUGE)
     for i, trace in enumerate(traces):
-        if trace.stopped:
-            values[i] = HUGE
-            continue
-        for step in trace.steps:
-            scale = (step.sigma * step.bound) ** 2
-            values[i] += RECORDS * float(step.release.noised.value @ step.expected_K) / scale
-            for name, answer in step.answers.items():
-                scale = (step.sigma * answer.noise_ratio * answer.bound) ** 2
-                value = step.release.queries[name].value
-                values[i] += RECORDS * float(value @ answer.vector) / scale
+        if not trace.stopped:
+            parts = [part for step in trace.steps for part in _shares(step)]
+            values[i] = RECORDS * sum(float(seen @ e) / scale**2 for seen, e, scale in parts)
     return values
+
+
+def expected_distance(traces: Traces) -> float:
+    """√(Σ_t ‖e_t‖²/(σ_t C_t)² + Σ_queries likewise), its mean: what a correct kernel would show
+    by the likelihood ratio, if the record is added or removed."""
+    squares = [
+        sum(float(e @ e) / scale**2 for step in trace.steps for _, e, scale in _shares(step))
+        for trace in traces
+    ]
+    return float(np.sqrt(squares).mean())
+
+
+def _shares(step: Step) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """What was released, the record's expected share e of it, and the noise's scale."""
+    yield step.release.noised.value, step.expected_K, step.sigma * step.bound
+    for name, answer in step.answers.items():
+        scale = step.sigma * answer.noise_ratio * answer.bound
+        yield step.release.queries[name].value, answer.vector, scale
 
 
 LIKELIHOOD = Statistic("the likelihood ratio of all released vectors", _likelihood)
@@ -72,7 +83,6 @@ def _stopped(traces: Traces) -> Floats:
 
 
 STOPPED = Statistic("whether a step was refused", _stopped)
-SUMMARIES = ("square length", "number of zeros", "number of entries that are not finite")
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,8 @@ class Separation:
 
 def likelihood_separation(without: Traces, with_: Traces) -> Separation:
     """How far the likelihood ratio keeps the two sides apart: μ, for a Gaussian mechanism."""
-    sides = [LIKELIHOOD(traces)[:, None] for traces in (without, with_)]
-    return _best([(LIKELIHOOD.label, LIKELIHOOD.values, _distances(*sides)[0])], len(without))
+    distance = _distances(*(LIKELIHOOD(traces)[:, None] for traces in (without, with_)))[0]
+    return _separation(LIKELIHOOD, float(distance), 1, len(without))
 
 
 def search(without: Traces, with_: Traces, part: Part) -> Separation:
@@ -99,24 +109,24 @@ def search(without: Traces, with_: Traces, part: Part) -> Separation:
     Tried are every entry of every tensor at every step, and each tensor's square length, number
     of zeros, number of entries that are not finite, and product with the row's expected share.
     """
-    sides = [STOPPED(traces)[:, None] for traces in (without, with_)]
-    found = [(STOPPED.label, STOPPED.values, float(_distances(*sides)[0]))]
+    distance = float(_distances(*(STOPPED(traces)[:, None] for traces in (without, with_)))[0])
+    best, tried = (STOPPED, distance), 1
     running = [[t for t in traces if not t.stopped] for traces in (without, with_)]
-    for at, step in enumerate(running[0][0].steps if all(running) else ()):
-        for name in observed(step, part):
-            columns = partial(_columns, at=at, part=part, name=name)
-            distances = _distances(columns(running[0]), columns(running[1]))
-            for j, distance in enumerate(distances.tolist()):
-                label = f"{_entry(j, len(distances))} of {name} at step {at + 1}"
-                found.append((label, partial(_column, columns, j), distance))
-    return _best(found, len(without))
+    for at in range(len(running[0][0].steps) if all(running) else 0):
+        one, other = (_table(traces, at, part) for traces in running)
+        distances = _distances(one.columns, other.columns)
+        j = int(distances.argmax()) if len(distances) else 0
+        tried += len(distances)
+        if len(distances) and distances[j] > best[1]:
+            label = f"{one.label(j)} at step {at + 1}"
+            best = (Statistic(label, partial(_column, at, part, j)), float(distances[j]))
+    return _separation(*best, tried, len(without))
 
 
 def observed(step: Step, part: Part) -> dict[str, Tensor]:
     """Every tensor of that part that a step made public, by name."""
     if part == "states":
-        states = {f"{n}.{k}": t for n, state in step.states.items() for k, t in state.items()}
-        return states
+        return {f"{n}.{k}": t for n, state in step.states.items() for k, t in state.items()}
     release = step.release
     found = {"the support": release.support_D}
     pairs = {"the gradient": release.gradient, "the noised sum": release.noised}
@@ -125,29 +135,60 @@ def observed(step: Step, part: Part) -> dict[str, Tensor]:
     return found
 
 
-def _entry(j: int, count: int) -> str:
-    """What column j of `_columns` is."""
-    names = (*SUMMARIES, "product with the row")
-    own = count - len(names)
-    return f"entry {j}" if j < own else f"the {names[j - own]}"
+@dataclass(frozen=True)
+class _Table:
+    """One row a trace: every entry of every tensor, then the tensors' summaries, kind by kind."""
+
+    names: list[str]
+    starts: NDArray[np.int64]
+    entries: int
+    products: list[str]
+    columns: Floats
+
+    def label(self, j: int) -> str:
+        """What column j is."""
+        if j < self.entries:
+            tensor = int(np.searchsorted(self.starts, j, side="right")) - 1
+            return f"entry {j - self.starts[tensor]} of {self.names[tensor]}"
+        summary, tensor = divmod(j - self.entries, len(self.names))
+        if summary < len(SUMMARIES):
+            return f"{SUMMARIES[summary]} {self.names[tensor]}"
+        place = j - self.entries - len(SUMMARIES) * len(self.names)
+        return f"the product with the row of {self.products[place]}"
 
 
-def _columns(traces: Traces, at: int, part: Part, name: str) -> Floats:
-    """Every entry of a tensor, and its summaries; one row a trace, NaN for one that stopped."""
-    rows = [observed(t.steps[at], part)[name].detach().numpy() for t in traces]
-    x = np.stack([row.reshape(-1) for row in rows]).astype(np.float64)
-    e = np.stack([t.steps[at].expected_K.numpy() for t in traces])
+SUMMARIES = ("the square length of", "the zeros of", "the entries that are not finite of")
+
+
+def _table(traces: Traces, at: int, part: Part) -> _Table:
+    """All that a step showed in that part, for every trace; tensors without entries left out."""
+    rows = [
+        [t.detach().numpy().reshape(-1) for t in observed(trace.steps[at], part).values()]
+        for trace in traces
+    ]
+    kept = [i for i, row in enumerate(rows[0]) if len(row)]
+    every = list(observed(traces[0].steps[at], part))
+    names, sizes = [every[i] for i in kept], [len(rows[0][i]) for i in kept]
+    starts = np.cumsum([0, *sizes])[:-1]
+    if not names:
+        return _Table(names, starts, 0, [], np.zeros((len(traces), 0)))
+    x = np.stack([np.concatenate([row[i] for i in kept]) for row in rows]).astype(np.float64)
+    e = np.stack([trace.steps[at].expected_K.numpy() for trace in traces])
+    fits = [(name, a) for name, a, n in zip(names, starts, sizes, strict=True) if n == e.shape[1]]
     with np.errstate(invalid="ignore", over="ignore"):
-        energy, product = (x**2).sum(1), (x * e).sum(1) if x.shape == e.shape else 0 * x[:, 0]
-    zeros, wild = (x == 0).sum(1), (~np.isfinite(x)).sum(1)
-    return np.column_stack([x, energy, zeros, wild, product])
+        measures = [x**2, (x == 0).astype(float), (~np.isfinite(x)).astype(float)]
+        summaries = [np.add.reduceat(measure, starts, axis=1) for measure in measures]
+        products = [(x[:, a : a + e.shape[1]] * e).sum(1)[:, None] for _, a in fits]
+    columns = np.concatenate([x, *summaries, *products], axis=1)
+    return _Table(names, starts, x.shape[1], [name for name, _ in fits], columns)
 
 
-def _column(columns: Callable[[Traces], Floats], j: int, traces: Traces) -> Floats:
+def _column(at: int, part: Part, j: int, traces: Traces) -> Floats:
+    """One column of the table, `HUGE` for a trace that stopped."""
     values = np.full(len(traces), HUGE)
     running = [i for i, trace in enumerate(traces) if not trace.stopped]
     if running:
-        values[running] = columns([traces[i] for i in running])[:, j]
+        values[running] = _table([traces[i] for i in running], at, part).columns[:, j]
     return values
 
 
@@ -162,12 +203,10 @@ def _distances(x: Floats, y: Floats) -> Floats:
         return np.where((gap > tiny) & np.isfinite(gap), distances, 0.0)
 
 
-def _best(found: Sequence[tuple[str, Callable[[Traces], Floats], float]], runs: int) -> Separation:
-    """The statistic of largest distance, and that distance without what chance may give."""
-    label, values, distance = max(found, key=lambda one: one[2])
-    quantile = float(student.isf(CHANCE / len(found), max(1, 2 * runs - 2)))
-    sure = distance - quantile * math.sqrt(2 / runs)
-    return Separation(Statistic(label, values), distance, max(0.0, sure))
+def _separation(statistic: Statistic, distance: float, tried: int, runs: int) -> Separation:
+    """The best of so many statistics: its distance, and what chance would leave of it."""
+    quantile = float(student.isf(CHANCE / tried, max(1, 2 * runs - 2)))
+    return Separation(statistic, distance, max(0.0, distance - quantile * math.sqrt(2 / runs)))
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def _show(plan: PowerPlan, records: int | None, picture: Path | None) -> None:
             fields.append((f"80% at {violation.noise:g} σ", said))
     fields.append(("noise 1", "no violation: what is contradicted there is a false alarm"))
     if records is not None:
-        cost = ", ".join(f"{m}: {m / records:.1%}" for m in plan.canaries)
+        few = [m for m in plan.canaries if 2 * m <= records]
+        cost = ", ".join(f"{m}: {m / records:.1%}" for m in few) or "none, they are too many"
         fields.append(("cost", f"records set aside or added, of {records}: {cost}"))
         fields.append(("", "crafted gradients set none aside; half of them add a clipped row"))
     if picture is not None:

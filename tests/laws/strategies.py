@@ -72,7 +72,8 @@ OPTIONS: dict[str, SearchStrategy[Any]] = {
 def registered(kind: str) -> list[type]:
     """The built-in stages of a kind. A plugin's are its own suite's business."""
     found, broken = entries()
-    assert not broken, broken
+    ours = [error for error in broken if "/" not in error.where]
+    assert not ours, ours
     return [entry.stage for entry in found if entry.kind == kind and "/" not in entry.name]
 
 

@@ -4,10 +4,9 @@
     OMP_NUM_THREADS=1 python -m tests.mutants.run_cosmic_ray OUT.jsonl [module ...]
 
 No file is changed: a fork imports the mutated module from memory, and the module's tests run in
-it until one fails. A mutant that is no Python, or differs in annotations alone, is
-left out. Each line
-of OUT says: module, operator, line, the line as mutated, and killed, survived or timeout. The
-result is in docs/mutation.md.
+it until one fails. They must pass unmutated, before and after. A mutant that is no Python, or
+differs in annotations alone, is left out. Each line of OUT says: module, operator, line, the
+line as mutated, and killed, survived or timeout. The result is in docs/mutation.md.
 """
 
 from __future__ import annotations
@@ -157,6 +156,7 @@ def main(out: Path, modules: list[str]) -> None:
             with out.open("a") as file:
                 row = {"module": module, "operator": operator, "line": line, "text": text}
                 file.write(json.dumps({**row, "result": result}, ensure_ascii=False) + "\n")
+        assert verdict(module, source) == "survived", f"{module}: something else has changed"
 
 
 if __name__ == "__main__":
