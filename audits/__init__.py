@@ -22,13 +22,10 @@ from audits.fdp import (
 )
 from audits.foreign import foreign_scores
 from audits.gradients import GradientCanaries
-from audits.mechanism import audit_mechanism
-from audits.mechanism_report import MechanismAudit
 from audits.model import ModelAudit, audit_model
 from audits.posthoc import ScoresAudit, audit_scores
 from audits.report import report_data, write_report
 from audits.roc import auc, roc_curve, tpr_at
-from audits.sampling_audit import audit_sampler
 from audits.tables import read_scores
 from audits.verdicts import AuditReport, Verdict, invalid_audit, judge
 
@@ -40,16 +37,13 @@ __all__ = [
     "Decision",
     "EvidenceError",
     "GradientCanaries",
-    "MechanismAudit",
     "ModelAudit",
     "ScoresAudit",
     "Verdict",
     "accounted_curve",
     "approximate_dp_tradeoff",
     "auc",
-    "audit_mechanism",
     "audit_model",
-    "audit_sampler",
     "audit_scores",
     "check_stage",
     "checks_for",

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from accountants.events import flatten
 from audits.adversary import AdversarialRows, Situation, adversarial_rows
-from audits.traces import RECORDS, Answer, Step, Trace
 from dpcore import (
     Adjacency,
     Binding,
@@ -38,6 +37,9 @@ from dpcore import (
 )
 from dpcore.rows import UNIT_ROUNDOFF
 
+RECORDS = 16
+"""The declared number of records: the divisor at rate 1."""
+
 SPACE = Space(
     ("conv.weight", "conv.bias", "hidden.weight", "hidden.bias", "out.weight", "out.bias"),
     ((2, 1, 2, 2), (2,), (2, 3), (2,), (2, 2), (2,)),
@@ -46,6 +48,14 @@ SPACE = Space(
 
 WARM = 48
 """Steps that a phase has behind it, at most, where a course begins in its midst."""
+
+
+class Answer(NamedTuple):
+    """A query's vector for one record, the ratio of its noise, and its bound."""
+
+    vector: Tensor
+    noise_ratio: float
+    bound: float
 
 
 class Releaser(Protocol):
@@ -69,6 +79,38 @@ class MakeReleaser(Protocol):
         relative_error: float,
         noise: NoiseSource | None,
     ) -> Releaser: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step showed, and what the adversary expected of it.
+
+    Args:
+        phase: the phase's name.
+        release: all that the step made public.
+        states: the stages' states after it, public too.
+        bound: C of the step.
+        sigma: the noise multiplier of its phase.
+        expected_K: the one record's guarded row, as it should enter the sum.
+        answers: the one record's guarded query vectors, likewise, each with the ratio of its
+            noise and its bound.
+    """
+
+    phase: str
+    release: Release
+    states: States
+    bound: float
+    sigma: float
+    expected_K: Tensor
+    answers: Mapping[str, Answer]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run of a course; `stopped` if a step was refused, which anybody can see."""
+
+    steps: tuple[Step, ...]
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

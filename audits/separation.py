@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
-from audits.traces import RECORDS, Step, Trace
+from audits.courses import RECORDS, Step, Trace
 from audits.trials import Errors, Kind
 
 Floats = NDArray[np.float64]

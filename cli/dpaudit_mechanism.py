@@ -14,7 +14,7 @@ from cli.options import NOT_NEGATIVE, PROBABILITY, json_option
 from cli.output import print_fields, print_json
 
 if TYPE_CHECKING:
-    from audits.mechanism_report import MechanismAudit, MechanismTest
+    from audits.mechanism import MechanismAudit, MechanismTest
     from dpcore import Plan, PoissonSampler
 
 COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}

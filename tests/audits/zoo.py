@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from audits.traces import RECORDS
+from audits.courses import RECORDS
 from dpcore import (
     Bounded,
     DenseRows,
