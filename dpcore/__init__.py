@@ -18,7 +18,7 @@ from dpcore.errors import (
 from dpcore.kernel import Kernel
 from dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
 from dpcore.pipeline import Pipeline
-from dpcore.plan import Phase, Plan
+from dpcore.plan import Look, Phase, Plan
 from dpcore.registry import Entry, register
 from dpcore.rows import DenseRows, Engine, Rows, Transform
 from dpcore.sampling import PoissonSampler
@@ -29,18 +29,23 @@ from dpcore.stages import (
     Clipper,
     Clock,
     Context,
+    Decision,
     MaskScheduler,
     Noiser,
     Point,
     PostMap,
     Query,
     Reads,
+    Record,
     Release,
     RowMap,
     Scorer,
     State,
     Stateful,
+    Statistic,
+    Subspace,
     View,
+    Views,
 )
 
 __all__ = [
@@ -56,6 +61,7 @@ __all__ = [
     "ConfigurationError",
     "Context",
     "DataError",
+    "Decision",
     "DenseRows",
     "DpiguError",
     "Engine",
@@ -64,6 +70,7 @@ __all__ = [
     "GrammarError",
     "Guarantee",
     "Kernel",
+    "Look",
     "MaskScheduler",
     "ModelError",
     "NoiseSource",
@@ -77,6 +84,7 @@ __all__ = [
     "PrivacyError",
     "Query",
     "Reads",
+    "Record",
     "RegistryError",
     "Release",
     "Released",
@@ -89,9 +97,12 @@ __all__ = [
     "State",
     "Stateful",
     "States",
+    "Statistic",
+    "Subspace",
     "SystemNoise",
     "Transform",
     "View",
+    "Views",
     "describe",
     "register",
 ]

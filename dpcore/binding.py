@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Frame:
     support_D: Tensor
     transform: Transform
     versions: Mapping[tuple[str, str], int]
+    public_MD: Tensor | None = None
 
 
 class Binding:
@@ -56,7 +57,7 @@ class Binding:
         space = self.space
         for placed in self.pipeline.placed:
             stage = placed.stage
-            own = Context(space, context.weights_D, context.steps, context.seed)
+            own = replace(context, space=space)
             initial = stage.init(own, self.reads(placed, states)) if _learns(stage) else {}
             states[placed.name] = initial
             if placed.slot in ("row", "post"):
@@ -64,18 +65,22 @@ class Binding:
         self.bound(states)
         return states
 
-    def open(self, states: States, clock: Clock) -> Frame:
-        """The support and the transform of this step, from released values."""
+    def open(self, states: States, clock: Clock, public_MD: Tensor | None = None) -> Frame:
+        """The support and the transform of this step, from released and public values."""
         scheduler = self.pipeline.scheduler
         support_D = None
         if scheduler is not None:
             support_D = scheduler.support(states[self.pipeline.name_in("scheduler")], clock)
         maps = tuple((p.stage, states[p.name]) for p in self.pipeline.of("row"))
-        transform = Transform(self.space, self.output, maps, support_D)
+        statistic = self.pipeline.statistic
+        source = None
+        if statistic is not None:
+            source = (statistic, states[self.pipeline.name_in("statistic")])
+        transform = Transform(self.space, self.output, maps, support_D, source)
         if support_D is None:
             support_D = torch.ones(self.space.size, dtype=torch.bool, device=self.device)
         versions = {(name, k): t._version for name, s in states.items() for k, t in s.items()}
-        return Frame(clock, support_D, transform, versions)
+        return Frame(clock, support_D, transform, versions, public_MD)
 
     def bound(self, states: States) -> Tensor:
         """The clipper's joint bound at this step: one number, where noise is drawn in range."""

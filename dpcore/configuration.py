@@ -14,11 +14,20 @@ from typing import Any
 from dpcore.adjacency import Adjacency
 from dpcore.errors import ConfigurationError
 from dpcore.pipeline import Pipeline
-from dpcore.plan import Phase, Plan
+from dpcore.plan import Look, Phase, Plan
 from dpcore.registry import lookup
 from dpcore.stages import name_of
 
-SINGLE = ("scorer", "scheduler", "point", "clipper", "noiser")
+SINGLE = (
+    "scorer",
+    "scheduler",
+    "subspace",
+    "views",
+    "statistic",
+    "point",
+    "clipper",
+    "noiser",
+)
 MANY = ("rows", "posts", "queries")
 KIND_OF = {**{slot: slot for slot in SINGLE}, "rows": "row", "posts": "post", "queries": "query"}
 
@@ -118,15 +127,30 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
             "name": phase.name,
             "steps": phase.steps,
             "inherits": list(phase.inherits),
+            **_pipeline_to_dict(phase.pipeline),
         }
-        for slot in SINGLE:
-            if (stage := getattr(phase.pipeline, slot)) is not None:
-                table[slot] = {"stage": name_of(stage), **options_of(stage)}
-        for slot in MANY:
-            if stages := getattr(phase.pipeline, slot):
-                table[slot] = [{"stage": name_of(s), **options_of(s)} for s in stages]
+        if phase.look is not None:
+            rate = {} if phase.look.rate is None else {"rate": phase.look.rate}
+            decision = _stage_to_dict(phase.look.decision)
+            pipeline = _pipeline_to_dict(phase.look.pipeline)
+            table["look"] = {**rate, "decision": decision, **pipeline}
         phases.append(table)
     return {"adjacency": str(plan.adjacency), "phase": phases}
+
+
+def _stage_to_dict(stage: object) -> dict[str, Any]:
+    return {"stage": name_of(stage), **options_of(stage)}
+
+
+def _pipeline_to_dict(pipeline: Pipeline) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for slot in SINGLE:
+        if (stage := getattr(pipeline, slot)) is not None:
+            table[slot] = _stage_to_dict(stage)
+    for slot in MANY:
+        if stages := getattr(pipeline, slot):
+            table[slot] = [_stage_to_dict(stage) for stage in stages]
+    return table
 
 
 def plan_from_dict(table: Mapping[str, Any], where: str = "plan") -> Plan:
@@ -146,8 +170,32 @@ def plan_from_dict(table: Mapping[str, Any], where: str = "plan") -> Plan:
 
 
 def _phase(table: Mapping[str, Any], where: str) -> Phase:
-    refuse_unknown(table, ("name", "steps", "inherits", *SINGLE, *MANY), where)
-    for key in ("name", "steps", "clipper", "noiser"):
+    refuse_unknown(table, ("name", "steps", "inherits", "look", *SINGLE, *MANY), where)
+    for key in ("name", "steps"):
+        if key not in table:
+            raise ConfigurationError(f"the key {key!r} is missing", where=where)
+    hints = typing.get_type_hints(Phase)
+    options = {
+        key: typed(table[key], hints[key], f"{where}.{key}")
+        for key in ("name", "steps", "inherits")
+        if key in table
+    }
+    look = _look(table["look"], f"{where}.look") if "look" in table else None
+    return Phase(pipeline=_pipeline(table, where), look=look, **options)
+
+
+def _look(table: Mapping[str, Any], where: str) -> Look:
+    refuse_unknown(table, ("rate", "decision", *SINGLE, *MANY), where)
+    if "decision" not in table:
+        raise ConfigurationError("the key 'decision' is missing", where=where)
+    decision = stage_from(table["decision"], "decision", f"{where}.decision")
+    rate = typed(table.get("rate"), float | None, f"{where}.rate")
+    return Look(_pipeline(table, where), decision, rate)
+
+
+def _pipeline(table: Mapping[str, Any], where: str) -> Pipeline:
+    """The pipeline among the keys of a table."""
+    for key in ("clipper", "noiser"):
         if key not in table:
             raise ConfigurationError(f"the key {key!r} is missing", where=where)
     stages: dict[str, Any] = {}
@@ -160,13 +208,7 @@ def _phase(table: Mapping[str, Any], where: str) -> Phase:
                 stage_from(item, KIND_OF[slot], f"{where}.{slot}[{i}]")
                 for i, item in enumerate(table[slot])
             )
-    hints = typing.get_type_hints(Phase)
-    phase = {
-        key: typed(table[key], hints[key], f"{where}.{key}")
-        for key in ("name", "steps", "inherits")
-        if key in table
-    }
-    return Phase(pipeline=Pipeline(**stages), **phase)
+    return Pipeline(**stages)
 
 
 def _plain(value: Any) -> Any:

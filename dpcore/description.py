@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dpcore.pipeline import Pipeline
 from dpcore.plan import Phase, Plan
 from dpcore.registry import OWN_PACKAGE
 from dpcore.stages import AffineRowMap, Stateful, name_of
@@ -30,7 +31,29 @@ def describe(plan: Plan) -> list[Guarantee]:
 
 
 def _phase(phase: Phase) -> list[Guarantee]:
-    pipeline, name = phase.pipeline, phase.name
+    lines = _pipeline(phase.name, phase.pipeline)
+    lines.append(
+        Guarantee(
+            f"{phase.name}: {phase.steps} steps are charged as {phase.pipeline.event()}",
+            "enforced",
+            "dpcore.plan.Plan.event",
+        )
+    )
+    if phase.look is not None:
+        rate = "the plan's rate" if phase.look.rate is None else f"rate {phase.look.rate:g}"
+        lines += _pipeline(f"{phase.name}, look", phase.look.pipeline)
+        lines.append(
+            Guarantee(
+                f"{phase.name}: every update is looked at, at {rate}, and every look is charged "
+                f"as {phase.look.pipeline.event()}, kept or not",
+                "enforced",
+                "dpcore.plan.Phase.event",
+            )
+        )
+    return lines
+
+
+def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
     sigma = pipeline.noiser.noise_multiplier
     clipper = pipeline.clipper
     bound = "its released bound"
@@ -52,11 +75,6 @@ def _phase(phase: Phase) -> list[Guarantee]:
             "enforced",
             "dpcore.kernel.Kernel.release",
         ),
-        Guarantee(
-            f"{name}: {phase.steps} steps are charged as {pipeline.event()}",
-            "enforced",
-            "dpcore.plan.Plan.event",
-        ),
     ]
     for query in pipeline.queries:
         share = query.noise_ratio**-2 / (1 + math.fsum(q.noise_ratio**-2 for q in pipeline.queries))
@@ -70,6 +88,14 @@ def _phase(phase: Phase) -> list[Guarantee]:
         )
     for placed in pipeline.placed:
         own = type(placed.stage).__module__.startswith(OWN_PACKAGE)
+        if placed.slot in ("statistic", "views"):
+            lines.append(
+                Guarantee(
+                    f"{name}: {placed.name} looks at each record by itself",
+                    "enforced",
+                    "trainers.engine.MaterialisingEngine (vmap)",
+                )
+            )
         if placed.slot == "row":
             kind = "affine" if isinstance(placed.stage, AffineRowMap) else "not affine"
             lines.append(

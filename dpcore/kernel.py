@@ -167,7 +167,7 @@ class Kernel:
         masked = gradient.derive(
             torch.where(support_D, gradient.value, 0), torch.where(support_D, gradient.variance, 0)
         )
-        release = Release(masked, noised, answers, support_D, frame.clock)
+        release = Release(masked, noised, answers, support_D, frame.clock, frame.public_MD)
         return release, binding.updated(states, frame, release)
 
     def _zeros(self, size: int) -> Tensor:

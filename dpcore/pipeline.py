@@ -23,6 +23,9 @@ from dpcore.stages import (
     RowMap,
     Scorer,
     Stateful,
+    Statistic,
+    Subspace,
+    Views,
     kinds_of,
     name_of,
     reads_of,
@@ -58,6 +61,9 @@ class Pipeline:
         noiser: the noise and its multiplier; 0 makes the pipeline non-private.
         scorer: importance, learnt from released gradients.
         scheduler: the support at each step.
+        subspace: directions that row maps may project to.
+        views: augmented views of a record, averaged within it.
+        statistic: what a record's row is, if not its gradient; then no weights are trained.
         point: where the gradient is taken, if not at the weights.
         rows: maps of one record's row, in order.
         posts: maps of the released vector, in order.
@@ -71,6 +77,9 @@ class Pipeline:
     noiser: Noiser
     scorer: Scorer | None = None
     scheduler: MaskScheduler | None = None
+    subspace: Subspace | None = None
+    views: Views | None = None
+    statistic: Statistic | None = None
     point: Point | None = None
     rows: tuple[RowMap, ...] = ()
     posts: tuple[PostMap, ...] = ()
@@ -120,6 +129,9 @@ class Pipeline:
         slots: list[tuple[str, object]] = [
             ("scorer", self.scorer),
             ("scheduler", self.scheduler),
+            ("subspace", self.subspace),
+            ("views", self.views),
+            ("statistic", self.statistic),
             ("point", self.point),
             *(("row", stage) for stage in self.rows),
             ("clipper", self.clipper),
@@ -166,6 +178,12 @@ class Pipeline:
         multiplier = self.noiser.noise_multiplier * factor
         noiser = dataclasses.replace(self.noiser, noise_multiplier=multiplier)  # type: ignore[type-var]  # a Noiser is a frozen dataclass, which a protocol cannot say
         return dataclasses.replace(self, noiser=noiser)
+
+    def row_space(self, parameters: Space, shape: tuple[int, ...]) -> Space:
+        """The space of a record's row before the row maps: the parameters', or the statistic's."""
+        if self.statistic is None:
+            return parameters
+        return self.statistic.row_space(parameters, shape)
 
     def check(self, space: Space) -> Space:
         """The space of the rows at the clipper; an error if the posts do not lead back."""

@@ -17,9 +17,46 @@ from dpcore.adjacency import Adjacency
 from dpcore.errors import GrammarError
 from dpcore.pipeline import Pipeline
 from dpcore.sampling import PoissonSampler
-from dpcore.stages import reads_of
+from dpcore.stages import Decision, name_of, reads_of
 
 Inherited = Literal["weights", "optimizer"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at every update, on a sample of its own, that decides whether it is kept.
+
+    The look is a release like any other, of a statistic of each record, and is charged for
+    every step, whatever it decides. An update that is refused is taken back: weights and the
+    optimizer's state are what they were; stages keep what they learnt from its release.
+
+    Args:
+        pipeline: releases a statistic of the records, with the update in place.
+        decision: reads what was released.
+        rate: the sampling rate of the look; None takes the plan's.
+
+    Source: the selective update of Fu et al., DPSUR (arXiv 2311.14056), every look charged.
+    """
+
+    pipeline: Pipeline
+    decision: Decision
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.pipeline.statistic is None:
+            raise GrammarError(
+                "a look releases a statistic, and its pipeline has none",
+                where="Look.pipeline",
+                remedy="Give it one, such as statistic=LossChange().",
+            )
+        if not isinstance(self.decision, Decision):
+            raise GrammarError(
+                "a look needs a decision", where="Look.decision", got=name_of(self.decision)
+            )
+
+    def sampler(self, sampler: PoissonSampler) -> PoissonSampler:
+        """How the look samples, beside how the steps do."""
+        return PoissonSampler(self.rate if self.rate is not None else sampler.rate, sampler.records)
 
 
 @dataclass(frozen=True)
@@ -32,12 +69,35 @@ class Phase:
         steps: how many steps.
         inherits: what it takes over from the phase before: "weights" (else the initial ones)
             and "optimizer" (its state, else a fresh one). Stage states are always readable.
+        look: decides whether each update is kept; None keeps them all.
     """
 
     name: str
     pipeline: Pipeline
     steps: int
     inherits: tuple[Inherited, ...] = ("weights", "optimizer")
+    look: Look | None = None
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """The pipelines of one step: its own, and the look's."""
+        return (self.pipeline,) if self.look is None else (self.pipeline, self.look.pipeline)
+
+    def event(self, sampler: PoissonSampler) -> DpEvent:
+        """The event of one step: its release, and the look at it on a sample of its own."""
+        event = sampler.event(self.pipeline.event())
+        if self.look is None:
+            return event
+        return ComposedDpEvent(
+            [event, self.look.sampler(sampler).event(self.look.pipeline.event())]
+        )
+
+    def scaled_noise(self, factor: float) -> Phase:
+        """The same phase with its noise multipliers times `factor`."""
+        look = self.look
+        if look is not None:
+            look = dataclasses.replace(look, pipeline=look.pipeline.scaled_noise(factor))
+        return dataclasses.replace(self, pipeline=self.pipeline.scaled_noise(factor), look=look)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -51,6 +111,13 @@ class Phase:
                 where=f"Phase {self.name!r}.inherits",
                 got=sorted(unknown),
                 expected=["weights", "optimizer"],
+            )
+        if self.look is not None and self.pipeline.statistic is not None:
+            raise GrammarError(
+                "a phase that releases a statistic trains no weights, so there is no update "
+                "to look at",
+                where=f"Phase {self.name!r}.look",
+                remedy="Leave out the look, or the statistic.",
             )
 
 
@@ -77,8 +144,9 @@ class Plan:
             raise GrammarError("two phases share a name", where="Plan.phases", got=names)
         known: set[str] = set()
         for phase in self.phases:
-            known |= {n for p in phase.pipeline.placed for n in (p.slot, p.name)}
-            for placed in phase.pipeline.placed:
+            placed_here = [p for pipeline in phase.pipelines for p in pipeline.placed]
+            known |= {n for p in placed_here for n in (p.slot, p.name)}
+            for placed in placed_here:
                 for name in reads_of(placed.stage):
                     if name not in known:
                         raise GrammarError(
@@ -88,11 +156,17 @@ class Plan:
                             got=name,
                             expected=f"one of {sorted(known)}",
                         )
-        if len({phase.pipeline.private for phase in self.phases}) > 1:
+        if len({p.private for phase in self.phases for p in phase.pipelines}) > 1:
             raise GrammarError(
                 "a phase without noise makes the whole plan non-private",
                 where="Plan.phases",
-                got={p.name: p.pipeline.noiser.noise_multiplier for p in self.phases},
+                got={
+                    name: pipeline.noiser.noise_multiplier
+                    for phase in self.phases
+                    for name, pipeline in zip(
+                        (phase.name, f"{phase.name}.look"), phase.pipelines, strict=False
+                    )
+                },
                 remedy="Give every phase noise, or none of them.",
             )
 
@@ -116,7 +190,7 @@ class Plan:
         counts = tuple(phase.steps for phase in self.phases) if charged is None else charged
         return ComposedDpEvent(
             [
-                SelfComposedDpEvent(sampler.event(phase.pipeline.event()), count)
+                SelfComposedDpEvent(phase.event(sampler), count)
                 for phase, count in zip(self.phases, counts, strict=True)
                 if count
             ]
@@ -125,9 +199,5 @@ class Plan:
     def scaled_noise(self, factor: float) -> Plan:
         """The same plan with every noise multiplier times `factor`."""
         return dataclasses.replace(
-            self,
-            phases=tuple(
-                dataclasses.replace(phase, pipeline=phase.pipeline.scaled_noise(factor))
-                for phase in self.phases
-            ),
+            self, phases=tuple(phase.scaled_noise(factor) for phase in self.phases)
         )

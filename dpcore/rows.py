@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dpcore.spaces import Space
-from dpcore.stages import Affine, AffineRowMap, RowMap, State
+from dpcore.stages import Affine, AffineRowMap, RowMap, State, Statistic
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -43,13 +43,15 @@ class Transform:
 
     Support is applied before the maps and after each one that stays in the parameters' space:
     a standardizer that moves a frozen coordinate off zero must not spend the clipping budget,
-    nor the next map's. `support_D` is None when every coordinate is live.
+    nor the next map's. `support_D` is None when every coordinate is live. `statistic` is what
+    the row is before all this, with its state, where it is not the gradient.
     """
 
     space: Space
     output: Space
     maps: tuple[tuple[RowMap, State], ...]
     support_D: Tensor | None
+    statistic: tuple[Statistic, State] | None = None
 
     def one(self, g_D: Tensor) -> Tensor:
         """One record's row z_K from its gradient g_D."""

@@ -9,10 +9,11 @@ kernel maps them over the batch, so that no stage can mix two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from dp_accounting import DpEvent
 from torch import Tensor
 
@@ -48,12 +49,18 @@ class Context:
         weights_D: the model's trainable parameters at the start of the phase.
         steps: the number of steps of the phase.
         seed: the user's seed, for public randomness only.
+        public_MD: the gradients of M public records at these weights, if there are any.
     """
 
     space: Space
     weights_D: Tensor
     steps: int
     seed: int
+    public_MD: Tensor | None = None
+
+    def zeros(self) -> Tensor:
+        """A float64 zero vector in the stage's space, where the weights live."""
+        return torch.zeros(self.space.size, dtype=torch.float64, device=self.weights_D.device)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class Release:
         queries: the released vector of each query, by name.
         support_D: the coordinates that were live, boolean.
         clock: the step that it came from.
+        public_MD: the gradients of M public records where this step's was taken, if any.
     """
 
     gradient: Released
@@ -73,6 +81,23 @@ class Release:
     queries: Mapping[str, Released]
     support_D: Tensor
     clock: Clock
+    public_MD: Tensor | None = None
+
+
+class Record(NamedTuple):
+    """One record, as a statistic sees it.
+
+    Args:
+        x: what the model is given.
+        y: the target.
+        loss: the record's loss at given weights (length D), or where the step stands (None).
+        gradient: its gradient where the step stands, length D.
+    """
+
+    x: Tensor
+    y: Tensor
+    loss: Callable[[Tensor | None], Tensor]
+    gradient: Callable[[], Tensor]
 
 
 class Affine(NamedTuple):
@@ -121,6 +146,43 @@ class MaskScheduler(Protocol):
     def live(self) -> bool: ...
     def support(self, state: State, clock: Clock) -> Tensor:
         """The live coordinates at this step: boolean, length D."""
+        ...
+
+
+@runtime_checkable
+class Subspace(Protocol):
+    """Directions that gradients keep to, learnt from released or public ones."""
+
+    def basis(self, state: State) -> Tensor:
+        """An orthonormal basis: D × K."""
+        ...
+
+
+@runtime_checkable
+class Views(Protocol):
+    """Augmented views of one record, whose gradients are averaged before its row is made."""
+
+    @property
+    def count(self) -> int: ...
+    def views(self, x: Tensor) -> Tensor:
+        """So many views of one record, one above the other; drawn from torch's generator."""
+        ...
+
+
+@runtime_checkable
+class Statistic(Protocol):
+    """What a record's row is, if not its gradient. No optimizer steps in such a phase."""
+
+    def row_space(self, parameters: Space, shape: tuple[int, ...]) -> Space:
+        """The space of the rows, from the parameters' and the shape of a record."""
+        ...
+
+    def row_of(self, state: State, record: Record) -> Tensor:
+        """One record's row."""
+        ...
+
+    def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
+        """New values for some of the model's buffers, from a release."""
         ...
 
 
@@ -222,21 +284,39 @@ class Point(Protocol):
         ...
 
 
+@runtime_checkable
+class Decision(Protocol):
+    """Whether an update is kept, from what a look at it released."""
+
+    def accepts(self, released: Released) -> bool:
+        """True to keep the update, False to take it back."""
+        ...
+
+
 KINDS: Mapping[str, type] = {
     "scorer": Scorer,
     "scheduler": MaskScheduler,
+    "subspace": Subspace,
+    "views": Views,
+    "statistic": Statistic,
     "row": RowMap,
     "clipper": Clipper,
     "query": Query,
     "noiser": Noiser,
     "post": PostMap,
     "point": Point,
+    "decision": Decision,
 }
 
 
 def reads_of(stage: object) -> tuple[str, ...]:
     """The names of the stages whose state this stage reads; none unless it says so."""
     return tuple(getattr(stage, "reads", ()))
+
+
+def public_records_of(stage: object) -> int:
+    """How many public records' gradients this stage wants at every step; none unless it says."""
+    return int(getattr(stage, "public_records", 0))
 
 
 def kinds_of(stage: object) -> tuple[str, ...]:

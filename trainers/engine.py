@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dpcore import DenseRows, ModelError, Rows, Space, Transform
+from dpcore import Binding, DenseRows, ModelError, Record, Rows, Space, Transform
 from dpcore.rows import UNIT_ROUNDOFF
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -42,6 +42,15 @@ class RowEngine(Protocol):
     ) -> Rows:
         """The rows of one microbatch at these weights; records not alive are padding."""
         ...
+
+
+def norms_of(binding: Binding) -> Norms:
+    """The clipper's groups in the space of the rows."""
+    by = binding.pipeline.clipper.groups
+    if by == "all":
+        return Norms(None, 1)
+    groups_K = binding.output.groups(by)
+    return Norms(groups_K.to(binding.device), binding.output.group_count(by))
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -83,6 +92,10 @@ class MaterialisingEngine:
         physical_batch: the largest microbatch that `rows` will see.
         autocast: the dtype of forward and backward, or None for the weights' own. Norms and
             sums are in float64 either way.
+        views: how many views of every record a batch holds (B × views × …), whose losses are
+            averaged; None for a batch of records as they are (B × …).
+
+    A transform with a statistic has its rows in place of the gradients.
     """
 
     def __init__(
@@ -92,11 +105,13 @@ class MaterialisingEngine:
         norms: Norms,
         physical_batch: int,
         autocast: torch.dtype | None = None,
+        views: int | None = None,
     ) -> None:
         self._model = model
         self._loss = loss
         self._norms = norms
         self._autocast = autocast
+        self._views = views
         self.relative_error = physical_batch * UNIT_ROUNDOFF
         self._space = Space.of(trainable(model))
 
@@ -107,18 +122,42 @@ class MaterialisingEngine:
         y_B: Tensor,
         alive_B: Tensor,
         transform: Transform,
-    ) -> Rows:
+    ) -> PaddedRows:
         def loss_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             enabled = self._autocast is not None
+            x_V = x[None] if self._views is None else x
             with torch.autocast(x.device.type, dtype=self._autocast, enabled=enabled):
-                outputs = functional_call(self._model, dict(values), (x[None],))
-            return self._loss(outputs, y[None]).sum()
+                outputs_V = functional_call(self._model, dict(values), (x_V,))
+            return self._loss(outputs_V, y.expand(len(x_V), *y.shape)).mean()
 
-        one = vmap(grad(loss_of_one), in_dims=(None, 0, 0), randomness="different")
-        per_parameter = one(dict(weights), x_B, y_B)
-        g_BD = torch.cat([per_parameter[n].reshape(len(x_B), -1) for n in self._space.names], dim=1)
+        def gradient_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return self._space.join(grad(loss_of_one)(values, x, y))
+
+        def row_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            if transform.statistic is None:
+                return gradient_of_one(values, x, y)
+
+            def loss(at_D: Tensor | None) -> Tensor:
+                return loss_of_one(values if at_D is None else self._space.split(at_D), x, y)
+
+            statistic, state = transform.statistic
+            record = Record(x, y, loss, lambda: gradient_of_one(values, x, y))
+            return statistic.row_of(state, record)
+
+        one = vmap(row_of_one, in_dims=(None, 0, 0), randomness="different")
+        g_BD = one(dict(weights), x_B, y_B)
         dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)
         return PaddedRows(dense, alive_B)
+
+
+def row_gradients(
+    model: nn.Module, loss: Loss, weights: Mapping[str, Tensor], x_M: Tensor, y_M: Tensor
+) -> Tensor:
+    """Every record's gradient, M × D: for public records alone."""
+    engine = MaterialisingEngine(model, loss, Norms(None, 1), len(x_M))
+    space = Space.of(trainable(model))
+    alive_M = torch.ones(len(x_M), dtype=torch.bool, device=x_M.device)
+    return engine.rows(weights, x_M, y_M, alive_M, Transform(space, space, (), None)).rows.z_BK
 
 
 def microbatches(

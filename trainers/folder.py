@@ -131,6 +131,11 @@ class RunFolder:
             counts[last] += 1
         return [counts[phase] for phase in phases]
 
+    def decision(self, step: int, kept: bool) -> None:
+        """Add a line about an update that was looked at; the look is released and charged."""
+        with (self.public / "decisions.jsonl").open("a") as decisions:
+            decisions.write(json.dumps({"step": step, "kept": kept}) + "\n")
+
     def metric(self, record: Mapping[str, object]) -> None:
         """Add a line of held-out metrics."""
         with (self.public / "metrics.jsonl").open("a") as metrics:

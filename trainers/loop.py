@@ -19,7 +19,7 @@ from trainers.folder import RunFolder
 from trainers.phase import Observer, RunningPhase
 from trainers.progress import Progress
 from trainers.report import configuration, evaluated, finish, summarise
-from trainers.settings import OptimizerFactory, Settings, masked_step
+from trainers.settings import OptimizerFactory, Settings
 from trainers.setup import Setup, prepare
 
 
@@ -44,6 +44,7 @@ def train(
     observer: Observer | None = None,
     noise: NoiseSource | None = None,
     labels: Mapping[str, str] | None = None,
+    public: Data | None = None,
     resume: bool = False,
     before_training: Callable[[RunFolder], None] | None = None,
     progress: bool = True,
@@ -61,6 +62,7 @@ def train(
         observer: watches the releases, and may add rows (audits).
         noise: reproducible noise, for tests; it marks the run as not private.
         labels: names for the configuration and the summary: preset, data, model.
+        public: records that nobody protects, for the stages that learn from some.
         resume: go on from the checkpoint in `out`, with fresh noise; steps that run again are
             charged again.
         before_training: called with the new run folder before the first record is looked at.
@@ -68,7 +70,7 @@ def train(
 
     Errors: `DpiguError` before anything is spent; `BudgetError` if not one step is affordable.
     """
-    setup = prepare(plan, data, model, settings, loss, labels or {}, calibrated=resume)
+    setup = prepare(plan, data, model, settings, loss, labels or {}, public, calibrated=resume)
     folder = _folder(setup, out, resume, before_training)
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
@@ -96,13 +98,14 @@ def _train(
     plan, settings = setup.plan, setup.settings
     x, y = setup.data.train_x.to(setup.device), setup.data.train_y.to(setup.device)
     parameters = {n: p for n, p in setup.model.named_parameters() if p.requires_grad}
-    initial = {name: p.detach().clone() for name, p in parameters.items()}
+    tensors = {**parameters, **dict(setup.model.named_buffers())}
+    initial = {name: t.detach().clone() for name, t in tensors.items()}
     optimizer = make(list(parameters.values()))
     charged = folder.charged(setup.phases) if folder is not None else [0] * len(plan.phases)
     point = Checkpoint(0, 0, initial, (), optimizer.state_dict())
     if folder is not None:
         point = checkpoint.load(folder.public / "checkpoint", point, setup.device)
-    _copy(point.weights, parameters)
+    _copy(point.weights, tensors)
     optimizer.load_state_dict(dict(point.optimizer))
     left = _affordable_steps(setup, charged, point)
     marks = _marks(plan.steps, settings.evaluations)
@@ -130,9 +133,11 @@ def _train(
             began = time.monotonic()
             release, states = running.step(states, step, parameters, x, y)
             settings.set_learning_rate(optimizer, overall, plan.steps)
-            masked_step(optimizer, parameters, setup.space, release)
+            kept = running.update(optimizer, parameters, states, release, x, y)
             bar.advance(overall + 1)
             if folder is not None:
+                if phase.look is not None:
+                    folder.decision(overall, kept)
                 seconds = round(time.monotonic() - began, 4)
                 folder.note_privately("times.jsonl", {"step": overall, "seconds": seconds})
             if overall + 1 in marks or left == 0:
@@ -140,7 +145,7 @@ def _train(
                 bar.show(metrics)
                 if folder is not None:
                     folder.metric(metrics)
-                    now = {n: p.detach() for n, p in parameters.items()}
+                    now = {name: t.detach() for name, t in tensors.items()}
                     here = Checkpoint(i, step + 1, now, (*past, states), optimizer.state_dict())
                     checkpoint.save(folder.public / "checkpoint", here)
         past = (*past, states)
@@ -171,9 +176,9 @@ def _affordable_steps(setup: Setup, charged: Sequence[int], point: Checkpoint) -
     return setup.affordable(charged, ahead)
 
 
-def _copy(values: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        parameter.data.copy_(values[name])
+def _copy(values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        tensor.data.copy_(values[name])
 
 
 def _marks(steps: int, evaluations: int) -> set[int]:

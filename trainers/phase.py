@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpcore import (
     Binding,
@@ -19,15 +20,28 @@ from dpcore import (
     Kernel,
     NoiseSource,
     Phase,
+    Pipeline,
     Reads,
     Release,
+    RowMap,
     Rows,
     RunError,
+    State,
     States,
     Transform,
 )
-from trainers.engine import MaterialisingEngine, Norms, RowEngine, microbatches
+from dpcore.stages import name_of, public_records_of
+from trainers.engine import (
+    MaterialisingEngine,
+    Norms,
+    RowEngine,
+    microbatches,
+    norms_of,
+    row_gradients,
+)
 from trainers.ghost import GhostEngine, reason_against
+from trainers.look import RunningLook, Snapshot
+from trainers.settings import masked_step
 from trainers.setup import Setup
 
 
@@ -63,12 +77,16 @@ class RunningPhase:
         observer: Observer | None,
     ) -> None:
         self.phase = phase
-        self.binding = Binding(phase.pipeline, setup.space, earlier, setup.device)
+        pipeline = phase.pipeline
+        space = pipeline.row_space(setup.space, setup.data.spec.shape)
+        self.binding = Binding(pipeline, space, earlier, setup.device)
         self._setup = setup
         self._observer = observer
-        self._norms = _norms(self.binding)
+        self._norms = norms_of(self.binding)
         largest = math.ceil(setup.sampler.expected_batch)
-        self._microbatch = min(setup.settings.microbatch(setup.space.size), largest)
+        self._microbatch = min(setup.settings.microbatch(space.size), largest)
+        self._look = RunningLook(setup, phase.look, noise) if phase.look is not None else None
+        self._public = PublicGradients(setup, pipeline)
         self._engine = choose_engine(setup, self.binding, self._norms, self._microbatch)
         self._kernel = Kernel(
             self.binding,
@@ -79,9 +97,10 @@ class RunningPhase:
 
     def begin(self, parameters: Mapping[str, Tensor]) -> States:
         """Every stage's state before the first step."""
-        weights_D = self._setup.space.join({n: p.detach() for n, p in parameters.items()})
-        seed = self._setup.settings.seed
-        return self.binding.begin(Context(self._setup.space, weights_D, self.phase.steps, seed))
+        weights = {n: p.detach() for n, p in parameters.items()}
+        weights_D, public_MD = self._setup.space.join(weights), self._public.at(weights)
+        seed, steps = self._setup.settings.seed, self.phase.steps
+        return self.binding.begin(Context(self.binding.space, weights_D, steps, seed, public_MD))
 
     def step(
         self, states: States, step: int, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor
@@ -89,6 +108,7 @@ class RunningPhase:
         """Sample a batch, form its rows, release."""
         frame = self.binding.open(states, Clock(step, self.phase.steps))
         weights = self._weights(states, frame, parameters)
+        frame = replace(frame, public_MD=self._public.at(weights))
         batch = self._batch(frame, weights, x, y)
         try:
             release, states = self._kernel.release(states, frame, batch)
@@ -102,6 +122,37 @@ class RunningPhase:
         if self._observer is not None:
             self._observer.see(self.phase.name, release)
         return release, states
+
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Mapping[str, nn.Parameter],
+        states: States,
+        release: Release,
+        x: Tensor,
+        y: Tensor,
+    ) -> bool:
+        """What the release does to the model; False if a look took it back again.
+
+        A gradient moves the weights by a step of the optimizer, a statistic sets the buffers
+        that it is fitted to.
+        """
+        statistic = self.phase.pipeline.statistic
+        if statistic is not None:
+            buffers = dict(self._setup.model.named_buffers())
+            for name, value in statistic.fitted(buffers, release).items():
+                buffers[name].copy_(value)
+            return True
+        if self._look is None:
+            masked_step(optimizer, parameters, self._setup.space, release)
+            return True
+        snapshot = Snapshot(optimizer, parameters)
+        masked_step(optimizer, parameters, self._setup.space, release)
+        reads = self.binding.views(states)
+        kept = self._look.accepts(snapshot.weights, parameters, release.clock, reads, x, y)
+        if not kept:
+            snapshot.put_back()
+        return kept
 
     def _weights(
         self, states: States, frame: Frame, parameters: Mapping[str, Tensor]
@@ -119,27 +170,63 @@ class RunningPhase:
     ) -> Iterator[Rows]:
         indices = self._setup.sampler.draw(len(x))
         for at, alive_B in microbatches(indices, self._microbatch, x.device):
-            yield self._engine.rows(weights, x[at], y[at], alive_B, frame.transform)
+            yield self._engine.rows(weights, self._viewed(x[at]), y[at], alive_B, frame.transform)
         if self._observer is not None:
             extra_KD = self._observer.extra_rows(self.phase.name, frame)
             if extra_KD is not None:
                 yield DenseRows(extra_KD, self._norms.groups_K, self._norms.count)
 
+    def _viewed(self, x_B: Tensor) -> Tensor:
+        """The views of every record, each drawn for itself; the records where there are none."""
+        views = self.phase.pipeline.views
+        if views is None:
+            return x_B
+        x_BV: Tensor = torch.func.vmap(views.views, randomness="different")(x_B)
+        return x_BV
 
-def _norms(binding: Binding) -> Norms:
-    """The clipper's groups in the space of the rows."""
-    by = binding.pipeline.clipper.groups
-    if by == "all":
-        return Norms(None, 1)
-    groups_K = binding.output.groups(by)
-    return Norms(groups_K.to(binding.device), binding.output.group_count(by))
+
+class PublicGradients:
+    """Gradients of public records, for the stages that ask for them.
+
+    Args:
+        setup: the run, with its public data.
+        pipeline: its stages say by `public_records` how many they want; the most counts.
+
+    Errors: `ConfigurationError` if a stage wants public records and the run has none.
+    """
+
+    def __init__(self, setup: Setup, pipeline: Pipeline) -> None:
+        wanted = {p.name: public_records_of(p.stage) for p in pipeline.placed}
+        self._setup, self._records = setup, max(wanted.values())
+        if self._records and setup.public is None:
+            raise ConfigurationError(
+                "a stage learns from public records, and there is no public data",
+                where=max(wanted, key=wanted.__getitem__),
+                expected=f"{self._records} records",
+                remedy="Give --public-data (train(..., public=...)): data that nobody protects.",
+            )
+
+    def at(self, weights: Mapping[str, Tensor]) -> Tensor | None:
+        """The gradients of a fresh sample at these weights, M × D, or None if nobody asks."""
+        setup = self._setup
+        if not self._records or setup.public is None:
+            return None
+        x, y = setup.public.train_x, setup.public.train_y
+        at = torch.randint(len(x), (self._records,))
+        x_M, y_M = x[at].to(setup.device), y[at].to(setup.device)
+        return row_gradients(setup.model, setup.loss, weights, x_M, y_M)
 
 
 def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int) -> RowEngine:
     """The engine that the settings ask for; `auto` takes the fast one wherever it applies."""
-    autocast = torch.bfloat16 if setup.settings.autocast else None
+    maps: tuple[tuple[RowMap, State], ...]
     maps = tuple((p.stage, {}) for p in binding.pipeline.of("row"))
     reason = reason_against(Transform(binding.space, binding.output, maps, None))
+    pipeline = binding.pipeline
+    if pipeline.statistic is not None:
+        reason = f"{name_of(pipeline.statistic)} is not a gradient"
+    if pipeline.views is not None:
+        reason = "a record has several views"
     if setup.settings.engine == "ghost" and reason is not None:
         raise ConfigurationError(
             f"the fast engine does not apply: {reason}",
@@ -147,6 +234,8 @@ def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int)
             got="ghost",
             expected="auto or materialising",
         )
-    fast = setup.settings.engine != "materialising" and reason is None
-    make = GhostEngine if fast else MaterialisingEngine
-    return make(setup.model, setup.loss, norms, microbatch, autocast)
+    precision = setup.settings.precision
+    if setup.settings.engine != "materialising" and reason is None:
+        return GhostEngine(setup.model, setup.loss, norms, microbatch, precision)
+    views = None if pipeline.views is None else pipeline.views.count
+    return MaterialisingEngine(setup.model, setup.loss, norms, microbatch, precision, views)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dpcore import ConfigurationError, PoissonSampler, Release, Space
+from trainers.averaging import Average, Averaging
+from trainers.optimizers import AdamBC, NoiseAware
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -27,11 +29,16 @@ class Settings:
         noise_multiplier: factor on the plan's noise multipliers, in place of calibrating.
         expected_batch: rate × declared records; give this or `rate`.
         rate: the Poisson sampling rate.
-        optimizer: sgd or adam.
+        optimizer: sgd, adam, or adam-bc (Adam without the noise's part of its second moment).
         learning_rate: the peak learning rate.
         schedule: constant, or falling to 0 over all steps, linear or cosine.
+        warmup: the share of the steps over which the learning rate rises from 0 to that.
         momentum: of sgd.
-        weight_decay: of either optimizer.
+        weight_decay: of any optimizer.
+        average: what is evaluated and kept: the last weights (none), their moving average (ema),
+            or their mean over the last steps (tail).
+        average_decay: of ema.
+        average_share: of the steps, for tail.
         engine: auto takes the fast engine where it applies, else materialises rows.
         physical_batch: records in a microbatch; auto chooses it from public shapes.
         device: auto takes a GPU where there is one.
@@ -47,11 +54,15 @@ class Settings:
     noise_multiplier: float | None = None
     expected_batch: float | None = None
     rate: float | None = None
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adam-bc"] = "sgd"
     learning_rate: float = 0.5
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 0.0
+    average: Averaging = "none"
+    average_decay: float = 0.9999
+    average_share: float = 0.25
     engine: Literal["auto", "ghost", "materialising"] = "auto"
     physical_batch: Literal["auto"] | int = "auto"
     device: str = "auto"
@@ -72,6 +83,9 @@ class Settings:
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
             ("momentum", 0 <= self.momentum < 1, "at least 0 and below 1"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("warmup", 0 <= self.warmup < 1, "at least 0 and below 1"),
+            ("average_decay", 0 <= self.average_decay < 1, "at least 0 and below 1"),
+            ("average_share", 0 < self.average_share <= 1, "above 0 and at most 1"),
             ("physical_batch", self.physical_batch == "auto" or self.physical_batch >= 1, "≥ 1"),
             ("evaluations", self.evaluations >= 1, "at least 1"),
             ("seed", 0 <= self.seed < 2**63, "at least 0"),
@@ -118,6 +132,11 @@ class Settings:
                 remedy="Use auto or cpu.",
             ) from error
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The dtype of forward and backward; None for the weights' own."""
+        return torch.bfloat16 if self.autocast else None
+
     def microbatch(self, coordinates: int) -> int:
         """Records in a microbatch; `auto` bounds the B × D matrix, from public shapes alone.
 
@@ -132,6 +151,10 @@ class Settings:
 
     def factory(self) -> OptimizerFactory:
         """Makes the optimizer."""
+        if self.optimizer == "adam-bc":
+            return lambda parameters: AdamBC(
+                parameters, lr=self.learning_rate, weight_decay=self.weight_decay
+            )
         if self.optimizer == "adam":
             return lambda parameters: torch.optim.Adam(
                 parameters, lr=self.learning_rate, weight_decay=self.weight_decay
@@ -143,6 +166,10 @@ class Settings:
             weight_decay=self.weight_decay,
         )
 
+    def averager(self, stored: Mapping[str, Tensor] | None = None) -> Average:
+        """The average of the weights, from the start or from what a checkpoint holds."""
+        return Average(self.average, self.average_decay, self.average_share, stored)
+
     def set_learning_rate(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
         """Set every group's learning rate for a step of the whole plan."""
         share = {
@@ -150,6 +177,8 @@ class Settings:
             "linear": 1 - step / steps,
             "cosine": (1 + math.cos(math.pi * step / steps)) / 2,
         }[self.schedule]
+        if self.warmup > 0:
+            share *= min(1.0, (step + 1) / (self.warmup * steps))
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
 
@@ -171,6 +200,9 @@ def masked_step(
     for name, parameter in parameters.items():
         parameter.grad = gradients[name].to(parameter.dtype)
         before[name] = [t.clone() for t in (parameter.data, *_alike(optimizer, parameter))]
+    if isinstance(optimizer, NoiseAware):
+        variances = space.split(release.gradient.variance)
+        optimizer.know_noise({p: variances[name] for name, p in parameters.items()})
     optimizer.step()
     for name, parameter in parameters.items():
         after = (parameter.data, *_alike(optimizer, parameter))

@@ -30,6 +30,7 @@ class Setup:
     device: torch.device
     space: Space
     labels: Mapping[str, str]
+    public: Data | None = None
 
     @property
     def phases(self) -> list[str]:
@@ -76,6 +77,7 @@ def prepare(
     settings: Settings,
     loss: Loss,
     labels: Mapping[str, str],
+    public: Data | None = None,
     *,
     calibrated: bool = False,
 ) -> Setup:
@@ -92,10 +94,11 @@ def prepare(
     check_every_parameter_gets_a_row(model, loss, data.spec.shape, device)
     space = Space.of(trainable(model))
     for phase in plan.phases:
-        phase.pipeline.check(space)
+        for pipeline in phase.pipelines:
+            pipeline.check(pipeline.row_space(space, data.spec.shape))
     if plan.private and not calibrated:
         plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
-    setup = Setup(plan, sampler, settings, data, model, loss, device, space, labels)
+    setup = Setup(plan, sampler, settings, data, model, loss, device, space, labels, public)
     once = [int(phase is plan.phases[0]) for phase in plan.phases]
     if settings.noise_multiplier is not None and not setup.affordable([0] * len(once), once):
         raise BudgetError(
