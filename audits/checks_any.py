@@ -7,6 +7,7 @@ import inspect
 import random
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from audits.checks_base import Broken, Subject, check, first_line, for_all, of_kind
 from audits.checks_bench import Scene
 from audits.checks_bits import Memory, bits, generators
-from audits.checks_world import World, worlds
+from audits.checks_world import SHAPE, World, worlds
 from dpcore import AffineRowMap, DpiguError, Stateful
 from dpcore.configuration import dataclass_from, options_of
 from dpcore.pipeline import is_frozen
@@ -35,7 +36,7 @@ def anything(stage: object) -> bool:
     "writes-nothing",
     guards="A function that sees a private record can hand nothing on to one that is released.",
     remedy="Keep nothing between calls: what a stage learns goes through `update`.",
-    applies=of_kind("row", "clipper", "query"),
+    applies=of_kind("row", "clipper", "query", "statistic", "views"),
 )
 def writes_nothing(subject: Subject) -> None:
     def look(world: World) -> None:
@@ -69,7 +70,7 @@ def frozen_options(subject: Subject) -> None:
     names = {f.name for f in fields}
     if extra := sorted(set(vars(stage)) - names):
         raise Broken("it holds more than its options", got=extra, expected=sorted(names))
-    twin = dataclasses.replace(stage)
+    twin = replace(stage)
     try:
         same = twin == stage and hash(twin) == hash(stage)
     except TypeError as error:
@@ -143,8 +144,8 @@ def says_what_it_reads(subject: Subject) -> None:
 def repeatable(subject: Subject) -> None:
     def again(world: World) -> None:
         scene = Scene(subject, world).run()
-        other = Scene(subject, dataclasses.replace(world, seed=world.seed + 1)).run()
-        twin = dataclasses.replace(subject.stage)
+        other = Scene(subject, replace(world, seed=world.seed + 1)).run()
+        twin = replace(subject.stage)
         with torch.random.fork_rng(devices=[]):
             for (name, call), (_, late), (_, elsewhere) in zip(
                 calls(scene, subject.stage).items(),
@@ -190,6 +191,7 @@ def inputs(scene: Scene) -> dict[str, Any]:
     """Arguments for every function of the stage, as they might stand at the end of the phase."""
     world = scene.world
     g_BD = world.rows("inputs", size=scene.input_space.size)
+    x_BX, y_B = world.records("inputs")
     return {
         "state": scene.state,
         "reads": scene.reads,
@@ -200,7 +202,9 @@ def inputs(scene: Scene) -> dict[str, Any]:
         "weights_D": world.context().weights_D,
         "support_D": scene.frame().support_D,
         "release": scene.last,
-        "context": world.context(),
+        "context": replace(world.context(), space=scene.binding.space),
+        "x_BX": x_BX,
+        "y_B": y_B,
     }
 
 
@@ -237,6 +241,13 @@ def calls(
             "apply": lambda: stage.apply(state, x["release"].noised, reads),
         },
         "point": {"at": lambda: stage.at(state, x["weights_D"], x["support_D"])},
+        "subspace": {"basis": lambda: stage.basis(state)},
+        "views": {"count": lambda: stage.count},
+        "statistic": {
+            "row_space": lambda: stage.row_space(scene.world.space, SHAPE),
+            "row_of": lambda: scene.one(x["x_BX"][0], x["y_B"][0]),
+        },
+        "decision": {"accepts": lambda: stage.accepts(x["release"].noised)},
     }
     found = of[scene.kind]
     if isinstance(stage, AffineRowMap):

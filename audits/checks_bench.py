@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audits.checks_base import Refused, Subject, example_of, kind_of
-from audits.checks_world import World
+from audits.checks_world import SHAPE, World
 from dpcore import (
     Binding,
     Clock,
@@ -58,7 +58,8 @@ class Scene:
         try:
             context = world.context()
             pipeline = _pipeline(subject, beside, world.space, loud)
-            self.binding = Binding(pipeline, world.space, _trained(earlier, world))
+            space = pipeline.row_space(world.space, SHAPE)
+            self.binding = Binding(pipeline, space, _trained(earlier, world))
             self.states = self.binding.begin(context)
         except PrivacyError:
             raise
@@ -70,19 +71,19 @@ class Scene:
             relative_error=0.0,
             noise=ReproducibleNoise(world.seed),
         )
-        self._placed = next(p for p in pipeline.placed if p.stage is self.stage)
+        self._placed = next((p for p in pipeline.placed if p.stage is self.stage), None)
         self.done = 0
         self.last: Release
 
     @property
     def state(self) -> State:
-        """The stage's own state."""
-        return self.states[self._placed.name]
+        """The stage's own state; none for a decision, which stands in no pipeline."""
+        return self.states[self._placed.name] if self._placed is not None else {}
 
     @property
     def reads(self) -> Reads:
         """What the stage sees of the others."""
-        return self.binding.reads(self._placed, self.states)
+        return self.binding.reads(self._placed, self.states) if self._placed is not None else {}
 
     @property
     def clock(self) -> Clock:
@@ -92,7 +93,7 @@ class Scene:
     @property
     def input_space(self) -> Space:
         """The space of the vectors that a row or post map is given."""
-        space = self.world.space
+        space = self.binding.space
         for placed in self.binding.pipeline.placed:
             if placed is self._placed:
                 break
@@ -107,13 +108,13 @@ class Scene:
 
     def frame(self) -> Frame:
         """The support and the transform of the next step."""
-        return self.binding.open(self.states, self.clock)
+        return self.binding.open(self.states, self.clock, self.world.public_MD(self.done))
 
     def step(self, g_BD: Tensor | None = None) -> Release:
         """One step of the kernel, on these gradients or on the world's."""
         frame = self.frame()
         if g_BD is None:
-            g_BD = self.world.rows(self.done, size=self.world.space.size)
+            g_BD = self.world.rows(self.done, size=self.binding.space.size)
         by = self.binding.pipeline.clipper.groups
         groups_K = self.binding.output.groups(by)
         batch = [DenseRows(frame.transform(g_BD), groups_K, self.groups)] if len(g_BD) else []
@@ -136,6 +137,8 @@ class Scene:
             for g_D in g_BD:
                 self.stage.row(self.state, g_D)
             torch.func.vmap(partial(self.stage.row, self.state))(g_BD)
+        if self.kind in ("statistic", "views"):
+            torch.func.vmap(self.one, randomness="different")(*world.records("look", *parts))
         norms_BG = world.rows("look", *parts, size=self.groups).abs().to(torch.float64)
         if self.kind == "clipper":
             for norms_G in norms_BG:
@@ -143,6 +146,15 @@ class Scene:
         if self.kind == "query":
             for norms_G in norms_BG:
                 self.stage.vector(self.state, norms_G, self.reads)
+
+    def one(self, x: Tensor, y: Tensor) -> Tensor:
+        """What a statistic makes of one record, or its views."""
+        made: Tensor
+        if self.kind == "views":
+            made = self.stage.views(x)
+        else:
+            made = self.stage.row_of(self.state, self.world.record(x, y))
+        return made
 
 
 def scenes_of(subject: Subject, world: World) -> Iterator[Scene]:
@@ -196,12 +208,17 @@ _SLOT_COMPANIONS: dict[str, Any] = {
 
 
 def _companions(subject: Subject) -> tuple[list[Any], list[Any]]:
-    """What the stage names in `reads`: trained in an earlier phase, and beside it."""
+    """What the stage names in `reads`, trained in an earlier phase or beside it; and the queries
+    that it names in `asks`."""
     earlier: list[Any] = []
     beside = list(subject.beside)
+    given = {name_of(stage) for stage in beside}
+    asked = [name for name in getattr(subject.stage, "asks", ()) if name not in given]
+    beside += [example_of(lookup(name)) for name in asked]
+    itself = (subject.kind, name_of(subject.stage))
     wanted = list(reads_of(subject.stage))
     for stage in beside:
-        wanted += reads_of(stage)
+        wanted += [name for name in reads_of(stage) if name not in itself]
     seen: set[str] = {n for s in beside for n in (kind_of(s), name_of(s))}
     while wanted:
         name = wanted.pop()
@@ -238,6 +255,8 @@ def _pipeline(subject: Subject, beside: Sequence[Any], space: Space, loud: bool)
     if not slots["noiser"]:
         multiplier = (LOUD if loud else 1.0) if private else 0.0
         slots["noiser"] = [Gaussian(noise_multiplier=multiplier)]
+    for stage in slots["statistic"]:
+        space = stage.row_space(space, SHAPE)
     end = space
     for stage in (*slots["row"], *slots["post"]):
         end = stage.output_space(end)

@@ -99,7 +99,7 @@ def state_stays_a_number(subject: Subject) -> None:
         for loud in (False, True):
             scene = Scene(subject, world, loud=loud)
             for _ in range(world.steps):
-                scene.step(size * torch.ones(3, world.space.size, dtype=world.dtype))
+                scene.step(size * torch.ones(3, scene.binding.space.size, dtype=world.dtype))
                 for key, tensor in scene.state.items():
                     if bool(tensor.isnan().any()):
                         raise Broken(f"the state {key!r} is NaN", after=scene.done, got=tensor)
@@ -124,7 +124,7 @@ def reads_released_only(subject: Subject) -> None:
             traces = []
             for which, scene in enumerate((one, other)):
                 scene.look(which, step)
-                scene.step(_rows(world, which, step))
+                scene.step(_rows(world, which, step, scene.binding.space.size))
                 traces.append(_trace(scene))
             for name, value in traces[0].items():
                 if value != traces[1][name]:
@@ -139,9 +139,9 @@ def reads_released_only(subject: Subject) -> None:
     for_all(same, share=0.04, world=worlds((LAYERS,), steps=(60,)))  # what refreshes now and then
 
 
-def _rows(world: World, which: int, step: int) -> Tensor:
+def _rows(world: World, which: int, step: int, size: int) -> Tensor:
     """Two data sets as far apart as they can be: sizes, signs, and a record that is not finite."""
-    g_BD = world.rows(which, step, size=world.space.size, count=3 + 2 * which)
+    g_BD = world.rows(which, step, size=size, count=3 + 2 * which)
     if which == 1:
         g_BD = 100 * g_BD.abs() + world.scale
         g_BD[step % 4, 0] = float("nan")

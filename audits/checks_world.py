@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ from dpcore import (
     Context,
     Kernel,
     Pipeline,
+    Record,
     Released,
     ReproducibleNoise,
     Space,
@@ -27,6 +29,10 @@ ONE = Space(("weight",), ((1,),))
 LAYERS = Space(("one.weight", "one.bias", "two.weight"), ((2, 2), (2,), (1, 2)))
 CONVOLUTION = Space(("conv.weight", "conv.bias", "out.weight"), ((4, 2, 3, 3), (4,), (5, 8)))
 SPACES = (PAIR, ONE, LAYERS, CONVOLUTION)
+SHAPE = (2, 4, 4)
+"""The shape of a made-up record: two channels of 4 × 4."""
+PUBLIC = 6
+"""How many public records' gradients a stage is shown."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,27 @@ class World:
     def context(self) -> Context:
         """What a stage sees at the start of a phase."""
         weights_D = self.normal("weights", size=self.space.size)
-        return Context(self.space, weights_D, self.steps, self.seed)
+        return Context(self.space, weights_D, self.steps, self.seed, self.public_MD(-1))
+
+    def public_MD(self, step: int) -> Tensor:
+        """The gradients of some public records at a step, and before the first (−1)."""
+        return self.rows("public", step, size=self.space.size, count=PUBLIC)
+
+    def records(self, *parts: object, count: int = 4) -> tuple[Tensor, Tensor]:
+        """Some made-up records of `SHAPE`, and their labels 0 and 1."""
+        x_B = self.normal("records", *parts, size=math.prod(SHAPE), count=count)
+        y_B = (self.normal("labels", *parts, size=count) > 0).to(torch.int64)
+        return x_B.reshape(count, *SHAPE), y_B
+
+    def record(self, x: Tensor, y: Tensor) -> Record:
+        """One record before the model ½(w·φ − y)², φ its pixels repeated to the weights' length."""
+        weights_D = self.context().weights_D
+        phi_D = self.scale * x.reshape(-1)[torch.arange(len(weights_D)) % x.numel()]
+
+        def residual(at_D: Tensor | None) -> Tensor:
+            return (weights_D if at_D is None else at_D) @ phi_D - y
+
+        return Record(x, y, lambda at_D: residual(at_D) ** 2 / 2, lambda: residual(None) * phi_D)
 
     def normal(self, *parts: object, size: int, count: int | None = None) -> Tensor:
         """Normal draws that the world fixes, in the dtype of its rows."""

@@ -26,6 +26,7 @@ from audits import (
     checks_boundary,
     checks_noise,
     checks_posts,
+    checks_records,
     checks_rows,
     checks_state,
     checks_support,
@@ -43,6 +44,7 @@ MODULES = (
     checks_noise,
     checks_support,
     checks_posts,
+    checks_records,
 )
 EXEMPTIONS = ("xfail", "skip", "skipif")
 

@@ -346,7 +346,8 @@ MUTANTS = (
                 UPDATE,
                 "raw_K = total_K / self._divisor if at_home else gradient.value\n"
                 "    clear = gradient.derive(raw_K, gradient.variance)\n"
-                "    secret = Release(clear, noised, answers, support_D, frame.clock, frame.public_MD)\n"
+                "    clock, public_MD = frame.clock, frame.public_MD\n"
+                "    secret = Release(clear, noised, answers, support_D, clock, public_MD)\n"
                 "    return release, binding.updated(states, frame, secret)",
             ),
         ),

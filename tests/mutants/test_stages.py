@@ -9,10 +9,10 @@ import pytest
 from audits import checks_for, conformance
 from audits.checks_base import ConformanceError
 from dpcore import registry
-from tests.mutants import broken_boundary, broken_public, broken_rows
+from tests.mutants import broken_boundary, broken_public, broken_records, broken_rows
 from tests.mutants.table import MUTANTS
 
-assert broken_boundary and broken_public and broken_rows
+assert broken_boundary and broken_public and broken_records and broken_rows
 
 
 @pytest.fixture(autouse=True)
