@@ -191,20 +191,11 @@ class PublicGradients:
     Args:
         setup: the run, with its public data.
         pipeline: its stages say by `public_records` how many they want; the most counts.
-
-    Errors: `ConfigurationError` if a stage wants public records and the run has none.
     """
 
     def __init__(self, setup: Setup, pipeline: Pipeline) -> None:
-        wanted = {p.name: public_records_of(p.stage) for p in pipeline.placed}
-        self._setup, self._records = setup, max(wanted.values())
-        if self._records and setup.public is None:
-            raise ConfigurationError(
-                "a stage learns from public records, and there is no public data",
-                where=max(wanted, key=wanted.__getitem__),
-                expected=f"{self._records} records",
-                remedy="Give --public-data (train(..., public=...)): data that nobody protects.",
-            )
+        self._setup = setup
+        self._records = max(public_records_of(p.stage) for p in pipeline.placed)
 
     def at(self, weights: Mapping[str, Tensor]) -> Tensor | None:
         """The gradients of a fresh sample at these weights, M × D, or None if nobody asks."""

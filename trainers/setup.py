@@ -10,7 +10,8 @@ from dp_accounting import DpEvent
 from torch import nn
 
 from accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
-from dpcore import BudgetError, ConfigurationError, Plan, PoissonSampler, Space
+from dpcore import BudgetError, ConfigurationError, Pipeline, Plan, PoissonSampler, Space
+from dpcore.stages import public_records_of
 from trainers.data import Data
 from trainers.engine import Loss, check_every_parameter_gets_a_row, trainable
 from trainers.models import refuse_mixing_modules
@@ -96,6 +97,7 @@ def prepare(
     for phase in plan.phases:
         for pipeline in phase.pipelines:
             pipeline.check(pipeline.row_space(space, data.spec.shape))
+            _check_public(pipeline, data, public)
     if plan.private and not calibrated:
         plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
     setup = Setup(plan, sampler, settings, data, model, loss, device, space, labels, public)
@@ -109,6 +111,27 @@ def prepare(
             remedy="Raise the target ε or the noise multiplier.",
         )
     return setup
+
+
+def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
+    """An error if a stage wants public records and there are none, or none that fit."""
+    wanting = [p.name for p in pipeline.placed if public_records_of(p.stage)]
+    if not wanting:
+        return
+    if public is None:
+        raise ConfigurationError(
+            "a stage learns from public records, and there is no public data",
+            where=wanting[0],
+            remedy="Give --public-data (train(..., public=...)): records that nobody protects.",
+        )
+    here, there = data.spec, public.spec
+    if there.shape != here.shape or there.classes > here.classes:
+        raise ConfigurationError(
+            "the public data does not fit the private data",
+            where=there.name,
+            got=f"{there.shape}, {there.classes} classes",
+            expected=f"{here.shape}, at most {here.classes} classes",
+        )
 
 
 def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
