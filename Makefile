@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint laws
+.PHONY: setup demo test lint laws bench
 
 setup: $(VENV)/.installed
 
@@ -32,3 +32,23 @@ lint: setup
 
 laws: setup
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/laws
+
+PEERS := .venv-bench
+$(PEERS)/.installed: pyproject.toml constraints.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt opacus jax jax-privacy einops
+	$(PEERS)/bin/python -m pip install --quiet --no-deps backpack-for-pytorch unfoldNd
+	touch $@
+
+# The peers in an environment of their own, every net and batch, then the pictures and the table.
+BENCH := mnist:256 mnist:1000 mnist:4000 cifar:256 cifar:1000 cifar:4000 \
+	mlp:256 mlp:1000 mlp:4000 transformer:64 transformer:256 wrn:64
+bench: $(PEERS)/.installed
+	for run in $(BENCH); do \
+		net=$${run%:*}; batch=$${run#*:}; \
+		$(PEERS)/bin/python -W ignore -m benchmarks.step --net $$net --batch $$batch --threads $(OMP_NUM_THREADS) \
+			--out benchmarks/results/$$net-$$batch.json || exit 1; \
+	done
+	$(PEERS)/bin/python -m benchmarks.draw

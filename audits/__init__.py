@@ -1,7 +1,7 @@
 """Audits: whether evidence contradicts a privacy claim. They never confirm one."""
 
+from audits.attacks import ATTACKS
 from audits.bounds import (
-    clopper_pearson_epsilon,
     guess_grid,
     one_run_ceiling,
     one_run_epsilon,
@@ -10,6 +10,7 @@ from audits.bounds import (
 )
 from audits.canaries import CanaryPlan, load_plan, plan_canaries
 from audits.checks_base import Check, ConformanceError
+from audits.clopper_pearson import clopper_pearson_epsilon
 from audits.conformance import check_stage, checks_for, parametrize_with_checks
 from audits.deciding import Decision, accounted_curve, decide
 from audits.evidence import EvidenceError
@@ -22,6 +23,7 @@ from audits.fdp import (
 )
 from audits.foreign import foreign_scores
 from audits.gradients import GradientCanaries
+from audits.membership import Membership, estimate_membership
 from audits.model import ModelAudit, audit_model
 from audits.posthoc import ScoresAudit, audit_scores
 from audits.report import report_data, write_report
@@ -30,6 +32,7 @@ from audits.tables import read_scores
 from audits.verdicts import AuditReport, Verdict, invalid_audit, judge
 
 __all__ = [
+    "ATTACKS",
     "AuditReport",
     "CanaryPlan",
     "Check",
@@ -37,6 +40,7 @@ __all__ = [
     "Decision",
     "EvidenceError",
     "GradientCanaries",
+    "Membership",
     "ModelAudit",
     "ScoresAudit",
     "Verdict",
@@ -49,6 +53,7 @@ __all__ = [
     "checks_for",
     "clopper_pearson_epsilon",
     "decide",
+    "estimate_membership",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",
     "foreign_scores",

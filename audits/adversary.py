@@ -21,7 +21,7 @@ CROWD = 15
 
 Shape = Literal["dense", "spike", "state", "frozen"]
 Pattern = Literal["steady", "alternating", "once"]
-IDENTITY = Affine(torch.ones(()), torch.zeros(()))
+IDENTITY = Affine(torch.ones(()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +107,10 @@ def adversarial_rows(
     affine = frame.transform.affine(z_BD.device) if frame.transform.maps else IDENTITY
     row_D = torch.where(support_D, z_BD[1], 0) if affine is not None else None
     if affine is not None and affine is not IDENTITY:
-        moved_D = affine.weight_D != 0
-        w_D = torch.where(moved_D, affine.weight_D, 1.0)
-        z_BD = torch.where(moved_D, (z_BD + affine.shift_D) / w_D, z_BD)
+        weight_D, shift_D = affine.dense()
+        moved_D = weight_D != 0
+        w_D = torch.where(moved_D, weight_D, 1.0)
+        z_BD = torch.where(moved_D, (z_BD + shift_D) / w_D, z_BD)
     g_BD = z_BD.to(torch.float32)
     record_D = g_BD[1]
     if situation.entry is not None:

@@ -279,7 +279,7 @@ def _commitment(plan: dict[str, Any]) -> str:
 def _check_order(folder: RunFolder, commitment: str) -> None:
     """The journal's first line must be the commitment: what is written later comes after it."""
     path = folder.private / JOURNAL
-    first = path.read_text().partition("\n")[0] if path.is_file() else ""
+    first = path.read_text(errors="replace").partition("\n")[0] if path.is_file() else ""
     if first != json.dumps({"audit_commitment": commitment}):
         raise EvidenceError(
             "nothing shows that the audit's plan was made before training",

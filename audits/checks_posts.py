@@ -128,7 +128,7 @@ def restores_what_it_names(subject: Subject) -> None:
             allowed_D = CERTAIN * 1e-3 * g_D.abs()
             kept_D = torch.ones_like(g_D, dtype=torch.bool)
             if isinstance(standardizer, AffineRowMap):
-                weight_D, shift_D = standardizer.affine(state)
+                weight_D, shift_D = standardizer.affine(state).dense()
                 allowed_D = allowed_D + CERTAIN * 1e-3 * (shift_D / weight_D).abs()
                 kept_D = weight_D != 0
             wrong_D = kept_D & ~((back_D - g_D).abs() <= allowed_D)

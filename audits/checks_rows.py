@@ -139,8 +139,9 @@ def affine_is_row(subject: Subject) -> None:
     for_all(equal, world=worlds(steps=(1, 3)), coordinates=COORDINATES)
 
 
-def _checked(affine: Affine, size: int) -> Affine:
-    for name, vector_D in zip(("weight", "shift"), affine, strict=True):
+def _checked(affine: Affine, size: int) -> tuple[Tensor, Tensor]:
+    weight_D, shift_D = affine.dense()
+    for name, vector_D in (("weight", weight_D), ("shift", shift_D)):
         if tuple(vector_D.shape) != (size,) or not bool(vector_D.isfinite().all()):
             raise Broken(f"the {name} is not a finite vector of length {size}", got=vector_D)
-    return Affine(affine.weight_D.double(), affine.shift_D.double())
+    return weight_D.double(), shift_D.double()

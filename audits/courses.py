@@ -10,13 +10,14 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from accountants.events import flatten
-from audits.adversary import AdversarialRows, Situation, adversarial_rows
+from audits.adversary import Situation, adversarial_rows
+from audits.expected import Answer, expected_share, groups_of, row_at_the_clipper
 from dpcore import (
     Adjacency,
     Binding,
@@ -48,14 +49,6 @@ SPACE = Space(
 
 WARM = 48
 """Steps that a phase has behind it, at most, where a course begins in its midst."""
-
-
-class Answer(NamedTuple):
-    """A query's vector for one record, the ratio of its noise, and its bound."""
-
-    vector: Tensor
-    noise_ratio: float
-    bound: float
 
 
 class Releaser(Protocol):
@@ -179,7 +172,7 @@ class Course:
                 frame = binding.open(states, Clock(step, phase.steps))
                 bound = float(binding.bound(states))
                 drawn = adversarial_rows(situation, frame, bound, done, released_D)
-                expected = _expected(binding, states, bound, _row(frame, drawn))
+                expected = expected_share(binding, states, bound, row_at_the_clipper(frame, drawn))
                 g_BD = drawn.crowd_BD
                 if present or self.adjacency is Adjacency.REPLACE_ONE:
                     own_D = drawn.record_D if present else -drawn.record_D
@@ -265,55 +258,4 @@ def _releaser(make: MakeReleaser, binding: Binding, noise: NoiseSource | None) -
 
 def _batch(binding: Binding, frame: Frame, g_BD: Tensor) -> list[Rows]:
     """What the kernel is given: nothing for a batch of no records."""
-    return [DenseRows(frame.transform(g_BD), *_groups(binding))] if len(g_BD) else []
-
-
-def _row(frame: Frame, drawn: AdversarialRows) -> Tensor:
-    """The record's row at the clipper, whether or not it will be in the batch."""
-    if drawn.row_D is not None:
-        return drawn.row_D
-    return frame.transform(drawn.record_D[None])[0]
-
-
-def _groups(binding: Binding) -> tuple[Tensor | None, int]:
-    """The group of every coordinate, None where there is one for all; and how many there are."""
-    by = binding.pipeline.clipper.groups
-    if by == "all":
-        return None, 1
-    return binding.output.groups(by), binding.output.group_count(by)
-
-
-def _expected(
-    binding: Binding, states: States, bound: float, z_K: Tensor
-) -> tuple[Tensor, dict[str, Answer]]:
-    """What one row should add to the sum and to every query, computed apart from the kernel.
-
-    The clipper's own factors, shortened to the bound; 0 for a row that is not finite. Stages are
-    asked about the record before the batch's own rows, whether or not it is in the batch, so
-    that what they might keep of that tells nothing.
-    """
-    pipeline = binding.pipeline
-    z_K = z_K.to(torch.float64)
-    if not bool(z_K.isfinite().all()):
-        return torch.zeros_like(z_K), {}
-    groups_K, count = _groups(binding)
-    if groups_K is None:
-        norms_G = z_K.norm()[None]
-    else:
-        norms_G = z_K.new_zeros(count).index_add(0, groups_K, z_K**2).sqrt()
-    factors_G = pipeline.clipper.factors(states[pipeline.name_in("clipper")], norms_G)
-    factors_G = factors_G.to(torch.float64).nan_to_num(0, 0, 0)
-    clipped_K = z_K * (factors_G if groups_K is None else factors_G[groups_K])
-    answers = {}
-    for placed in pipeline.of("query"):
-        query = placed.stage
-        vector = query.vector(states[placed.name], norms_G, binding.reads(placed, states))
-        vector = _within(vector.to(torch.float64), query.bound)
-        answers[placed.name] = Answer(vector, query.noise_ratio, query.bound)
-    return _within(clipped_K, bound), answers
-
-
-def _within(v: Tensor, bound: float) -> Tensor:
-    """The vector, shortened to the bound if it is longer."""
-    norm = float(v.norm())
-    return v * (bound / norm) if norm > bound else v
+    return [DenseRows(frame.transform(g_BD), *groups_of(binding))] if len(g_BD) else []

@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 IN, OUT, CLAIM, OWN, GREY = "#c2410c", "#1d4ed8", "#111827", "#0f766e", "#9ca3af"
 SIZE = (4.7, 3.3)
-_STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
+STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "dpigu",
     "font.family": "sans-serif",
@@ -51,7 +51,7 @@ def svg_of(figure: Figure) -> str:
     """A figure as SVG to stand inside HTML, as wide as its place."""
     text = io.StringIO()
     none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", transparent=True, metadata=none)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -62,7 +62,7 @@ def svg_of(figure: Figure) -> str:
 
 
 def _svg(draw: Any, data: Mapping[str, Any], size: tuple[float, float] = SIZE) -> str:
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots(), data)
         return svg_of(figure)

@@ -175,7 +175,7 @@ def observed_scores(plan: CanaryPlan, folder: RunFolder) -> tuple[Reals, int]:
     if not path.is_file():
         raise EvidenceError("the observations of the canaries are missing", where=str(path))
     total, steps = np.zeros(len(plan.coins)), 0
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     for number, line in enumerate(lines):
         try:
             ratios = np.array(json.loads(line)["ratios"], dtype=np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from audits.deciding import Decision, TradeOffCurve, accounted_curve, decide
 from audits.evidence import EvidenceError
 from audits.gradients import observed_scores
 from audits.kinds import KINDS
+from audits.membership import Membership
 from audits.report import JSON as REPORT
 from audits.report import PAGE, report_data, write_report
 from audits.scores import SCORES, scores_of
 from audits.verdicts import AuditReport, invalid_audit, judge
 from dpcore import Adjacency, RunError
-from trainers.data import Data, load_data
+from trainers.data import Data
 from trainers.folder import RunFolder
 from trainers.recipe import recipe_from_file
-from trainers.runs import load_run
+from trainers.runs import load_run, load_run_data
 
 FAIR = "Every coin was fair, independent, and alone decided whether its canary trained."
 ASSUMPTIONS = (FAIR, "The model in this folder is what that training gave.")
@@ -45,7 +46,18 @@ class ModelAudit:
     plan: CanaryPlan | None = None
     decision: Decision | None = field(default=None, repr=False)
     scores_m: Reals | None = field(default=None, repr=False)
+    membership: Membership | None = field(default=None, repr=False)
     reproduce: tuple[str, ...] = ()
+
+    def beside(self, membership: Membership) -> ModelAudit:
+        """This audit with estimates beside its verdict, which stays; its report is written again.
+
+        Raises: RunError where it cannot be written.
+        """
+        again = (f"{self.reproduce[0]} --shadows {membership.shadows}",)
+        whole = replace(self, membership=membership, reproduce=again)
+        write_report(self.run / "private", whole.to_json())
+        return whole
 
     @property
     def report_path(self) -> Path:
@@ -89,6 +101,7 @@ class ModelAudit:
             decision=self.decision,
             scores=self.scores_m,
             members=plan.coins if plan is not None else None,
+            membership=self.membership.to_json() if self.membership is not None else None,
             reproduce=self.reproduce,
         )
         return data | {"kind": plan and plan.kind, "score": plan and plan.score}
@@ -247,8 +260,7 @@ def _scores(
         checks.append(("observations", f"{steps} steps of {folder.summary()['steps']} charged"))
     else:
         if data is None:
-            named = folder.configuration()["data"]
-            data = load_data(named["name"], data_dir, named["records"], named["classes"])
+            data = load_run_data(folder, data_dir)
         plan.check(data)
         checks.append(("fingerprints", "every canary and the whole training split match"))
         x_m, y_m = plan.records(data)

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from audits.figures import figures
+from audits.membership_page import membership_section
 
 STYLES = {
     "CONTRADICTED": ("#b91c1c", "✗", "The claim does not hold up."),
@@ -129,6 +130,7 @@ def page(data: Mapping[str, Any]) -> str:
         _pictures(drawn),
         _estimates(data),
         _deciders(data),
+        membership_section(data["membership"]),
         _section("What was assumed", _card(_list(data["assumptions"]))),
         _section("What was checked", _card(_checks(data["checks"]))),
         _section("How to reproduce", _reproduce(data["reproduce"])),

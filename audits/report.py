@@ -40,6 +40,7 @@ def report_data(
     decision: Decision | None = None,
     scores: ArrayLike | None = None,
     members: ArrayLike | None = None,
+    membership: Mapping[str, Any] | None = None,
     reproduce: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that a report shows, as plain data for `json.dumps`; the same input gives the same.
@@ -50,6 +51,8 @@ def report_data(
         facts: what there was to audit, as names and values.
         decision: the tests that decided; None where nothing could.
         scores: one a record, high for "member"; members: 1 where the record was in.
+        membership: attacks on the run's own records, as `audits.membership` has them; they stand
+            beside the verdict.
         reproduce: command lines that give this report again.
     """
     data: dict[str, Any] = {
@@ -67,6 +70,7 @@ def report_data(
         "estimates": None,
         "roc": [],
         "histogram": None,
+        "membership": membership,
         "reproduce": list(reproduce),
     }
     if decision is not None:
@@ -132,18 +136,28 @@ def _described(s_n: Reals, in_n: NDArray[np.bool_], confidence: float) -> dict[s
     if in_n.all() or not in_n.any():
         return {}
     inside, outside = s_n[in_n], s_n[~in_n]
-    small = [(x, tpr_at(inside, outside, x, confidence)) for x in SMALL_FPRS]
+    found = estimated(inside, outside, confidence)
     return {
         "estimates": {
             "note": ESTIMATE,
             "confidence": confidence,
             "members": int(in_n.sum()),
             "non_members": int((~in_n).sum()),
-            "auc": asdict(auc(inside, outside, confidence)),
-            "tpr": [{"fpr": x, **asdict(estimate)} for x, estimate in small],
+            "auc": found["auc"],
+            "tpr": found["tpr"],
         },
-        "roc": [asdict(point) for point in roc_curve(inside, outside, confidence=confidence)],
+        "roc": found["roc"],
         "histogram": _histogram(s_n, in_n),
+    }
+
+
+def estimated(inside: ArrayLike, outside: ArrayLike, confidence: float) -> dict[str, Any]:
+    """AUC, TPR at small false-positive rates, and the ROC curve: plain data, with intervals."""
+    small = [(x, tpr_at(inside, outside, x, confidence)) for x in SMALL_FPRS]
+    return {
+        "auc": asdict(auc(inside, outside, confidence)),
+        "tpr": [{"fpr": x, **asdict(estimate)} for x, estimate in small],
+        "roc": [asdict(point) for point in roc_curve(inside, outside, confidence=confidence)],
     }
 
 

@@ -29,13 +29,16 @@ def read_scores(path: Path) -> tuple[Reals, NDArray[np.int64]]:
     Raises: DataError for a file that is missing, of another kind, or without these columns.
     """
     readers = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise DataError(
             "scores are read from .csv, .parquet or .npz", where=str(path), got=path.suffix
         )
     if not path.is_file():
         raise DataError("there is no such file", where=str(path))
-    columns = readers[path.suffix](path)
+    columns = readers[path.suffix.lower()](path)
+    for name in (SCORE, MEMBER):
+        if np.ndim(columns[name]) != 1:
+            raise DataError("this must be one column", where=f"{path}, {name}")
     if len(columns[SCORE]) != len(columns[MEMBER]):
         raise DataError("the columns differ in length", where=str(path))
     if len(columns[SCORE]) == 0:
@@ -96,6 +99,8 @@ def _npz(path: Path) -> dict[str, Any]:
 
 
 def _require(path: Path, found: Any, wanted: tuple[str, ...]) -> None:
+    if twice := [name for name in wanted if list(found).count(name) > 1]:
+        raise DataError(f"there are two columns {' and '.join(twice)}", where=str(path))
     if missing := [name for name in wanted if name not in found]:
         raise DataError(
             f"what is called {' and '.join(missing)} is missing",
@@ -107,11 +112,11 @@ def _require(path: Path, found: Any, wanted: tuple[str, ...]) -> None:
 
 def _numbers(path: Path, values: Any) -> Reals:
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex")
         scores = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError("a score is not a number", where=f"{path}, {SCORE}") from error
-    if scores.ndim != 1:
-        raise DataError("scores must be one column", where=f"{path}, {SCORE}")
     return scores
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 from scipy.special import bdtrc, betaincinv
 
-from audits.bounds import check_counts, clopper_pearson_epsilon, clopper_pearson_limits
+from audits.bounds import check_counts
+from audits.clopper_pearson import clopper_pearson_epsilon, clopper_pearson_limits
 
 _NORMAL = NormalDist()
 _SMALLEST = 1e-15

@@ -17,7 +17,8 @@ from unittest.mock import patch
 import numpy as np
 from scipy.stats import binom
 
-from audits.mechanism import MechanismAudit, audit_mechanism
+from audits.mechanism import audit_mechanism
+from audits.mechanism_report import MechanismAudit
 from audits.verdicts import Verdict
 from mechanisms import PRESETS
 

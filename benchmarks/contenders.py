@@ -1,7 +1,7 @@
 """One training step of each library: what the benchmark times. Peers are optional.
 
-Every contender gets a fresh copy of the net, one batch, and a microbatch size; a step takes
-the weights to the next ones, noise and the optimizer's SGD included.
+Every contender gets a fresh copy of the net and one batch. A step takes a microbatch size and
+brings the weights to the next ones, noise and SGD included.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.jax_contender import SEQUENTIAL, compiled
 from benchmarks.nets import Net
-from dpcore import Binding, Clock, Context, Kernel, Rows, Space, Transform
+from dpcore import Binding, Clock, Context, Kernel, Reads, Rows, Space, States, Transform
 from mechanisms import PRESETS
 from trainers.engine import MaterialisingEngine, Norms, cross_entropy, trainable
 from trainers.ghost import GhostEngine
 
-Step = Callable[[], None]
+Step = Callable[[int], None]
+Prepare = Callable[[Net, int], Step]
 BOUND, MULTIPLIER, RATE = 0.5, 1.0, 0.1
 STEPS = 100
 
@@ -33,19 +35,24 @@ class Contender:
         pipeline: non-private, dpsgd or adadpigu.
         engine: the library's own name for how it clips.
         library: torch, dpigu, opacus, backpack or jax_privacy.
-        prepare: from net, batch and microbatch to the step.
+        prepare: from net and batch to the step.
         needs: the package that must be installed.
+        matrices: how many B × D matrices in float32 it holds at once.
+        nets: the nets that it can take, all if empty.
     """
 
     pipeline: str
     engine: str
     library: str
-    prepare: Callable[[Net, int, int], Step]
+    prepare: Prepare
     needs: str = "torch"
+    matrices: int = 0
+    nets: tuple[str, ...] = ()
 
-    @property
-    def installed(self) -> bool:
-        return importlib.util.find_spec(self.needs) is not None
+    def takes(self, net: str) -> bool:
+        """Whether it is installed and can run this net."""
+        there = importlib.util.find_spec(self.needs) is not None
+        return there and (not self.nets or net in self.nets)
 
 
 def pieces(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -53,12 +60,12 @@ def pieces(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield x[start : start + size], y[start : start + size]
 
 
-def non_private(net: Net, batch: int, microbatch: int) -> Step:
+def non_private(net: Net, batch: int) -> Step:
     model = net.make()
     x, y = net.batch(batch)
     optimizer = torch.optim.SGD(model.parameters(), RATE)
 
-    def step() -> None:
+    def step(microbatch: int) -> None:
         optimizer.zero_grad()
         for x_B, y_B in pieces(x, y, microbatch):
             (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
@@ -67,14 +74,14 @@ def non_private(net: Net, batch: int, microbatch: int) -> Step:
     return step
 
 
-def channels_last(net: Net, batch: int, microbatch: int) -> Step:
+def channels_last(net: Net, batch: int) -> Step:
     """The non-private step in the memory format that the fast engine chooses by itself."""
     model = net.make().to(memory_format=torch.channels_last)
     x, y = net.batch(batch)
     x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
     optimizer = torch.optim.SGD(model.parameters(), RATE)
 
-    def step() -> None:
+    def step(microbatch: int) -> None:
         optimizer.zero_grad()
         for x_B, y_B in pieces(x, y, microbatch):
             (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
@@ -83,43 +90,60 @@ def channels_last(net: Net, batch: int, microbatch: int) -> Step:
     return step
 
 
-def ours(preset: str, fast: bool) -> Callable[[Net, int, int], Step]:
+def ours(preset: str, fast: bool) -> Prepare:
     """The last phase of a preset, in the kernel: guards, noise, posts, updates and SGD."""
 
-    def prepare(net: Net, batch: int, microbatch: int) -> Step:
+    def prepare(net: Net, batch: int) -> Step:
         model = net.make()
         x, y = net.batch(batch)
         values = trainable(model)
-        space = Space.of(values)
-        weights_D = space.join({n: p.detach() for n, p in values.items()})
-        *before, last = PRESETS[preset].plan(STEPS).phases
-        views = {}
-        for phase in before:
-            binding = Binding(phase.pipeline, space, views)
-            states = binding.begin(Context(space, weights_D, phase.steps, 0))
-            views = binding.views(_as_if_learnt(states, space.size))
-        binding = Binding(last.pipeline, space, views)
-        states = binding.begin(Context(space, weights_D, last.steps, 0))
+        phase = last_phase(preset, model)
+        binding, space = phase.binding, phase.binding.space
         make = GhostEngine if fast else MaterialisingEngine
-        engine = make(model, cross_entropy, Norms(None, 1), microbatch)
+        engine = make(model, cross_entropy, Norms(None, 1), batch)
         kernel = Kernel(binding, expected_batch=batch, relative_error=engine.relative_error)
-        alive_B = torch.ones(microbatch, dtype=torch.bool)
+        alive_B = torch.ones(batch, dtype=torch.bool)
 
-        def rows(transform: Transform) -> Iterator[Rows]:
+        def rows(transform: Transform, microbatch: int) -> Iterator[Rows]:
             given = {name: p.detach() for name, p in values.items()}
             for x_B, y_B in pieces(x, y, microbatch):
                 yield engine.rows(given, x_B, y_B, alive_B[: len(x_B)], transform)
 
         @torch.no_grad()
-        def step() -> None:
-            frame = binding.open(states, Clock(0, last.steps))
-            release, _ = kernel.release(states, frame, rows(frame.transform))
+        def step(microbatch: int) -> None:
+            frame = binding.open(phase.states, phase.clock)
+            release, _ = kernel.release(phase.states, frame, rows(frame.transform, microbatch))
             for name, g in space.split(release.gradient.value).items():
                 values[name].sub_(RATE * g.to(values[name]))
 
         return step
 
     return prepare
+
+
+@dataclass(frozen=True)
+class LastPhase:
+    """The last phase of a preset, bound to a model, before its first step."""
+
+    binding: Binding
+    states: States
+    clock: Clock
+
+
+def last_phase(preset: str, model: nn.Module) -> LastPhase:
+    """With the states of the phases before it as if they had learnt something."""
+    values = trainable(model)
+    space = Space.of(values)
+    weights_D = space.join({n: p.detach() for n, p in values.items()})
+    *before, last = PRESETS[preset].plan(STEPS).phases
+    views: Reads = {}
+    for phase in before:
+        binding = Binding(phase.pipeline, space, views)
+        states = binding.begin(Context(space, weights_D, phase.steps, 0))
+        views = binding.views(_as_if_learnt(states, space.size))
+    binding = Binding(last.pipeline, space, views)
+    states = binding.begin(Context(space, weights_D, last.steps, 0))
+    return LastPhase(binding, states, Clock(0, last.steps))
 
 
 def _as_if_learnt(states: Mapping[str, Mapping[str, Tensor]], size: int) -> dict[str, object]:
@@ -136,10 +160,10 @@ def _as_if_learnt(states: Mapping[str, Mapping[str, Tensor]], size: int) -> dict
     }
 
 
-def opacus(mode: str) -> Callable[[Net, int, int], Step]:
+def opacus(mode: str) -> Prepare:
     """Opacus's plain DP-SGD: per-record gradients by hooks, or ghost clipping."""
 
-    def prepare(net: Net, batch: int, microbatch: int) -> Step:
+    def prepare(net: Net, batch: int) -> Step:
         from opacus import PrivacyEngine
         from torch.utils.data import DataLoader, TensorDataset
 
@@ -159,7 +183,7 @@ def opacus(mode: str) -> Callable[[Net, int, int], Step]:
         module, optimizer = made[0], made[1]
         criterion = made[2] if mode == "ghost" else nn.CrossEntropyLoss()
 
-        def step() -> None:
+        def step(microbatch: int) -> None:
             optimizer.zero_grad()
             parts = list(pieces(x, y, microbatch))
             for k, (x_B, y_B) in enumerate(parts):
@@ -173,7 +197,7 @@ def opacus(mode: str) -> Callable[[Net, int, int], Step]:
     return prepare
 
 
-def backpack(net: Net, batch: int, microbatch: int) -> Step:
+def backpack(net: Net, batch: int) -> Step:
     """BackPACK's rows with the published arithmetic of AdaDPIGU: mask, centre, scale, clip."""
     import backpack as library
     from backpack.extensions import BatchGrad
@@ -187,7 +211,7 @@ def backpack(net: Net, batch: int, microbatch: int) -> Step:
     means = [torch.zeros_like(p) for p in parameters]
     spreads = [torch.ones_like(p) for p in parameters]
 
-    def step() -> None:
+    def step(microbatch: int) -> None:
         totals = [torch.zeros_like(p) for p in parameters]
         for x_B, y_B in pieces(x, y, microbatch):
             model.zero_grad()
@@ -212,14 +236,16 @@ def backpack(net: Net, batch: int, microbatch: int) -> Step:
     return step
 
 
+IMAGES = ("mnist", "cifar", "wrn")
 CONTENDERS = (
     Contender("non-private", "autograd", "torch", non_private),
-    Contender("non-private", "channels last", "torch", channels_last),
+    Contender("non-private", "channels last", "torch", channels_last, nets=IMAGES),
     Contender("dpsgd", "ghost", "dpigu", ours("dpsgd", True)),
     Contender("adadpigu", "ghost", "dpigu", ours("adadpigu", True)),
-    Contender("dpsgd", "materialising", "dpigu", ours("dpsgd", False)),
-    Contender("adadpigu", "materialising", "dpigu", ours("adadpigu", False)),
-    Contender("dpsgd", "hooks", "opacus", opacus("hooks"), "opacus"),
+    Contender("dpsgd", "materialising", "dpigu", ours("dpsgd", False), matrices=4),
+    Contender("adadpigu", "materialising", "dpigu", ours("adadpigu", False), matrices=4),
+    Contender("dpsgd", "hooks", "opacus", opacus("hooks"), "opacus", 3),
     Contender("dpsgd", "ghost", "opacus", opacus("ghost"), "opacus"),
-    Contender("adadpigu", "batch gradients", "backpack", backpack, "backpack"),
+    Contender("adadpigu", "batch gradients", "backpack", backpack, "backpack", 4, SEQUENTIAL),
+    Contender("dpsgd", "compiled", "jax_privacy", compiled, "jax_privacy", 3, SEQUENTIAL),
 )

@@ -3,9 +3,10 @@
     python -m benchmarks.step --net cifar --batch 1000 --json
 
 Every contender runs the batch in one piece and in microbatches of 50, 100 and 250, in paired
-rounds in one process: a round times each contender once, and a row has the median over rounds
-of its fastest size. `ratio` is to the non-private step in one piece, `ratio_best` to its best.
-Peak memory is that of a process of its own which takes two steps.
+rounds in one process: a round times each contender at each size once. A row has the median of
+its fastest size, and the median over rounds of its time over the non-private step's: `ratio` to
+the one in one piece, `ratio_best` to the fastest one. Peak memory is that of a process of its
+own, from after the imports to the end of two steps, net and batch included.
 """
 
 from __future__ import annotations
@@ -13,90 +14,144 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
-from benchmarks.contenders import CONTENDERS, Contender, Step
+from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.machine import available_bytes, describe_machine, memory_of_this_process
 from benchmarks.nets import NETS
 
 SIZES = (50, 100, 250)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+SMALL = 20
 
 
-def seconds(step: Step, clock: Callable[[], float]) -> float:
+def timed(step: Callable[[int], None], size: int, clock: Callable[[], float]) -> float:
     start = clock()
-    step()
+    step(size)
     return clock() - start
 
 
 def peak_bytes(net: str, batch: int, contender: int, microbatch: int) -> int:
-    """The most memory that two steps held, beyond what imports, the net and the batch take."""
+    """The most memory that the contender held in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.step", "--net", net, "--batch", str(batch)]
-    command += ["--peak-of", str(contender), "--microbatch", str(microbatch)]
+    command += ["--peak-of", str(contender), "--microbatches", str(microbatch)]
     command += ["--threads", str(torch.get_num_threads())]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return int(out.splitlines()[-1])
-
-
-def resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.splitlines()[-1])
 
 
 def measure_peak(net: str, batch: int, contender: Contender, microbatch: int) -> int:
-    step = contender.prepare(NETS[net], batch, microbatch)
-    before = resident()
+    """A small step first, which loads what a library loads late; then two real ones."""
+    contender.prepare(NETS[net], 2)(2)
+    before, _ = memory_of_this_process(reset=True)
+    step = contender.prepare(NETS[net], batch)
     for _ in range(2):
-        step()
-    return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+        step(microbatch)
+    _, peak = memory_of_this_process()
+    return peak - before
 
 
-def rows(
+def estimate(net: str, contender: Contender, batch: int, clock: Callable[[], float]) -> float:
+    """Seconds a step, on the line through two small batches."""
+    took = []
+    for small in (SMALL, 2 * SMALL):
+        step = contender.prepare(NETS[net], small)
+        step(small)
+        took.append(timed(step, small, clock))
+    return took[1] + max(0.0, took[1] - took[0]) * (batch / SMALL - 2)
+
+
+def sizes_of(
+    contender: Contender, batch: int, microbatches: Sequence[int], matrix: int
+) -> list[int]:
+    """The microbatches whose B × D matrices fit into a third of the free memory."""
+    room = available_bytes() / 3
+    sizes = (*(size for size in microbatches if size < batch), batch)
+    whole = contender.library != "jax_privacy"  # it takes divisors of the batch only
+    return [
+        size
+        for size in sizes
+        if (whole or batch % size == 0) and contender.matrices * size * matrix <= room
+    ]
+
+
+def race(
     net: str,
     batch: int,
     microbatches: Sequence[int],
     rounds: int,
+    limit: float,
     only: Sequence[str],
     clock: Callable[[], float],
-    memory: bool,
-) -> list[dict[str, object]]:
-    """One row a contender, at its fastest microbatch."""
-    taking = [
-        (at, c)
-        for at, c in enumerate(CONTENDERS)
-        if c.installed and (not only or c.library in only)
-    ]
+) -> tuple[dict[tuple[int, int], list[float]], list[str]]:
+    """Times by contender and size, one a round; and who was left out, with the reason."""
+    matrix = 4 * sum(p.numel() for p in NETS[net].make().parameters())
+    steps: dict[int, tuple[Callable[[int], None], list[int]]] = {}
+    left_out = []
+    for at, contender in enumerate(CONTENDERS):
+        if not contender.takes(net) or (only and contender.library not in only):
+            continue
+        name = f"{contender.pipeline}, {contender.library} {contender.engine}"
+        if contender.matrices and estimate(net, contender, batch, clock) > limit:
+            left_out.append(f"{name}: a step would pass {limit:.0f} s")
+            continue
+        sizes = sizes_of(contender, batch, microbatches, matrix)
+        if not sizes:
+            left_out.append(f"{name}: no microbatch fits into memory")
+            continue
+        steps[at] = contender.prepare(NETS[net], batch), sizes
+    for step, sizes in steps.values():
+        for size in sizes:
+            step(size)
     times: dict[tuple[int, int], list[float]] = {}
-    sizes = (*(size for size in microbatches if size < batch), batch)
-    for size in sizes:
-        steps = [(at, c.prepare(NETS[net], batch, size)) for at, c in taking]
-        for _, step in steps:
-            step()
-        for _ in range(rounds):
-            for at, step in steps:
-                times.setdefault((at, size), []).append(seconds(step, clock))
-    median = {key: statistics.median(values) for key, values in times.items()}
-    best = {at: min(sizes, key=lambda size: median[at, size]) for at, _ in taking}
-    whole, quickest = median[0, batch], median[0, best[0]]
-    return [
-        {
+    for _ in range(rounds):
+        for at, (step, sizes) in steps.items():
+            for size in sizes:
+                times.setdefault((at, size), []).append(timed(step, size, clock))
+    return times, left_out
+
+
+def rows(
+    net: str, batch: int, times: Mapping[tuple[int, int], Sequence[float]], memory: bool
+) -> Iterator[dict[str, object]]:
+    """One row a contender, at its fastest microbatch."""
+    best: dict[int, int] = {}
+    for at, size in sorted(times, key=lambda key: statistics.median(times[key]), reverse=True):
+        best[at] = size
+
+    def ratio(at: int, to: int) -> float:
+        pairs = zip(times[at, best[at]], times[0, to], strict=True)
+        return statistics.median(own / other for own, other in pairs)
+
+    for at in sorted(best):
+        contender = CONTENDERS[at]
+        yield {
             "pipeline": contender.pipeline,
             "engine": contender.engine,
             "library": contender.library,
             "physical_batch": best[at],
-            "seconds": median[at, best[at]],
-            "ratio": median[at, best[at]] / whole,
-            "ratio_best": median[at, best[at]] / quickest,
+            "seconds": statistics.median(times[at, best[at]]),
+            "ratio": ratio(at, batch),
+            "ratio_best": ratio(at, best[0]),
             "peak_bytes": peak_bytes(net, batch, at, best[at]) if memory else None,
         }
-        for at, contender in taking
-    ]
+
+
+def line(row: Mapping[str, object]) -> str:
+    peak = row["peak_bytes"]
+    return (
+        f"{row['pipeline']:12} {row['library']:12} {row['engine']:16}"
+        f" {row['physical_batch']:>5} {row['seconds']:8.3f} s"
+        f" {row['ratio']:6.2f} {row['ratio_best']:6.2f}"
+        + ("" if not isinstance(peak, int) else f" {peak / 2**20:8.0f} MiB")
+    )
 
 
 def main() -> None:
@@ -107,6 +162,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="*", default=(), help="libraries, torch among them")
     parser.add_argument("--microbatches", nargs="*", type=int, default=SIZES)
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds that a step may take")
     parser.add_argument(
         "--clock",
         choices=sorted(CLOCKS),
@@ -114,37 +170,44 @@ def main() -> None:
         help="cpu counts this process alone: for a machine that others use, with one thread",
     )
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--out", type=Path, help="write rows, machine and versions to this file")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--microbatch", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.threads])  # for jax's threads
     if given.peak_of is not None:
-        contender = CONTENDERS[given.peak_of]
-        print(measure_peak(given.net, given.batch, contender, given.microbatch))
+        size = given.microbatches[0]
+        print(measure_peak(given.net, given.batch, CONTENDERS[given.peak_of], size))
         return
-    clock = CLOCKS[given.clock]
-    table = rows(
-        given.net,
-        given.batch,
-        given.microbatches,
-        given.rounds,
-        given.only,
-        clock,
-        not given.no_memory,
+    began, clock = os.getloadavg()[0], CLOCKS[given.clock]
+    times, left_out = race(
+        given.net, given.batch, given.microbatches, given.rounds, given.limit, given.only, clock
     )
+    table = list(rows(given.net, given.batch, times, not given.no_memory))
+    if given.out is not None:
+        command = " ".join(sys.argv[1:]).replace(f" --out {given.out}", "")
+        about = {
+            "command": f"python -m benchmarks.step {command}",
+            "net": given.net,
+            "batch": given.batch,
+            "rounds": given.rounds,
+            "clock": given.clock,
+            "machine": describe_machine(given.threads),
+            "load": [round(began, 2), round(os.getloadavg()[0], 2)],
+            "left_out": left_out,
+            "rows": table,
+        }
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if given.json:
         print(json.dumps(table, indent=1))
         return
     print(f"{given.net}, batch {given.batch}, torch {torch.__version__}, {given.threads} threads")
     for row in table:
-        peak = row["peak_bytes"]
-        print(
-            f"{row['pipeline']:12} {row['library']:10} {row['engine']:16}"
-            f" {row['physical_batch']:>5} {row['seconds']:8.3f} s"
-            f" {row['ratio']:6.2f} {row['ratio_best']:6.2f}"
-            + ("" if peak is None else f" {int(peak) / 2**20:8.0f} MiB")
-        )
+        print(line(row))
+    for reason in left_out:
+        print(f"left out: {reason}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from cli.options import data_dir_option, json_option, plan_options
 from cli.output import print_fields, print_json
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dpcore import Phase, Plan, PoissonSampler
-    from trainers import DataSpec, Recipe
+    from trainers import DataSpec, Recipe, Settings
 
 
 @click.command()
@@ -74,19 +76,37 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "expected_batch": sampler.expected_batch,
         "steps": plan.steps,
         "phases": _phases(plan, sampler, size),
+        "engines": _engines(plan, model, spec, settings) if spec is not None else [],
         "guarantees": [g._asdict() for g in guarantees(plan)],
     }
+
+
+def _engines(
+    plan: Plan, model: nn.Module, spec: DataSpec, settings: Settings
+) -> list[dict[str, Any]]:
+    """Each phase's engine and, of the fast one, how each parameter's rows go."""
+    import torch
+
+    from trainers.engine import cross_entropy
+    from trainers.explain import explain
+
+    x = torch.zeros(2, *spec.shape)
+    explained = explain(plan, model, cross_entropy, x, settings.seed, settings.engine)
+    return [{**e._asdict(), "choices": dict(e.choices)} for e in explained]
 
 
 def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
     """The data's declared constants; those of an .npz are read only where a model is named."""
     from trainers import SPECS, load_data
+    from trainers.features import feature_spec
 
     if recipe.data in SPECS:
-        return SPECS[recipe.data]
-    if recipe.model is None:
+        spec = SPECS[recipe.data]
+    elif recipe.model is None:
         return None
-    return load_data(recipe.data, data_dir, recipe.records, recipe.classes).spec
+    else:
+        spec = load_data(recipe.data, data_dir, recipe.records, recipe.classes).spec
+    return spec if recipe.features is None else feature_spec(spec, recipe.features)
 
 
 def _phases(plan: Plan, sampler: PoissonSampler, size: int | None) -> list[dict[str, Any]]:
@@ -150,6 +170,10 @@ def _print(about: dict[str, Any]) -> None:
                 options = [f"{k} = {v}" for k, v in stage.items() if k != "stage"]
                 rows.append((f"  {slot}", ", ".join([stage["stage"], *options])))
         print_fields(rows)
+    for engine in about["engines"]:
+        click.echo(f"\nengine of phase {engine['phase']}: {engine['engine']}, {engine['reason']}")
+        if engine["choices"]:
+            print_fields([(f"  {name}", choice) for name, choice in engine["choices"].items()])
     click.echo("\nguarantees")
     for guarantee in about["guarantees"]:
         click.echo(f"  {guarantee['held']:<9} {guarantee['statement']}  [{guarantee['by']}]")

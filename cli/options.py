@@ -58,6 +58,13 @@ plan_options = together(
     ),
     click.option("--records", type=COUNT, help="Declared number of records, for an .npz."),
     click.option("--classes", type=COUNT, help="Declared number of classes, for an .npz."),
+    click.option("--features", metavar="NAME", help="Fixed features before the model: scattering."),
+    click.option(
+        "--public-data",
+        "public",
+        metavar="NAME|FILE",
+        help="Records that nobody protects, for the stages that learn from some.",
+    ),
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
     click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),
     click.option("--delta", type=PROBABILITY, help="Target δ."),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpcore import ConfigurationError, Plan
 from dpcore.configuration import dataclass_from, options_of
+from mechanisms import PRESETS
 from trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
-from trainers.recipe import assigned
+from trainers.recipe import assigned, clipped_at
 
 SETTINGS = {"batch": "expected_batch"} | {f.name: f.name for f in dataclasses.fields(Settings)}
 """Which option sets which field of `Settings`, where there is such an option."""
+NAMED = ("records", "classes", "features", "public", "model")
+"""The options that are fields of a recipe as they stand."""
 
 
 def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, Any]) -> Recipe:
@@ -22,8 +25,7 @@ def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, A
     Errors: `ConfigurationError` for options that contradict each other or the plan.
     """
     _refuse_declared(options)
-    assignments = [f"clipper.bound={options['clip']!r}"] if options["clip"] is not None else []
-    assignments += options["assignments"]
+    assignments = options["assignments"]
     settings = {
         field: options[name] for name, field in SETTINGS.items() if options.get(name) is not None
     }
@@ -31,7 +33,7 @@ def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, A
         raise ConfigurationError(
             "give a preset or a configuration, and not both",
             where="--preset, --config",
-            expected="--preset adadpigu, adadpigu-paper, dpsgd or non-private, or --config FILE",
+            expected=f"--preset {', '.join(PRESETS)}; or --config FILE",
         )
     if config is not None:
         recipe = _changed(recipe_from_file(config), options, settings, assignments)
@@ -43,7 +45,7 @@ def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, A
                 where="--data",
                 expected=f"{', '.join(SPECS)} or an .npz file",
             )
-        names = ("data", "steps", "epochs", "records", "classes", "model")
+        names = ("data", "steps", "epochs", *NAMED, "clip")
         arguments = {name: options[name] for name in names}
         recipe = recipe_for(preset, **arguments, assignments=assignments, **settings)
     _refuse_claim_without_noise(recipe)
@@ -71,7 +73,7 @@ def _changed(
     recipe: Recipe,
     options: Mapping[str, Any],
     given: Mapping[str, Any],
-    assignments: list[str],
+    assignments: Sequence[str],
 ) -> Recipe:
     """A configuration with options on top.
 
@@ -80,7 +82,7 @@ def _changed(
     """
     if (data := options["data"]) is not None:
         recipe = dataclasses.replace(recipe, data=data, records=None, classes=None)
-    declared = {k: options[k] for k in ("records", "classes", "model") if options[k] is not None}
+    declared = {k: options[k] for k in NAMED if options[k] is not None}
     recipe = dataclasses.replace(recipe, **declared)
     settings = options_of(recipe.settings)
     for one, other in (("rate", "expected_batch"), ("epsilon", "noise_multiplier")):
@@ -98,6 +100,8 @@ def _changed(
         steps = max(1, round(epochs / chosen.sampler(declared_records(recipe)).rate))
     if steps is not None:
         plan = _with_steps(plan, steps)
+    if options["clip"] is not None:
+        plan = clipped_at(plan, options["clip"])
     return dataclasses.replace(recipe, settings=chosen, plan=assigned(plan, assignments))
 
 

@@ -32,6 +32,8 @@ def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
     if data["estimates"] is not None:
         said = [f"{n} {v} ({i})" for n, v, i in estimate_rows(data["estimates"])]
         fields += _wrapped("estimates", ["; ".join(said)])
+    if data["membership"] is not None:
+        fields += _wrapped("membership", _membership(data["membership"]))
     fields += _wrapped("assumed", data["assumptions"])
     checks = [check for check in data["checks"] if check["name"] != "failed"]
     fields += _wrapped("checked", ["; ".join(f"{c['name']}: {c['result']}" for c in checks)])
@@ -57,6 +59,18 @@ def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         right = f"{data['correct']} of {data['guesses']} right"
         rows.append(("guesses", f"{right}: the strongest of {len(data['grid'])} planned counts"))
     return rows
+
+
+def _membership(data: Mapping[str, Any]) -> list[str]:
+    """A sentence, and a line for each attack."""
+    from audits.membership_page import membership_head, membership_rows
+
+    names = membership_head(data)[1:]
+    lines = [
+        f"{title}: " + "; ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+        for title, *values in membership_rows(data)
+    ]
+    return [data["sentence"], *lines, "Estimates: they decide nothing."]
 
 
 def _wrapped(name: str, texts: Iterable[str]) -> list[tuple[str, str]]:

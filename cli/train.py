@@ -38,11 +38,19 @@ class _Rows(click.IntRange):
 _training_options = together(
     click.option("--learning-rate", type=POSITIVE, help="Peak learning rate."),
     click.option("--momentum", type=NOT_NEGATIVE, help="Momentum of sgd."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam"])),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adam-bc"])),
     click.option(
         "--schedule",
         type=click.Choice(["constant", "linear", "cosine"]),
         help="Of the learning rate.",
+    ),
+    click.option(
+        "--warmup", type=NOT_NEGATIVE, help="Share of the steps over which that rises from 0."
+    ),
+    click.option(
+        "--average",
+        type=click.Choice(["none", "ema", "tail"]),
+        help="Of the weights of past steps: what is evaluated and kept.",
     ),
     click.option(
         "--engine",
@@ -66,7 +74,12 @@ _training_options = together(
 
 
 @click.command()
-@click.option("--preset", metavar="NAME", help="adadpigu, adadpigu-paper, dpsgd or non-private.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="adadpigu, adadpigu-paper, dpsgd, dpsgd-hf, dpsgd-hf-channels, dpsgd-hf-cnn, dpsgd-ts or "
+    "non-private.",
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -112,7 +125,7 @@ def train(
       dpigu train --resume --out runs/low
     """
     from cli.recipes import recipe_from
-    from trainers import build_model, load_data
+    from trainers import build_model
     from trainers import train as run_training
 
     if resume:
@@ -123,11 +136,11 @@ def train(
         recipe = recipe_from(preset, config, options)
         out = out if out is not None else _free_folder(recipe)
     began = time.monotonic()
-    data = load_data(
-        recipe.data, Path(data_dir) if data_dir else None, recipe.records, recipe.classes
-    )
-    model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
     show_plan = not (as_json or quiet)
+    folder_of_data = Path(data_dir) if data_dir else None
+    data = recipe.load_data(folder_of_data, progress=show_plan)
+    public = recipe.load_public(data.spec, folder_of_data, progress=show_plan)
+    model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
     planned: CanaryPlan | None = None
     if resume:
         data, observer = _with_planned_canaries(data, folder, recipe.plan)
@@ -155,6 +168,7 @@ def train(
                 out=out,
                 observer=observer,
                 labels=recipe.labels(data.spec),
+                public=public,
                 resume=resume,
                 before_training=before_training,
                 progress=show_plan,

@@ -78,12 +78,13 @@ class Transform:
             support = torch.ones(self.space.size, dtype=torch.float64, device=device)
         else:
             support = self.support_D.to(torch.float64)
-        whole = Affine(support, torch.zeros_like(support))
+        whole = Affine(support)
         for stage, state in self.maps:
             if not isinstance(stage, AffineRowMap):
                 return None
             whole = stage.affine(state).after(whole)
-        return Affine(whole.weight_D * support, whole.shift_D * support)
+        shift = None if whole.shift_D is None else whole.shift_D * support
+        return Affine(whole.weight_D * support, shift)
 
 
 @dataclass(frozen=True)

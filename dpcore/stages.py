@@ -101,14 +101,27 @@ class Record(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """A diagonal affine map of a row: z = weight ⊙ g − shift."""
+    """A diagonal affine map of a row: z = weight ⊙ g − shift.
+
+    `shift_D` is None for a map that never has one: rows are then cheaper, and no engine
+    needs to look at values on a device to know it.
+    """
 
     weight_D: Tensor
-    shift_D: Tensor
+    shift_D: Tensor | None = None
 
     def after(self, first: Affine) -> Affine:
         """This map applied to what `first` gives."""
-        return Affine(self.weight_D * first.weight_D, self.weight_D * first.shift_D + self.shift_D)
+        shift_D = self.shift_D
+        if first.shift_D is not None:
+            moved_D = self.weight_D * first.shift_D
+            shift_D = moved_D if shift_D is None else moved_D + shift_D
+        return Affine(self.weight_D * first.weight_D, shift_D)
+
+    def dense(self) -> tuple[Tensor, Tensor]:
+        """Weight and shift, zeros where there is none."""
+        weight_D, shift_D = self
+        return weight_D, torch.zeros_like(weight_D) if shift_D is None else shift_D
 
 
 @runtime_checkable

@@ -6,10 +6,12 @@ Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from dpcore import Phase, Pipeline, Plan, RowMap
 from mechanisms.clippers import Flat, Unclipped
+from mechanisms.moments import ChannelMoments
 from mechanisms.noisers import Gaussian
 from mechanisms.points import MaskedWeights
 from mechanisms.restorers import AffineRestorer
@@ -22,6 +24,29 @@ from mechanisms.standardizers import EmaStandardizer, GroupStandardizer
 def dpsgd(steps: int, *, bound: float = 0.5) -> Plan:
     """DP-SGD: clip to C, sum, add noise (Abadi et al. 2016, Algorithm 1)."""
     return Plan((Phase("main", Pipeline(clipper=Flat(bound=bound), noiser=Gaussian()), steps),))
+
+
+def dpsgd_hf_channels(
+    steps: int, *, bound: float = 0.5, moments: int = 10, moments_bound: float = 1.0
+) -> Plan:
+    """DP-SGD on features whose channels are normalised by released moments (arXiv 2011.11660).
+
+    Args:
+        steps: of both phases together; all are charged.
+        bound: C of the main phase.
+        moments: the steps that release the channels' moments.
+        moments_bound: C of one record's moments.
+    """
+    statistic = Pipeline(
+        clipper=Flat(bound=moments_bound), noiser=Gaussian(), statistic=ChannelMoments()
+    )
+    before = min(moments, steps - 1)
+    return Plan(
+        (
+            Phase("moments", statistic, before),
+            Phase("main", Pipeline(clipper=Flat(bound=bound), noiser=Gaussian()), steps - before),
+        )
+    )
 
 
 def adadpigu_paper(
@@ -117,12 +142,15 @@ class Preset:
         summary: one line for a list.
         source: where it comes from.
         plan: from the number of steps of all phases together.
+        training: what it needs beside the plan, unless the user says otherwise: `features` and
+            `model` by name, and settings of the run.
     """
 
     name: str
     summary: str
     source: str
     plan: Callable[[int], Plan]
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -141,6 +169,34 @@ PRESETS: Mapping[str, Preset] = {
             adadpigu_paper,
         ),
         Preset("dpsgd", "clip, sum, add noise", "Abadi et al. 2016, Algorithm 1", dpsgd),
+        Preset(
+            "dpsgd-hf",
+            "a linear model on scattering features, normalised within the record",
+            "Tramèr and Boneh 2021 (arXiv 2011.11660)",
+            dpsgd,
+            {"features": "scattering", "model": "scattering-linear"},
+        ),
+        Preset(
+            "dpsgd-hf-channels",
+            "the same, normalised by channel moments released in a charged phase",
+            "Tramèr and Boneh 2021 (arXiv 2011.11660), section 3",
+            dpsgd_hf_channels,
+            {"features": "scattering", "model": "scattering-linear-channels"},
+        ),
+        Preset(
+            "dpsgd-hf-cnn",
+            "a small convolutional net on scattering features",
+            "Tramèr and Boneh 2021 (arXiv 2011.11660)",
+            dpsgd,
+            {"features": "scattering", "model": "scattering-cnn"},
+        ),
+        Preset(
+            "dpsgd-ts",
+            "the data's own net with tempered sigmoids for its activations",
+            "Papernot et al. 2021 (arXiv 2007.14191)",
+            dpsgd,
+            {"model": "tempered"},
+        ),
         Preset("non-private", "plain training, without any claim", "", non_private),
     )
 }

@@ -49,8 +49,9 @@ class AffineRestorer:
                 expected="a standardizer",
             )
         weight_D, shift_D = stage.affine(standardizer_state)
+        moved_D = released.value if shift_D is None else released.value + shift_D
         return released.derive(
-            _divided(released.value + shift_D, weight_D),
+            _divided(moved_D, weight_D),
             _divided(released.variance, weight_D**2),
         )
 

@@ -19,7 +19,8 @@ from mechanisms.options import require
 
 def apply(affine: Affine, g_D: Tensor) -> Tensor:
     """weight ⊙ g − shift, in the row's own dtype."""
-    return affine.weight_D.to(g_D.dtype) * g_D - affine.shift_D.to(g_D.dtype)
+    z_D = affine.weight_D.to(g_D.dtype) * g_D
+    return z_D if affine.shift_D is None else z_D - affine.shift_D.to(g_D.dtype)
 
 
 @register("row", "ema-standardizer")
@@ -155,7 +156,7 @@ class GroupStandardizer:
         }
 
     def affine(self, state: State) -> Affine:
-        return Affine(state["weight_D"], torch.zeros_like(state["weight_D"]))
+        return Affine(state["weight_D"])
 
     def row(self, state: State, g_D: Tensor) -> Tensor:
         return apply(self.affine(state), g_D)

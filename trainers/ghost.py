@@ -13,11 +13,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpcore import Affine, AffineRowMap, ModelError, Rows, Space, Transform
+from dpcore import (
+    Affine,
+    AffineRowMap,
+    Binding,
+    ModelError,
+    RowMap,
+    Rows,
+    Space,
+    State,
+    Transform,
+)
 from dpcore.rows import UNIT_ROUNDOFF
+from dpcore.stages import name_of
 from trainers.anatomy import Anatomy
 from trainers.engine import Loss, Norms, trainable
-from trainers.layers import GRAM_ERROR, Diagonal, Statistic, Way, Workspace, choose
+from trainers.layers import GRAM_ERROR, Diagonal, Statistic, Way, Workspace, choose, viewed
 from trainers.probe import anatomy_of
 
 
@@ -29,6 +40,15 @@ def reason_against(transform: Transform) -> str | None:
     if transform.output != transform.space:
         return "the rows live in another space than the parameters"
     return None
+
+
+def reason_against_binding(binding: Binding) -> str | None:
+    """Why the fast engine cannot serve this pipeline, or None if it can."""
+    pipeline = binding.pipeline
+    if pipeline.statistic is not None:
+        return f"{name_of(pipeline.statistic)} is not a gradient"
+    maps: tuple[tuple[RowMap, State], ...] = tuple((p.stage, {}) for p in pipeline.of("row"))
+    return reason_against(Transform(binding.space, binding.output, maps, None))
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,8 @@ class GhostEngine:
         physical_batch: the largest microbatch that `rows` will see.
         autocast: the dtype of forward and backward, or None for the weights' own. Rows are
             in float32 or wider, norms and sums in float64 either way.
+        views: how many views of every record a batch holds (B × views × …), whose losses are
+            averaged; None for a batch of records as they are (B × …).
 
     Errors: `ModelError` for a model whose records have no rows of their own, for a transform
     that is not affine (`reason_against`), and for weights that leave a parameter out.
@@ -88,9 +110,11 @@ class GhostEngine:
         norms: Norms,
         physical_batch: int,
         autocast: torch.dtype | None = None,
+        views: int | None = None,
     ) -> None:
         self._model = model
-        self._loss = loss
+        self._views = views
+        self._loss = loss if views is None else lambda o_B, y_B: loss(o_B, y_B) / views
         self._norms = norms
         self._autocast = autocast
         self._space = Space.of(trainable(model))
@@ -129,6 +153,8 @@ class GhostEngine:
                 got=sorted(missing),
                 remedy="Give every parameter that requires a gradient.",
             )
+        if self._views is not None:
+            x_B, y_B = x_B.flatten(0, 1), y_B.repeat_interleave(self._views, 0)
         if self._anatomy is None:
             self._anatomy = anatomy_of(self._model, self._loss, weights, x_B, y_B)
         diagonals = self._diagonals(transform, x_B.device)
@@ -139,6 +165,8 @@ class GhostEngine:
         def finish(name: str, statistic: Statistic) -> None:
             diagonal = diagonals[name]
             assert diagonal is not None
+            if self._views is not None:
+                statistic = viewed(statistic, self._views)
             ways[name], self._choices[name] = choose(statistic, diagonal, self._workspace)
 
         if live:
@@ -178,10 +206,10 @@ class GhostEngine:
         for name, at, _ in self._space.blocks():
             groups_P, group, by_output = self._groups[name]
             weight = None if whole is None else whole.weight_D[at]
-            shift = None if whole is None else whole.shift_D[at]
+            shift = None if whole is None or whole.shift_D is None else whole.shift_D[at]
             support = None if transform.support_D is None else transform.support_D[at]
             scale: Tensor | None = None
-            if on_host and weight is not None and bool((weight == weight[0]).all()):
+            if on_host and weight is not None and bool(torch.eq(*weight.aminmax())):
                 scale, weight = weight[0], None
             if on_host and shift is not None and not bool(shift.any()):
                 shift = None

@@ -22,6 +22,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dpcore.errors import ModelError
 from trainers.data import DataSpec
+from trainers.heads import scattering_cnn, scattering_linear
+from trainers.nets import wide_resnet
 
 Activation = Callable[[], nn.Module]
 
@@ -111,6 +113,11 @@ def linear(spec: DataSpec) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.shape), spec.classes))
 
 
+def tempered(spec: DataSpec) -> nn.Module:
+    """Return the net made for records of this shape, with the tempered sigmoid for ReLU."""
+    return MODELS[default_model(spec).removesuffix("-tanh") + "-tanh"](spec)
+
+
 _NETS: Mapping[str, Callable[..., nn.Module]] = {
     "paper-mnist-cnn": paper_mnist_cnn,
     "paper-cifar-cnn": paper_cifar_cnn,
@@ -122,6 +129,13 @@ MODELS: Mapping[str, Callable[[DataSpec], nn.Module]] = {
     **_NETS,
     **{f"{name}-tanh": partial(net, activation=TemperedSigmoid) for name, net in _NETS.items()},
     "linear": linear,
+    "wrn-10-1": partial(wide_resnet, depth=10, width=1),
+    "wrn-16-4": partial(wide_resnet, depth=16, width=4),
+    "tempered": tempered,
+    "scattering-linear": scattering_linear,
+    "scattering-linear-channels": partial(scattering_linear, channels=True),
+    "scattering-cnn": scattering_cnn,
+    "scattering-cnn-channels": partial(scattering_cnn, channels=True),
 }
 """The models that have a name; `…-tanh` has the tempered sigmoid at s = T = 2, o = 1 for ReLU."""
 

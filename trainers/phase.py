@@ -216,8 +216,6 @@ def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int)
     pipeline = binding.pipeline
     if pipeline.statistic is not None:
         reason = f"{name_of(pipeline.statistic)} is not a gradient"
-    if pipeline.views is not None:
-        reason = "a record has several views"
     if setup.settings.engine == "ghost" and reason is not None:
         raise ConfigurationError(
             f"the fast engine does not apply: {reason}",
@@ -225,8 +223,7 @@ def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int)
             got="ghost",
             expected="auto or materialising",
         )
-    precision = setup.settings.precision
-    if setup.settings.engine != "materialising" and reason is None:
-        return GhostEngine(setup.model, setup.loss, norms, microbatch, precision)
+    fast = setup.settings.engine != "materialising" and reason is None
+    make = GhostEngine if fast else MaterialisingEngine
     views = None if pipeline.views is None else pipeline.views.count
-    return MaterialisingEngine(setup.model, setup.loss, norms, microbatch, precision, views)
+    return make(setup.model, setup.loss, norms, microbatch, setup.settings.precision, views)

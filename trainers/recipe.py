@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpcore import ConfigurationError, Plan
+from dpcore import ConfigurationError, DataError, Plan
 from dpcore.configuration import (
     MANY,
     SINGLE,
@@ -23,8 +23,9 @@ from dpcore.configuration import (
 )
 from dpcore.registry import lookup
 from mechanisms import PRESETS
-from trainers.data import SPECS, DataSpec
-from trainers.defaults import clipping_norm_for, settings_for
+from trainers.data import SPECS, Data, DataSpec, load_data
+from trainers.defaults import defaults_for
+from trainers.features import feature_map, with_features
 from trainers.models import default_model
 from trainers.settings import Settings
 
@@ -38,7 +39,9 @@ class Recipe:
         data: a data set's name or an `.npz` path.
         records: declared number of records, for a data set that we do not know.
         classes: declared number of classes, likewise.
-        model: a model's name or module:factory; None takes the data set's own.
+        features: a map in `trainers.features.FEATURES` that stands before the model.
+        public: a data set's name or an `.npz` path, for the stages that learn from public records.
+        model: a model's name or module:factory; None takes the features' or the data set's own.
         settings: budget, sampling, optimizer, engine.
         plan: the phases.
     """
@@ -47,17 +50,57 @@ class Recipe:
     data: str
     records: int | None = None
     classes: int | None = None
+    features: str | None = None
+    public: str | None = None
     model: str | None = None
     settings: Settings
     plan: Plan
 
     def model_for(self, spec: DataSpec) -> str:
         """The model's name."""
-        return self.model if self.model is not None else default_model(spec)
+        if self.model is not None:
+            return self.model
+        return default_model(spec) if self.features is None else feature_map(self.features).model
 
     def labels(self, spec: DataSpec) -> dict[str, str]:
         """The names that the run's configuration and summary carry."""
-        return {"preset": self.preset, "data": self.data, "model": self.model_for(spec)}
+        named = {"preset": self.preset, "data": self.data, "model": self.model_for(spec)}
+        chosen = {"features": self.features, "public": self.public}
+        return named | {name: value for name, value in chosen.items() if value is not None}
+
+    def load_data(self, data_dir: Path | None = None, *, progress: bool = True) -> Data:
+        """The records as the model is given them: scaled, and through the features, if any."""
+        data = load_data(self.data, data_dir, self.records, self.classes)
+        if self.features is None:
+            return data
+        return with_features(data, self.features, progress=progress)
+
+    def load_public(
+        self, spec: DataSpec, data_dir: Path | None = None, *, progress: bool = True
+    ) -> Data | None:
+        """The public records, if any, as the model is given them.
+
+        Args:
+            spec: of the private data as loaded; the public records must have its shape.
+        """
+        if self.public is None:
+            return None
+        if self.public.endswith(".npz"):  # its records are public, so they may be counted
+            data = load_data(self.public, data_dir, 1, spec.classes)
+            counted = dataclasses.replace(data.spec, records=len(data.train_y))
+            data = dataclasses.replace(data, spec=counted)
+        else:
+            data = load_data(self.public, data_dir)
+        if self.features is not None:
+            data = with_features(data, self.features, progress=progress)
+        if (data.spec.shape, data.spec.classes) != (spec.shape, spec.classes):
+            raise DataError(
+                "the public records do not fit the private ones",
+                where=f"--public-data {self.public}",
+                got=f"{data.spec.shape}, {data.spec.classes} classes",
+                expected=f"{spec.shape}, {spec.classes} classes",
+            )
+        return data
 
 
 def recipe_for(
@@ -68,7 +111,10 @@ def recipe_for(
     epochs: float | None = None,
     records: int | None = None,
     classes: int | None = None,
+    features: str | None = None,
+    public: str | None = None,
     model: str | None = None,
+    clip: float | None = None,
     assignments: Sequence[str] = (),
     **settings: Any,
 ) -> Recipe:
@@ -79,6 +125,7 @@ def recipe_for(
         data: a data set's name or an `.npz` path.
         steps: steps of all phases together; or
         epochs: steps × expected batch / declared records.
+        clip: the clipping norm of the phases that train.
         assignments: `stage.option=value` or `phase.stage.option=value`, applied to the plan.
         settings: fields of `Settings`.
     """
@@ -98,7 +145,9 @@ def recipe_for(
             where=data,
             remedy="Declare it with --records; it is public.",
         )
-    defaults, default_steps = settings_for(preset, data, declared)
+    training = dict(PRESETS[preset].training)
+    names = {"features": training.pop("features", None), "model": training.pop("model", None)}
+    defaults, default_steps, default_clip = defaults_for(preset, data, declared, training)
     if "rate" in settings:
         defaults.pop("expected_batch", None)
     if "noise_multiplier" in settings or preset == "non-private":
@@ -109,14 +158,16 @@ def recipe_for(
     if epochs is not None:
         steps = max(1, round(epochs / chosen.sampler(declared).rate))
     plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
-    if plan.private:
-        plan = assigned(plan, [f"clipper.bound={clipping_norm_for(data)}"])
+    if clip is not None or plan.private:
+        plan = clipped_at(plan, clip if clip is not None else default_clip)
     return Recipe(
         preset=preset,
         data=data,
         records=records,
         classes=classes,
-        model=model,
+        features=features if features is not None else names["features"],
+        public=public,
+        model=model if model is not None else names["model"],
         settings=chosen,
         plan=assigned(plan, assignments),
     )
@@ -138,7 +189,8 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)
     data = table["data"]
-    refuse_unknown(data, ("name", "records", "classes", "shape", "scaling"), f"{where}: data")
+    known = ("name", "records", "classes", "shape", "scaling", "features", "public")
+    refuse_unknown(data, known, f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
     model = table.get("model", {})
     refuse_unknown(model, ("name",), f"{where}: model")
@@ -147,10 +199,18 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         data=name,
         records=typed(data.get("records"), int | None, f"{where}: data.records"),
         classes=typed(data.get("classes"), int | None, f"{where}: data.classes"),
+        features=typed(data.get("features"), str | None, f"{where}: data.features"),
+        public=typed(data.get("public"), str | None, f"{where}: data.public"),
         model=typed(model.get("name"), str | None, f"{where}: model.name"),
         settings=dataclass_from(Settings, table["settings"], f"{where}: settings"),
         plan=plan_from_dict(table["plan"], f"{where}: plan"),
     )
+
+
+def clipped_at(plan: Plan, bound: float) -> Plan:
+    """A plan with this clipping norm wherever weights are trained; a statistic keeps its own."""
+    trains = [phase.name for phase in plan.phases if phase.pipeline.statistic is None]
+    return assigned(plan, [f"{name}.clipper.bound={bound!r}" for name in trains])
 
 
 def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:

@@ -106,6 +106,7 @@ def configuration(setup: Setup) -> dict[str, Any]:
             "classes": spec.classes,
             "shape": list(spec.shape),
             "scaling": options_of(spec.scaling),
+            **{name: setup.labels[name] for name in ("features", "public") if name in setup.labels},
         },
         "model": {"name": setup.labels.get("model", type(setup.model).__name__)},
         "settings": options_of(settings),

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dpcore import RunError
-from trainers.data import SPECS, DataSpec, Scaling
+from trainers.data import Data, DataSpec, Scaling, load_data
+from trainers.features import with_features
 from trainers.folder import RunFolder
 from trainers.loop import Run
 from trainers.models import MODELS, build_model
@@ -49,10 +50,15 @@ def load_run(path: Path | str, model: nn.Module | None = None) -> Run:
     return Run(model.eval().to(torch.device("cpu")), summary, folder.path)
 
 
+def load_run_data(folder: RunFolder, data_dir: Path | None = None) -> Data:
+    """The run's records as its model was given them: scaled, and through its features, if any."""
+    named = folder.configuration()["data"]
+    data = load_data(named["name"], data_dir, named["records"], named["classes"])
+    return with_features(data, named["features"]) if "features" in named else data
+
+
 def spec_of(folder: RunFolder) -> DataSpec:
     """The declared constants of the run's data."""
     data = folder.configuration()["data"]
-    if data["name"] in SPECS:
-        return SPECS[data["name"]]
     scaling = Scaling(**data["scaling"])
     return DataSpec(data["name"], data["records"], data["classes"], tuple(data["shape"]), scaling)

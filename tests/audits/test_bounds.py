@@ -15,8 +15,6 @@ from scipy.stats import binom
 
 from audits.bounds import (
     bonferroni,
-    clopper_pearson_epsilon,
-    clopper_pearson_limits,
     count_correct,
     guess_grid,
     one_run_ceiling,
@@ -24,6 +22,7 @@ from audits.bounds import (
     one_run_p_value,
     one_run_test,
 )
+from audits.clopper_pearson import clopper_pearson_epsilon, clopper_pearson_limits
 from dpcore.errors import DpiguError
 
 LEVEL = 1 - 0.95
@@ -201,9 +200,9 @@ def test_no_right_guess_shows_nothing() -> None:
 
 def test_bound_for_100_000_canaries_takes_under_a_fifth_of_a_second() -> None:
     one_run_epsilon(1000, 1000, 700, 1e-5)
-    start = time.perf_counter()
+    start = time.process_time()
     one_run_epsilon(100_000, 100_000, 70_000, 1e-5)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
 
 
 @pytest.mark.parametrize(

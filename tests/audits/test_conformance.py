@@ -14,17 +14,21 @@ from dpcore.registry import OWN_DISTRIBUTION, entries
 from dpcore.stages import KINDS
 from mechanisms import (
     AffineRestorer,
+    ClippedCount,
     EmaStandardizer,
     Flat,
     Gaussian,
     GroupStandardizer,
     LinearUnfreeze,
+    PerGroup,
+    Quantile,
     RandomFreeze,
     RowTopK,
+    SoftThreshold,
     TopK,
 )
 from tests.cli.dpigu_command import dpigu, dpigu_json, one_line, strict_json
-from tests.mutants import broken_public, table, twins
+from tests.mutants import broken_public, table
 
 pytest_plugins = ("pytester",)
 
@@ -38,8 +42,12 @@ OTHER_OPTIONS = [
     EmaStandardizer(gamma1=0.0, gamma2=0.0, mu=0.1),
     GroupStandardizer(grouping="filter", refresh=1, certainty=0.0),
     AffineRestorer(of="ema-standardizer"),
+    AffineRestorer(of="adaclip"),
+    PerGroup(groups="filter", weights="dimension"),
+    Quantile(bound=1e-3, quantile=0.9, rate=1.0, limit=2.0),
+    SoftThreshold(threshold=1.0),
 ]
-TWINS = [cls() for _, _, cls in table.TWINS if cls is not twins.Quantile]
+TWINS = [cls() for _, _, cls in table.TWINS]
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +72,10 @@ def test_correct_stages_of_the_other_kinds_pass_every_check(stage, check):
     check(stage)
 
 
-@parametrize_with_checks([twins.Quantile()], beside=[twins.Count()])
-def test_a_clipper_that_learns_from_a_query_passes_every_check_beside_it(stage, check):
-    check(stage)
-
-
-def test_a_clipper_without_its_query_is_told_what_is_missing():
-    with pytest.raises(ConformanceError, match="KeyError: 'twin/count'"):
-        check_stage(twins.Quantile())
+def test_a_query_that_a_clipper_asks_stands_beside_it_named_or_not():
+    for beside in ([], [ClippedCount(noise_ratio=2.0)]):
+        (check,) = (c for c in checks_for(Quantile(), beside) if c.name == "reads-released-only")
+        check(Quantile())
 
 
 def test_every_check_has_a_correct_stage_that_passes_it_and_every_kind_has_checks():

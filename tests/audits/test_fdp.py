@@ -289,10 +289,10 @@ def test_a_million_guesses_give_a_number_in_range(correct: int) -> None:
 
 @pytest.mark.parametrize("correct", [50_500, 51_000, 70_000, 100_000])
 def test_estimate_for_100_000_canaries_takes_under_five_seconds(correct: int) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     f_dp_epsilon_if_gaussian(100_000, 100_000, correct, 1e-5)
     fdp_p_value(approximate_dp_tradeoff(0.01, 1e-5), 100_000, 100_000, correct)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from scipy.stats import binom
 
 import audits.mechanism
 from audits.courses import SPACE, allowed_mu, courses
-from audits.mechanism import QUICK, SHARES, Effort, MechanismAudit, audit_mechanism
+from audits.mechanism import QUICK, Effort, audit_mechanism
+from audits.mechanism_report import SHARES, MechanismAudit
 from audits.verdicts import Verdict
 from benchmarks.audit_calibration import PRIVATE, allowed, repeatable
 from benchmarks.audit_calibration import audits as calibrated
 from dpcore import Adjacency, Kernel, Plan, PrivacyError, Space
-from dpcore.stages import name_of
-from mechanisms import PRESETS, adadpigu
+from mechanisms import PRESETS, ClippedCount, PerGroup, Quantile, adadpigu
 from tests.audits import zoo
-from tests.mutants.twins import Count, PerLayer, Quantile
+from tests.audits.bad_samplers import Epochs
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +54,9 @@ def test_presets_are_not_contradicted(preset: str) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        zoo.plan(clipper=PerLayer()),
-        zoo.plan(clipper=Quantile(query=name_of(Count())), queries=(Count(),)),
-        zoo.plan(queries=(Count(noise_ratio=1.0),)),
+        zoo.plan(clipper=PerGroup()),
+        zoo.plan(clipper=Quantile(), queries=(ClippedCount(),)),
+        zoo.plan(queries=(ClippedCount(noise_ratio=1.0),)),
         dataclasses.replace(zoo.plan(), adjacency=Adjacency.REPLACE_ONE),
         zoo.plan(steps=1),
         zoo.plan(sigma=0.5),
@@ -163,8 +163,6 @@ def test_shuffled_batches_are_contradicted() -> None:
         def draw(self, present):  # type: ignore[no-untyped-def]  # as PoissonSampler.draw
             return Shuffles(present)
 
-    from tests.audits.test_sampling_audit import Epochs
-
     Shuffles = Epochs()
     audit = audit_mechanism(zoo.plan(), sampler=Shuffled(0.1, 320), quick=True)
     assert audit.verdict is Verdict.CONTRADICTED
@@ -181,7 +179,9 @@ def test_event_of_a_course_is_what_the_plan_charges() -> None:
     assert whole.mu == pytest.approx(2 * 4**0.5) and midst.mu == pytest.approx(2 * 3**0.5)
     replaced = dataclasses.replace(plan, adjacency=Adjacency.REPLACE_ONE)
     assert allowed_mu(replaced, (1, 0)) == pytest.approx(4.0)
-    assert allowed_mu(zoo.plan(queries=(Count(noise_ratio=1.0),)), (1,)) == pytest.approx(2**0.5)
+    assert allowed_mu(zoo.plan(queries=(ClippedCount(noise_ratio=1.0),)), (1,)) == pytest.approx(
+        2**0.5
+    )
 
 
 def test_shares_divide_the_whole_confidence() -> None:

@@ -150,6 +150,10 @@ def plan_again(folder: RunFolder) -> None:
     journal.write_text('{"step": 0, "seconds": 0.01}\n' + journal.read_text())
 
 
+def scramble_the_journal(folder: RunFolder) -> None:
+    (folder.private / "times.jsonl").write_bytes(b"\xff\xfe\x00")
+
+
 def lose_the_plan(folder: RunFolder) -> None:
     (folder.private / "audit-plan.json").unlink()
 
@@ -173,6 +177,7 @@ def claim_another_adjacency(folder: RunFolder) -> None:
     [
         (flip_a_coin, "not the one that was committed to"),
         (plan_again, "made before training"),
+        (scramble_the_journal, "made before training"),
         (lose_the_plan, "train … --canaries N"),
         (lose_the_commitment, "not the one that was committed to"),
         (break_the_weights, "not numbers"),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audits import decide, guess_grid, invalid_audit, judge, report_data, write_report
+from audits import Membership, decide, guess_grid, invalid_audit, judge, report_data, write_report
 from audits.deciding import accounted_curve
 from audits.page import page
 from dpcore import Adjacency, PoissonSampler
@@ -162,7 +162,8 @@ def test_the_schema_page_names_every_key() -> None:
     """What report.json holds is what docs/report-schema.md documents, and nothing else."""
     text = (Path(__file__).parents[2] / "docs" / "report-schema.md").read_text()
     documented = set(re.findall(r"^\| `([\w.\[\]]+)` \|", text, flags=re.MULTILINE))
-    data = data_of()
+    membership = Membership(scores={"loss": np.arange(4.0)}, member_N=np.arange(4) > 1, shadows=0)
+    data = data_of() | {"membership": membership.to_json()}
     assert data["schema"] in text
     assert keys(data) <= documented
     assert documented - keys(data) <= {"kind", "score"}  # of `dpaudit model` alone

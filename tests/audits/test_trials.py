@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from audits.bounds import clopper_pearson_limits
+from audits.clopper_pearson import clopper_pearson_limits
 from audits.fdp import gaussian_tradeoff
 from audits.trials import Errors, Kind, runs_for_ceiling, runs_needed
 from dpcore import DataError

@@ -9,6 +9,7 @@ import pytest
 from mechanisms import PRESETS
 from tests.cli.dpigu_command import TINY, dpigu, dpigu_json, one_line, train
 from trainers import SPECS, build_model
+from trainers.features import feature_spec
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "non-private"])
@@ -17,8 +18,11 @@ def test_a_preset_is_described_with_its_phases_and_guarantees(preset: str) -> No
     plan = PRESETS[preset].plan(40)
     assert [p["name"] for p in about["phases"]] == [p.name for p in plan.phases]
     assert sum(p["steps"] for p in about["phases"]) == about["steps"] == 40
-    model = build_model("linear", SPECS["digits"], 0)
-    assert about["coordinates"] == sum(p.numel() for p in model.parameters()) == 650
+    spec = SPECS["digits"]
+    if "features" in PRESETS[preset].training:
+        spec = feature_spec(spec, PRESETS[preset].training["features"])
+    model = build_model("linear", spec, 0)
+    assert about["coordinates"] == sum(p.numel() for p in model.parameters())
     for phase in about["phases"]:
         assert phase["noise_multiplier"] == 1.5
         assert phase["event"].startswith("PoissonSampledDpEvent(sampling_probability=0.04, ")
@@ -26,7 +30,7 @@ def test_a_preset_is_described_with_its_phases_and_guarantees(preset: str) -> No
     assert {g["held"] for g in about["guarantees"]} <= {"enforced", "checked", "declared"}
     text = dpigu("describe", preset, *TINY, "--noise-multiplier", 1.5, "--steps", 40).stdout
     assert all(g["statement"] in text for g in about["guarantees"])
-    assert "650 coordinates" in text
+    assert f"{about['coordinates']:,} coordinates" in text
 
 
 def test_the_support_grows_from_its_first_ratio_to_its_last() -> None:
@@ -86,3 +90,16 @@ def test_what_cannot_be_described_is_a_users_error(
     result = dpigu("describe", *args, "--noise-multiplier", 1)
     assert result.exit_code == 2
     assert says in one_line(result)
+
+
+def test_the_engine_of_every_phase_and_parameter_is_told_with_the_reason() -> None:
+    options = (*TINY, "--noise-multiplier", 1)
+    before, main = dpigu_json("describe", "adadpigu", *options)["engines"]
+    for told in (before, main):
+        assert told["engine"] == "ghost"
+        assert {name: choice.split(":")[0] for name, choice in told["choices"].items()} == {
+            "1.weight": "ghost",
+            "1.bias": "form",
+        }
+    text = dpigu("describe", "adadpigu", *options).stdout
+    assert main["choices"]["1.weight"] in text

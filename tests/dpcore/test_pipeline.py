@@ -92,6 +92,15 @@ def test_a_mistake_is_one_line_that_names_it(options, line):
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize("bound", [2.0**-500, 2.0**500])
+def test_the_range_of_a_bound_is_exact(bound):
+    """Within it the guard's squares neither under- nor overflow; both ends belong to it."""
+    assert Pipeline(clipper=Flat(bound=bound), noiser=SIGMA).private
+    beyond = math.nextafter(bound, 0.0 if bound < 1 else math.inf)
+    with pytest.raises(GrammarError, match="in range"):
+        Pipeline(clipper=Flat(bound=beyond), noiser=SIGMA)
+
+
 def test_an_error_carries_the_offending_values():
     with pytest.raises(GrammarError) as caught:
         Pipeline(clipper=C, noiser=Gaussian(noise_multiplier=-2.0))

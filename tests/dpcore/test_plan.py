@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import dp_accounting
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpcore import Adjacency, GrammarError, Phase, Pipeline, Plan, PoissonSampler
+from dpcore.sampling import system_generator
 from mechanisms import AffineRestorer, EmaStandardizer, Flat, Gaussian, MeanAbsolute, TopK
 
 C = Flat(bound=1.0)
@@ -97,6 +100,28 @@ def test_only_the_steps_that_ran_are_charged():
     assert len(plan.event(SAMPLER, (4, 0)).events) == 1
 
 
+def test_every_phase_has_its_count():
+    plan = Plan((Phase("first", SCORED, 10), Phase("second", PLAIN, 10)))
+    for counts in ((10,), (10, 10, 10)):
+        with pytest.raises(ValueError, match="zip"):
+            plan.event(SAMPLER, counts)
+
+
+@pytest.mark.parametrize(
+    ("made", "field"),
+    [
+        (SAMPLER, "rate"),
+        (PLAIN, "noiser"),
+        (Phase("main", PLAIN, 5), "steps"),
+        (Plan((Phase("main", PLAIN, 5),)), "phases"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_nothing_is_assigned_after_it_was_checked(made, field):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(made, field, None)
+
+
 def test_a_full_batch_is_not_amplified():
     plan = Plan((Phase("main", PLAIN, 5),))
     (steps,) = plan.event(PoissonSampler(1.0, 100)).events
@@ -127,3 +152,14 @@ def test_a_sampler_out_of_range_is_named(rate, records, where):
     with pytest.raises(GrammarError) as caught:
         PoissonSampler(rate, records)
     assert caught.value.where == where
+
+
+def test_one_record_is_enough():
+    assert PoissonSampler(0.5, 1).expected_batch == 0.5
+
+
+def test_the_key_has_128_random_bits():
+    """Of 40 keys, none of 16 bytes is always 0: a right one fails with probability 2⁻³¹⁶."""
+    keys = [system_generator().bit_generator.state["state"]["key"].tobytes() for _ in range(40)]
+    assert all(len(key) == 16 for key in keys)
+    assert all(any(key[i] for key in keys) for i in range(16))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
+from audits.checks_base import example_of
 from dpcore import (
     Affine,
     AffineRowMap,
@@ -30,6 +32,7 @@ from dpcore import (
     Phase,
     Pipeline,
     Plan,
+    PrivacyError,
     Reads,
     Release,
     ReproducibleNoise,
@@ -37,7 +40,7 @@ from dpcore import (
     State,
     States,
 )
-from dpcore.registry import entries
+from dpcore.registry import entries, lookup
 from dpcore.rows import UNIT_ROUNDOFF
 from dpcore.spaces import Grouping
 from dpcore.stages import name_of
@@ -65,16 +68,24 @@ OPTIONS: dict[str, SearchStrategy[Any]] = {
     "mean_decay": st.sampled_from((0.0, 0.5)),
     "certainty": st.sampled_from((0.0, 3.0)),
     "limit": st.sampled_from((1.0, 3.0, 1e6)),
+    "weights": st.sampled_from(("equal", "dimension")),
 }
 """Values for options of these names; other options keep their defaults."""
 
 
-def registered(kind: str) -> list[type]:
+@cache
+def registered(kind: str) -> tuple[type, ...]:
     """The built-in stages of a kind. A plugin's are its own suite's business."""
     found, broken = entries()
     ours = [error for error in broken if "/" not in error.where]
     assert not ours, ours
-    return [entry.stage for entry in found if entry.kind == kind and "/" not in entry.name]
+    return tuple(entry.stage for entry in found if entry.kind == kind and "/" not in entry.name)
+
+
+@cache
+def by_name(name: str) -> Any:
+    """The registered stage of that name, with its default options."""
+    return example_of(lookup(name))
 
 
 @st.composite
@@ -197,8 +208,10 @@ def plans(
         ]
     if draw(st.integers(0, 4)) == 0:
         rows, posts = [*rows, Mixed()], [Unmixed()]
+    asked = tuple(by_name(name) for name in getattr(clipper, "asks", ()))
+    more = draw(st.lists(queries, max_size=2)) if queries is not None else []
     try:
-        before = Pipeline(clipper, noiser, scorer=draw(stages("scorer")))
+        before = Pipeline(clipper, noiser, scorer=draw(stages("scorer")), queries=asked)
         main = Pipeline(
             clipper,
             noiser,
@@ -206,7 +219,7 @@ def plans(
             point=draw(st.none() | stages("point")),
             rows=tuple(rows),
             posts=tuple(posts),
-            queries=tuple(draw(st.lists(queries, max_size=2)) if queries is not None else ()),
+            queries=(*asked, *more),
         )
         plan = Plan((Phase("before", before, 2), Phase("main", main, steps)))
     except GrammarError:
@@ -293,6 +306,10 @@ def steps(draw: DrawFn, *, wild: bool = False, **options: Any) -> Opened:
     states: dict[str, State] = {}
     for name, state in here.states.items():
         states[name] = {key: _replaced(t, draw(values)) for key, t in state.items()}
+    try:
+        here.binding.bound(states)
+    except PrivacyError:  # a clipper's state that no noise can be calibrated to: refused
+        reject()
     return Opened(here.binding, states, here.binding.open(states, here.frame.clock))
 
 

@@ -143,7 +143,8 @@ def law_engines_agree(job: Job, engine: str) -> None:
     _, plain = job.task.rows("materialising", job.task.plain())
     whole = job.transform.affine(torch.device("cpu"))
     assert whole is not None
-    weight, shift = float(whole.weight_D.abs().max()), float(whole.shift_D.norm())
+    weight_D, shift_D = whole.dense()
+    weight, shift = float(weight_D.abs().max()), float(shift_D.norm())
     for i in range(count):
         one, other = (row_of(r, i, count, groups) for r in (reference, rows))
         scale = weight * float(row_of(plain, i, count).norm()) + shift

@@ -49,7 +49,7 @@ def law_restoring_inverts(stage: Any, restorer: Any, state: State, g_D: Tensor) 
     assert z_D.dtype == g_D.dtype
     released = minted().derive(z_D.double(), torch.ones(24).double())
     back = restorer.apply({}, released, {restorer.of: View(stage, state)})
-    weight_D, shift_D = stage.affine(state)
+    weight_D, shift_D = stage.affine(state).dense()
     alpha_D = shift_D / weight_D
     allowed_D = 32 * UNIT[g_D.dtype] * (g_D.double().abs() + alpha_D.abs()) + 1e-37
     assert bool(((back.value - g_D.double()).abs() <= allowed_D).all())
@@ -58,7 +58,7 @@ def law_restoring_inverts(stage: Any, restorer: Any, state: State, g_D: Tensor) 
 
 def law_a_row_is_its_declared_map(stage: Any, state: State, g_D: Tensor) -> None:
     """row(g) = weight ⊙ g − shift, the map that the fast engine and the restorer use."""
-    weight_D, shift_D = stage.affine(state)
+    weight_D, shift_D = stage.affine(state).dense()
     want_D = weight_D * g_D.double() - shift_D
     allowed_D = 8 * UNIT[g_D.dtype] * ((weight_D * g_D.double()).abs() + shift_D.abs()) + 1e-37
     assert bool(((stage.row(state, g_D).double() - want_D).abs() <= allowed_D).all())

@@ -14,19 +14,21 @@ import pytest
 import torch
 
 from dpcore import Bounded, PrivacyError, Released
+from tests.laws.test_messages import quoted_from_mypy
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 from __future__ import annotations
 from dataclasses import dataclass
 from torch import Tensor
+from dp_accounting import DpEvent
 from dpcore import (
-    Bounded, Clipper, MaskScheduler, Noiser, Phase, Pipeline, Plan, PoissonSampler, PostMap, Query,
-    Reads, Release, Released, RowMap, Scorer, Space, State,
+    Binding, Bounded, Clipper, Clock, Kernel, MaskScheduler, Noiser, Phase, Pipeline, Plan,
+    PoissonSampler, PostMap, Query, Reads, Release, Released, RowMap, Scorer, Space, State,
 )
 from mechanisms import AffineRestorer, Coherent, Flat, Gaussian, GroupStandardizer, TopK
 
-C, N = Flat(bound=1.0), Gaussian()
+C, N, S = Flat(bound=1.0), Gaussian(), Space.flat("one", 3)
 
 @dataclass(frozen=True, kw_only=True)
 class LeakyRow:
@@ -55,6 +57,26 @@ class RowClipper:
         return state["bound"]
     def clip(self, g_D: Tensor) -> Tensor:
         return g_D
+
+@dataclass(frozen=True, kw_only=True)
+class RawScorer:
+    def score(self, state: State, g_BD: Tensor) -> Tensor:
+        return g_BD.mean(0)
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSupport:
+    monotone: bool = False
+    live: bool = True
+    def support(self, state: State, clock: Clock, g_D: Tensor) -> Tensor:
+        return g_D != 0
+
+@dataclass(frozen=True, kw_only=True)
+class RecordNoiser:
+    noise_multiplier: float = 1.0
+    def event(self, noise_multiplier: float) -> DpEvent:
+        return N.event(noise_multiplier)
+    def sample(self, normal_K: Tensor, rows_BK: Tensor) -> Tensor:
+        return normal_K / len(rows_BK)
 """
 SNIPPETS = {
     "a noiser in the clipper's slot": ("Pipeline(clipper=N, noiser=N)", r'"clipper".*"Gaussian"'),
@@ -109,6 +131,21 @@ SNIPPETS = {
         r'Unexpected keyword argument "event"',
     ),
     "a phase without steps": ("Phase('a', Pipeline(C, N))", r"Missing positional.*steps"),
+    "a scorer that sees rows": ("Pipeline(C, N, scorer=RawScorer())", r'"RawScorer".*Scorer'),
+    "a support of the record's own": (
+        "Pipeline(C, N, scheduler=RecordSupport())",
+        r'"RecordSupport".*MaskScheduler',
+    ),
+    "noise for each record": ("Pipeline(C, RecordNoiser())", r'"RecordNoiser".*Noiser'),
+    "two noisers": ("Pipeline(C, (N, N))", r"tuple\[Gaussian, Gaussian\].*Noiser"),
+    "a noiser that divides": (
+        "Gaussian(divisor=8.0)",
+        r'Unexpected keyword argument "divisor"',
+    ),
+    "noise with a seed": (
+        "Kernel(Binding(Pipeline(C, N), S), expected_batch=8.0, relative_error=0.0, seed=0)",
+        r'Unexpected keyword argument "seed"',
+    ),
     "a sampler without the declared records": (
         "PoissonSampler(0.1)",
         r"Missing positional.*records",
@@ -156,3 +193,8 @@ def test_what_types_cannot_stop_construction_does() -> None:
         Released(torch.zeros(1), torch.zeros(1))
     with pytest.raises(PrivacyError, match="only the kernel can make a Bounded value"):
         Bounded(torch.zeros(1), torch.zeros(()))
+
+
+def test_the_guarantees_quote_what_mypy_says(messages: dict[int, str]) -> None:
+    said = "".join(messages.values()).replace("has incompatible type ", "")
+    assert [quote for quote in quoted_from_mypy() if quote not in said] == []

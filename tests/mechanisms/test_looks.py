@@ -51,7 +51,9 @@ def test_the_row_is_the_new_loss_less_the_old(before, after, x):
 
 @given(value=st.floats(-5, 5), below=st.floats(-5, 5))
 def test_an_update_is_kept_below_the_threshold(value, below):
-    kept = Threshold(below=below).accepts(release_of(torch.tensor([value], dtype=torch.float64)).gradient)
+    kept = Threshold(below=below).accepts(
+        release_of(torch.tensor([value], dtype=torch.float64)).gradient
+    )
     assert kept is (value <= below)
 
 

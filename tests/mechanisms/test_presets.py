@@ -17,7 +17,16 @@ from dpcore.configuration import plan_from_dict, plan_to_dict
 from mechanisms import PRESETS, MaskedWeights, adadpigu, adadpigu_paper
 from tests.mechanisms.stage_steps import SPACE, normal, steps_of
 
-NAMES = ["adadpigu", "adadpigu-paper", "dpsgd", "non-private"]
+NAMES = [
+    "adadpigu",
+    "adadpigu-paper",
+    "dpsgd",
+    "dpsgd-hf",
+    "dpsgd-hf-channels",
+    "dpsgd-hf-cnn",
+    "dpsgd-ts",
+    "non-private",
+]
 PRIVATE = NAMES[:-1]
 TWO_PHASES = NAMES[:2]
 STEPS = 20
@@ -36,7 +45,7 @@ def every_plan():
 PLANS = [pytest.param(plan, id=name) for name, plan in every_plan()]
 
 
-def test_the_presets_are_the_four_that_are_documented():
+def test_the_presets_are_those_that_are_documented():
     assert sorted(PRESETS) == NAMES
     assert all(name == preset.name and preset.summary for name, preset in PRESETS.items())
 

@@ -45,7 +45,7 @@ def reached(stage, steps):
 def test_the_row_is_the_affine_map_it_declares(stage, dtype, steps, seed):
     """Equal to a few units of rounding of the two terms, in the row's own dtype."""
     state, g_D = reached(stage, steps), normal(SPACE.size, seed=seed, dtype=dtype)
-    weight_D, shift_D = stage.affine(state)
+    weight_D, shift_D = stage.affine(state).dense()
     z_D, exact_D = stage.row(state, g_D), weight_D * g_D.double() - shift_D
     assert z_D.dtype == dtype
     scale_D = (weight_D * g_D.double()).abs() + shift_D.abs()
@@ -59,7 +59,7 @@ def test_the_row_is_the_affine_map_it_declares(stage, dtype, steps, seed):
 def test_restoring_inverts_standardizing(stage, dtype, steps, seed):
     """restore(row(g)) = g to rounding, relative to |g| + |α|, in every state that is reached."""
     state, g_D = reached(stage, steps), normal(SPACE.size, seed=seed, dtype=dtype)
-    weight_D, shift_D = stage.affine(state)
+    weight_D, shift_D = stage.affine(state).dense()
     restored = restore(stage, state, stage.row(state, g_D).double(), weight_D**2)
     scale_D = g_D.double().abs() + (shift_D / weight_D).abs()
     assert bool(((restored.value - g_D.double()).abs() <= 8 * EPS[dtype] * scale_D).all())

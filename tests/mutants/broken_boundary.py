@@ -16,6 +16,7 @@ from tests.mutants.table import broken
 
 NORMS: list[Tensor] = [torch.zeros(1)]
 POOL: dict[int, Tensor] = {}
+LAST: dict[int, Tensor] = {}
 
 
 def number(value: float) -> Tensor:
@@ -255,7 +256,18 @@ class NoisePerMicrobatch(_Normal):
         return normal_K[:64].repeat(-(-len(normal_K) // 64))[: len(normal_K)]
 
 
-@broken("noiser", by="noise-is-independent", says="share their noise|comes again")
+@broken("noiser", by="noise-is-independent", says="comes again in the next")
+@_noiser
+class HalfOfTheLastNoise(_Normal):
+    """Each step's noise is half of the last one's: of variance 1, and independent within a step."""
+
+    def sample(self, normal_K: Tensor) -> Tensor:
+        last_K = LAST.get(len(normal_K), normal_K)
+        LAST[len(normal_K)] = normal_K
+        return (normal_K + last_K) / 2**0.5
+
+
+@broken("noiser", by="noise-is-independent", says="share their noise")
 @_noiser
 class ReplayedNoise(_Normal):
     """The first noise of each length, again and again."""

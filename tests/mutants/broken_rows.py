@@ -14,6 +14,7 @@ from tests.mutants.table import broken
 SEEN: list[Tensor] = []
 MASK: dict[str, Tensor] = {}
 LAST: list[Tensor] = [torch.zeros(1)]
+MEAN: dict[str, Any] = {"sum": 0.0}
 
 
 def escaped(tensor: Tensor) -> Tensor:
@@ -48,6 +49,16 @@ class CachesTheFirstRow(_Same):
     def row(self, state: State, g_D: Tensor) -> Tensor:
         self._cache.setdefault("first", g_D)
         return g_D
+
+
+@broken("row", by="writes-nothing", says="a function that sees a private record writes")
+@dataclass(frozen=True, kw_only=True)
+class CentresByARunningMean(_Same):
+    """Keeps the mean of all rows so far, which the next call cannot even use."""
+
+    def row(self, state: State, g_D: Tensor) -> Tensor:
+        MEAN["sum"] = MEAN["sum"] + g_D
+        return g_D - MEAN["sum"]
 
 
 def _remembering() -> Any:

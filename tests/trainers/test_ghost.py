@@ -18,7 +18,7 @@ from tests.trainers.ghost_cases import (
     Case,
     pair,
 )
-from trainers.layers import Diagonal, Factors, ways
+from trainers.layers import Diagonal, Factors, Workspace, outer, ways
 from trainers.layers.statistics import Layout
 
 ACTIVATIONS = (nn.Tanh, nn.ReLU, lambda: nn.ReLU(inplace=True), nn.GELU)
@@ -151,6 +151,14 @@ def test_each_way_is_chosen_where_it_is_cheapest(case: Case, way: str) -> None:
     assert all(choice.startswith("form") for choice in centred.choices().values())
 
 
+def test_convolutions_of_one_position_share_no_memory() -> None:
+    """Two of them in a row, whose patches pass through the same working memory."""
+    whole = nn.Sequential(nn.Conv2d(2, 300, 3), nn.Tanh(), nn.Conv2d(300, 500, 1), nn.Flatten())
+    both = pair(Case(lambda: whole, (2, 3, 3)), transform="scaled", dtype=torch.float32)
+    assert sum(way.startswith("ghost") for way in both.engine.choices().values()) == 2
+    both.check()
+
+
 def test_rows_are_formed_in_blocks_and_again_when_they_are_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,8 +195,9 @@ def _check_ghost(
     way, exact = _ghost(inputs, outputs, spread, scale, live, seed)
     upper = way.squares_BG[:, 0].sqrt()
     assert bool((upper * (1 + 1e-14) >= exact).all())
-    largest = way.a_BqI.abs().amax((1, 2)).double() * way.b_BqO.abs().amax((1, 2)).double()
-    assert bool((upper <= exact * (1 + 1e-5) + 1e-16 * largest).all())
+    a_BI, b_BO = (v.flatten(1).double() for v in (way.statistic.left(0, 3), way.statistic.b_BqOT))
+    largest = a_BI.abs().amax(1) * b_BO.abs().amax(1)
+    assert bool((upper <= exact * (1 + 1e-5) + 1e-15 * largest).all())
 
 
 def _ghost(
@@ -205,15 +214,15 @@ def _ghost(
     w_OI = torch.where(torch.rand(w_OI.shape, generator=draw) < live, w_OI + 0.1, 0)
     diagonal = Diagonal(w_OI.flatten())
     layout = Layout((1, outputs, inputs, 1), False)
-    wide = ways.WIDE
+    wide = outer.WIDE
     try:
-        ways.WIDE = 0
+        outer.WIDE = 0
         statistic = Factors(
             layout, lambda lo, hi: a_BI[lo:hi, None, :, None], b_BO[:, None, :, None]
         )
-        way = ways.Ghost.of(statistic, diagonal)
+        way = ways.Ghost.of(statistic, diagonal, Workspace())
     finally:
-        ways.WIDE = wide
+        outer.WIDE = wide
     z_BOI = w_OI * b_BO.double()[:, :, None] * a_BI.double()[:, None, :]
     exact = [math.hypot(*z.flatten().tolist()) for z in z_BOI]
     return way, torch.tensor(exact, dtype=torch.float64)
@@ -225,11 +234,11 @@ def test_the_bound_needs_its_margin_and_its_scaling(
 ) -> None:
     """Without the margin some norm is too small; without scaling, squares underflow."""
     if mutant == "no margin":
-        right, margin = ways._weighted_squares, 1 + (ways.TERMS + 14) * 2.0**-23
-        monkeypatch.setattr(ways, "_weighted_squares", lambda *given: right(*given) / margin)
+        right, margin = outer._weighted_squares, 1 + (outer.TERMS + 16) * 2.0**-23
+        monkeypatch.setattr(outer, "_weighted_squares", lambda *given: right(*given) / margin)
     else:
-        plain = lambda v: (v.square(), torch.ones(len(v), dtype=torch.float64))  # noqa: E731
-        monkeypatch.setattr(ways, "_scaled_squares", plain)
+        plain = lambda v, _: (v.square(), torch.ones(len(v), dtype=torch.float64))  # noqa: E731
+        monkeypatch.setattr(outer, "_scaled_squares", plain)
     with pytest.raises(AssertionError):
         for seed in range(20):
             _check_ghost(250, 4, 1.0, 0.0 if mutant == "no margin" else -60.0, 1.0, seed)

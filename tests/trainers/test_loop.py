@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from dpcore import (
 from mechanisms import PRESETS, Flat, Gaussian
 from trainers import Data, Settings, load_run, train
 from trainers.folder import RunFolder
+from trainers.heads import ChannelNorm
 
 
 class StopAt:
@@ -247,6 +249,7 @@ def test_times_stay_out_of_the_public_folder(
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_trains(preset: str, data: Data, model: nn.Module, settings: Settings) -> None:
     plan = PRESETS[preset].plan(10)
+    model = nn.Sequential(OrderedDict(norm=ChannelNorm(2), linear=model))
     run = train(plan, data, model, settings, progress=False)
     assert run.summary["private"] is (preset != "non-private")
     assert run.summary["steps"] == 10

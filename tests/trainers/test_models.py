@@ -34,6 +34,8 @@ def fitting(name: str) -> list[DataSpec]:
     """The specs that a named model is made for."""
     if name.startswith(("mlp", "linear")):
         return [*SPECS.values(), TABLE]
+    if name.startswith("wrn"):
+        return [SPECS["digits"], SPECS["cifar10"]]
     family = name.removesuffix("-tanh")
     return [s for s in SPECS.values() if family == default_model(s).removesuffix("-tanh")]
 

@@ -2,7 +2,7 @@
 
 from trainers.layers.diagonal import Diagonal
 from trainers.layers.kinds import KNOWN, seen_by
-from trainers.layers.statistics import Factors, Formed, Sparse, Statistic, Summed
+from trainers.layers.statistics import Factors, Formed, Sparse, Statistic, Summed, viewed
 from trainers.layers.ways import GRAM_ERROR, Way, choose
 from trainers.layers.workspace import Workspace
 
@@ -19,4 +19,5 @@ __all__ = [
     "Workspace",
     "choose",
     "seen_by",
+    "viewed",
 ]

@@ -18,6 +18,8 @@ def kept(v: Tensor, live_B: Tensor | None) -> Tensor:
     return torch.where(live_B.view(-1, *(1,) * (v.dim() - 1)), v, 0)
 
 
+PIECE = 2**18
+"""Coordinates that are masked at a time: few enough to stay in cache."""
 Ordered = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -108,10 +110,14 @@ class Diagonal:
         out[:, self.group] = squares_B
         return out
 
+    def scaled(self, c: Tensor) -> Tensor:
+        """Factors times w, where w is one number but for the support."""
+        return c if self.scale is None else c * self.scale
+
     def weigh(self, total_P: Tensor) -> None:
-        """w ⊙ Σ c g in place, where there is no shift."""
-        by = self.scale if self.weight_P is None else self.weight_P
-        if by is not None:
-            total_P *= by
-        if self.support_P is not None:
-            total_P *= self.support_P
+        """w ⊙ Σ c g in place, of `scaled` factors and where there is no shift."""
+        if self.weight_P is not None:
+            total_P *= self.weight_P
+        if self.support_P is not None:  # in pieces: the product of two types takes a copy
+            for part, live in zip(total_P.split(PIECE), self.support_P.split(PIECE), strict=True):
+                part *= live

@@ -255,3 +255,38 @@ class Summed:
         for use in self.uses:
             total += from_layout(use.block(lo, hi), use.layout)
         return _given(total, out)
+
+
+def viewed(statistic: Statistic, views: int) -> Statistic:
+    """The rows of records that are several views each: those of the views, added.
+
+    A factor's views become positions of one longer sequence.
+
+    Args:
+        statistic: of B · views rows, a record's views one after the other.
+        views: how many.
+    """
+    match statistic:
+        case Factors(layout, left, b_VqOT):
+            return Factors(
+                layout,
+                lambda lo, hi: _joined(left(lo * views, hi * views), views),
+                _joined(b_VqOT, views),
+            )
+        case Sparse(index_VS, g_VSE, entries):
+            records = len(g_VSE) // views
+            index_BS = index_VS.reshape(records, -1)
+            g_BSE = g_VSE.reshape(records, -1, g_VSE.shape[2])
+            return Sparse.merging(index_BS, g_BSE, entries, None)
+        case Summed(uses):
+            return Summed([viewed(use, views) for use in uses])
+        case _:
+            rows_VP = from_layout(statistic.block(0, statistic.records), statistic.layout)
+            return Formed(rows_VP.reshape(-1, views, rows_VP.shape[1]).sum(1))
+
+
+def _joined(x_VqCT: Tensor, views: int) -> Tensor:
+    """B·V × q × C × T to B × q × C × V·T."""
+    if views == 1:
+        return x_VqCT
+    return x_VqCT.unflatten(0, (-1, views)).movedim(1, 3).flatten(3)

@@ -20,7 +20,6 @@ GRAM_ERROR of Σ (bound on the clipped norm).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,18 +28,15 @@ from torch import Tensor
 
 from dpcore.rows import UNIT_ROUNDOFF
 from trainers.layers.diagonal import Diagonal, kept
+from trainers.layers.outer import Ghost
 from trainers.layers.statistics import Factors, Formed, Layout, Sparse, Statistic, from_layout
-from trainers.layers.workspace import Workspace
+from trainers.layers.workspace import Workspace, blocks, wide
 
 GRAM_ERROR = 2.0**-24
 STREAM = 2**18
 """Numbers that `form` works on at a time: few enough to stay in cache."""
 STORE = 2**24
 """Numbers of one parameter's rows that are kept between norm and sum; more are formed twice."""
-WIDE = 2**17
-"""Coordinates up to which a ghost norm is taken in float64; above, in the inputs' type."""
-TERMS = 128
-"""Terms that a ghost norm then sums at a time: float32 stays within 1e-5 for 4000 inputs."""
 FORM = 60
 """What it costs to make, weigh and reduce one coordinate of one row, in float32 products."""
 
@@ -63,7 +59,7 @@ class Way(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """Rows formed and reduced at once. A row is z as computed here in float64."""
+    """Rows formed and reduced at once, in float64; without a shift the sum is w ⊙ Σ c g."""
 
     statistic: Statistic
     diagonal: Diagonal
@@ -78,7 +74,7 @@ class Form:
         if shape[0] * shape[1] <= STORE:
             stored = torch.empty(shape, dtype=statistic.dtype, device=statistic.device)
         pieces = []
-        for lo, hi in _blocks(statistic):
+        for lo, hi in blocks(statistic.records, max(1, STREAM // statistic.width)):
             out = None if stored is None else stored[lo:hi]
             z = _z(statistic.block(lo, hi, out), diagonal, statistic.layout, workspace)
             if groups is None:
@@ -96,26 +92,25 @@ class Form:
         statistic, diagonal = self.statistic, self.diagonal
         _, _, groups = diagonal.ordered(statistic.layout)
         total = torch.zeros(statistic.size, dtype=torch.float64, device=c_BG.device)
-        for lo, hi in _blocks(statistic):
+        for lo, hi in blocks(statistic.records, max(1, STREAM // statistic.width)):
             block = kept(statistic.block(lo, hi), None if live_B is None else live_B[lo:hi])
-            z = _z(block, diagonal, statistic.layout, self.workspace)
-            if groups is None:
-                total += c_BG[lo:hi, diagonal.group] @ z
+            if diagonal.shift_P is None:
+                z, c_nG = wide("rows", block, self.workspace), diagonal.scaled(c_BG[lo:hi])
             else:
-                total += (c_BG[lo:hi, groups] * z).sum(0)
+                z, c_nG = _z(block, diagonal, statistic.layout, self.workspace), c_BG[lo:hi]
+            if groups is None:
+                total += c_nG[:, diagonal.group] @ z
+            else:
+                total += (c_nG[:, groups] * z).sum(0)
         out_P.copy_(from_layout(total, statistic.layout))
-
-
-def _blocks(statistic: Statistic) -> Iterator[tuple[int, int]]:
-    step = max(1, STREAM // statistic.width)
-    for lo in range(0, statistic.records, step):
-        yield lo, min(lo + step, statistic.records)
+        if diagonal.shift_P is None:
+            diagonal.weigh(out_P)
 
 
 def _z(block: Tensor, diagonal: Diagonal, layout: Layout | None, workspace: Workspace) -> Tensor:
     """z = w ⊙ g − s in float64, in working memory."""
     w, s, _ = diagonal.ordered(layout)
-    z = workspace.take("rows", tuple(block.shape), torch.float64, block.device).copy_(block)
+    z = wide("rows", block, workspace)
     if w is not None:
         z *= w
     elif diagonal.scale is not None:
@@ -123,91 +118,6 @@ def _z(block: Tensor, diagonal: Diagonal, layout: Layout | None, workspace: Work
     if s is not None:
         z -= s
     return z
-
-
-@dataclass(frozen=True)
-class Ghost:
-    """One position a record: g = b aᵀ, never formed."""
-
-    a_BqI: Tensor
-    b_BqO: Tensor
-    layout: Layout
-    diagonal: Diagonal
-    squares_BG: Tensor
-
-    @classmethod
-    def of(cls, statistic: Factors, diagonal: Diagonal) -> Ghost:
-        a_BqI = statistic.left(0, statistic.records)[..., 0]
-        b_BqO = statistic.b_BqOT[..., 0]
-        layout = statistic.layout
-        if diagonal.uniform or statistic.size <= WIDE:
-            a_BqI, b_BqO = a_BqI.to(torch.float64), b_BqO.to(torch.float64)
-        if diagonal.uniform:
-            a_Bq = torch.linalg.vector_norm(a_BqI, dim=2).square_()
-            per_BqO = b_BqO.square() * a_Bq[..., None]
-            if diagonal.scale is not None:
-                per_BqO *= diagonal.scale.square()
-        else:
-            per_BqO = _weighted_squares(a_BqI, b_BqO, diagonal, layout)
-        if diagonal.groups_P is None:
-            squares = diagonal.place(per_BqO.sum((1, 2)))
-        else:
-            of_output = diagonal.groups_P.view(per_BqO[0].numel(), -1)[:, 0]
-            squares = per_BqO.new_zeros(len(per_BqO), diagonal.group_count)
-            squares.index_add_(1, of_output, per_BqO.flatten(1))
-        return cls(a_BqI, b_BqO, layout, diagonal, squares)
-
-    def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
-        a_BqI = kept(self.a_BqI, live_B).to(torch.float64)
-        b_BqO = kept(self.b_BqO, live_B).to(torch.float64)
-        if self.diagonal.groups_P is None:
-            b_BqO = b_BqO * c_BG[:, self.diagonal.group, None, None]
-        else:
-            of_output = self.diagonal.groups_P.view(*b_BqO.shape[1:], -1)[..., 0]
-            b_BqO = b_BqO * c_BG[:, of_output]
-        a_qBI, b_qOB = a_BqI.transpose(0, 1), b_BqO.permute(1, 2, 0)
-        if self.layout.taps_first:
-            total = (b_qOB @ a_qBI).transpose(1, 2).flatten()
-            out_P.copy_(from_layout(total, self.layout))
-        else:
-            torch.bmm(b_qOB, a_qBI, out=out_P.view(*b_qOB.shape[:2], -1))
-        self.diagonal.weigh(out_P)
-
-
-def _weighted_squares(a_BqI: Tensor, b_BqO: Tensor, diagonal: Diagonal, layout: Layout) -> Tensor:
-    """b_o² Σ_i W²_oi a_i² for each output o, B × q × O in float64, rounded up.
-
-    No term is negative. The sum runs over TERMS at a time and then over those runs, in the
-    inputs' type with roundoff u: its error is relatively below γ_n(u) ≤ 2 n u, with n the
-    TERMS, the runs, and 12 roundings of the factors.
-    Inputs are scaled to at most 1 first, so nothing overflows, and what underflows is below
-    4·2⁻¹²⁶ (2⁻¹⁰²²) a term.
-    """
-    square_qIO = diagonal.squared(layout, a_BqI.dtype)
-    a_BqI, a_B = _scaled_squares(a_BqI)
-    b_BqO, b_B = _scaled_squares(b_BqO)
-    inputs = a_BqI.shape[2]
-    finfo = torch.finfo(a_BqI.dtype)
-    terms = inputs if a_BqI.dtype == torch.float64 else TERMS
-    a_qBI = a_BqI.transpose(0, 1)
-    inner_qBO = a_qBI[..., :terms] @ square_qIO[:, :terms]
-    part_qBO = torch.empty_like(inner_qBO)
-    for lo in range(terms, inputs, terms):
-        inner_qBO += torch.bmm(
-            a_qBI[..., lo : lo + terms], square_qIO[:, lo : lo + terms], out=part_qBO
-        )
-    per_BqO = inner_qBO.transpose(0, 1).to(torch.float64)
-    longest = terms + -(-inputs // terms) + 12
-    per_BqO *= b_BqO.to(torch.float64) * (1 + longest * finfo.eps)
-    per_BqO += 4 * inputs * finfo.tiny
-    return per_BqO.mul_((diagonal.largest * a_B * b_B).square()[:, None, None])
-
-
-def _scaled_squares(v_BqN: Tensor) -> tuple[Tensor, Tensor]:
-    """(v / largest)² and each record's largest |v|, in float64."""
-    largest_B = v_BqN.abs().amax((1, 2))
-    largest_B = torch.where(largest_B == 0, 1, largest_B)
-    return (v_BqN / largest_B[:, None, None]).square_(), largest_B.to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -242,7 +152,7 @@ class Gram:
     def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
         a = kept(self.statistic.left(0, self.statistic.records), live_B).to(torch.float64)
         b = kept(self.statistic.b_BqOT, live_B).to(torch.float64)
-        b = b * c_BG[:, self.diagonal.group, None, None, None]
+        b = b * self.diagonal.scaled(c_BG[:, self.diagonal.group, None, None, None])
         b_qOn, a_qIn = b.permute(1, 2, 0, 3).flatten(2), a.permute(1, 2, 0, 3).flatten(2)
         total = (a_qIn @ b_qOn.transpose(1, 2)).flatten()
         out_P.copy_(from_layout(total, self.statistic.layout))
@@ -289,7 +199,9 @@ def choose(statistic: Statistic, diagonal: Diagonal, workspace: Workspace) -> tu
     q, o, i = statistic.layout.sizes
     t = statistic.positions
     if t == 1 and diagonal.by_output:
-        return Ghost.of(statistic, diagonal), f"ghost: one position, {q}×{o}×{i} never formed"
+        return Ghost.of(
+            statistic, diagonal, workspace
+        ), f"ghost: one position, {q}×{o}×{i} never formed"
     form = q * o * i * (t + FORM)
     gram = 2 * q * t * (t * (i + o) + o * i)
     if diagonal.uniform and diagonal.groups_P is None and gram < form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -22,3 +23,14 @@ class Workspace:
         if key not in self._buffers or len(self._buffers[key]) < size:
             self._buffers[key] = torch.empty(size, dtype=dtype, device=device)
         return self._buffers[key][:size].view(shape)
+
+
+def blocks(records: int, step: int) -> Iterator[tuple[int, int]]:
+    """Records lo to hi − 1, so many at a time."""
+    for lo in range(0, records, step):
+        yield lo, min(lo + step, records)
+
+
+def wide(purpose: str, v: Tensor, workspace: Workspace) -> Tensor:
+    """A copy in float64, in working memory."""
+    return workspace.take(purpose, tuple(v.shape), torch.float64, v.device).copy_(v)

@@ -55,7 +55,7 @@ class FanInScale:
         return state
 
     def affine(self, state: State) -> Affine:
-        return Affine(state["weight_D"], torch.zeros_like(state["weight_D"]))
+        return Affine(state["weight_D"])
 
     def row(self, state: State, g_D: Tensor) -> Tensor:
         return state["weight_D"].to(g_D.dtype) * g_D

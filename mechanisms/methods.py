@@ -1,0 +1,242 @@
+"""Published methods as plans: each a few lines of the same parts.
+
+Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`). `bound` is
+the clipping norm C everywhere; `steps` counts all phases together, and all are charged.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dpcore import Look, MaskScheduler, Phase, Pipeline, Plan, Scorer, Subspace
+from mechanisms.adaclip import AdaClip
+from mechanisms.augmentations import ShiftFlip
+from mechanisms.clippers import Flat
+from mechanisms.codes import Decode, Encode
+from mechanisms.denoisers import JamesStein
+from mechanisms.group_clippers import PerGroup
+from mechanisms.looks import LossChange, Threshold
+from mechanisms.low_rank import LowRank, LowRankRestorer
+from mechanisms.named_layers import NamedLayers
+from mechanisms.noisers import Gaussian
+from mechanisms.projections import Decompose, Lift, Project, ProjectReleased, Recompose
+from mechanisms.quantile_clipper import Quantile
+from mechanisms.queries import ClippedCount
+from mechanisms.restorers import AffineRestorer
+from mechanisms.scaled_clippers import Automatic, Normalised
+from mechanisms.schedulers import RandomFreeze, TopK
+from mechanisms.scorers import Random, WeightMagnitude
+from mechanisms.sharpness import Sharpness
+from mechanisms.subspaces import PublicSubspace, ReleasedSubspace
+from mechanisms.votes import TopVotes, VoteCount
+
+
+def one_phase(steps: int, bound: float, **slots: Any) -> Plan:
+    """One phase of DP-SGD, with a flat clipper unless another is given, and more stages."""
+    slots.setdefault("clipper", Flat(bound=bound))
+    return Plan((Phase("main", Pipeline(noiser=Gaussian(), **slots), steps),))
+
+
+def after_plain(steps: int, bound: float, learnt: dict[str, Any], **slots: Any) -> Plan:
+    """A tenth of the steps as plain DP-SGD, from which `learnt` learns; then the method."""
+    before = min(max(1, round(0.1 * steps)), steps - 1)
+    plain = Pipeline(clipper=Flat(bound=bound), noiser=Gaussian(), **learnt)
+    slots.setdefault("clipper", Flat(bound=bound))
+    main = Pipeline(noiser=Gaussian(), **slots)
+    return Plan((Phase("plain", plain, before), Phase("main", main, steps - before)))
+
+
+def dpsur(
+    steps: int,
+    *,
+    bound: float = 0.5,
+    look_bound: float = 0.1,
+    look_multiplier: float = 4.0,
+    below: float = 0.0,
+) -> Plan:
+    """DPSUR: keep an update only where a charged look says that it helps (Fu et al. 2023).
+
+    Args:
+        look_bound: the clipping norm of one record's change of loss, in nats.
+        look_multiplier: the look's noise multiplier over that of the gradient.
+        below: an update is kept where the released mean change is at most this.
+    """
+    look = Look(
+        Pipeline(
+            clipper=Flat(bound=look_bound),
+            noiser=Gaussian(noise_multiplier=look_multiplier),
+            statistic=LossChange(),
+        ),
+        Threshold(below=below),
+    )
+    pipeline = Pipeline(clipper=Flat(bound=bound), noiser=Gaussian())
+    return Plan((Phase("main", pipeline, steps, look=look),))
+
+
+def adaclip(steps: int, *, bound: float = 0.5) -> Plan:
+    """AdaCliP: centre and scale every coordinate (Pichapati et al. 2019, Algorithm 2)."""
+    posts = (AffineRestorer(of="adaclip"),)
+    return one_phase(steps, bound, rows=(AdaClip(),), posts=posts)
+
+
+def quantile_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """Clip at a quantile that a noised count follows (Andrew et al. 2021, Algorithm 1)."""
+    return one_phase(steps, bound, clipper=Quantile(bound=bound), queries=(ClippedCount(),))
+
+
+def automatic_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """AUTO-S: every row brought near the bound (Bu et al. 2023)."""
+    return one_phase(steps, bound, clipper=Automatic(bound=bound))
+
+
+def normalised_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """Every row brought to the bound exactly (Das et al. 2021)."""
+    return one_phase(steps, bound, clipper=Normalised(bound=bound))
+
+
+def per_layer_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """A bound for every layer, with one joint bound (McMahan et al. 2018)."""
+    return one_phase(steps, bound, clipper=PerGroup(bound=bound))
+
+
+def random_freeze(steps: int, *, bound: float = 0.5) -> Plan:
+    """A fresh random support at every step (Zhu and Blaschko 2021)."""
+    return one_phase(steps, bound, scheduler=RandomFreeze())
+
+
+def selection(
+    steps: int, *, bound: float = 0.5, ratio: float = 0.5, scorer: Scorer | None = None
+) -> Plan:
+    """Train a fixed share of the parameters, chosen publicly (Adamczewski and Park 2023).
+
+    Args:
+        ratio: the share that is trained.
+        scorer: which ones; the largest initial weights unless `Random()` is given.
+    """
+    scorer = scorer if scorer is not None else WeightMagnitude()
+    return one_phase(steps, bound, scorer=scorer, scheduler=TopK(ratio=ratio))
+
+
+def random_selection(steps: int, *, bound: float = 0.5) -> Plan:
+    """The same with a random choice: the control."""
+    return selection(steps, bound=bound, scorer=Random())
+
+
+def linear_probing(steps: int, *, bound: float = 0.5) -> Plan:
+    """Train the last layer alone (Abadi et al. 2016, section 5.3)."""
+    return one_phase(steps, bound, scheduler=NamedLayers())
+
+
+def pdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """PDP-SGD: drop the noise outside a subspace (Zhou et al. 2021), of released gradients.
+
+    Args:
+        size: K, the dimension of the subspace, learnt over the first tenth of the steps.
+    """
+    subspace = ReleasedSubspace(size=size)
+    posts = (ProjectReleased(reads=("released-subspace",)),)
+    return after_plain(steps, bound, {"subspace": subspace}, posts=posts)
+
+
+def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """PDP-SGD as published: the subspace of public gradients (Zhou et al. 2021, Algorithm 1)."""
+    subspace = PublicSubspace(size=size)
+    return one_phase(steps, bound, subspace=subspace, posts=(ProjectReleased(),))
+
+
+def pcdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """PCDP-SGD: project each record's gradient before it is clipped (Sha et al. 2023)."""
+    rows, subspace = (
+        (Project(size=size, reads=("released-subspace",)),),
+        ReleasedSubspace(size=size),
+    )
+    return after_plain(steps, bound, {"subspace": subspace}, rows=rows, posts=(Lift(),))
+
+
+def gep(
+    steps: int, *, bound: float = 0.5, size: int = 16, subspace: Subspace | None = None
+) -> Plan:
+    """GEP: embedding and residual clipped apart, released together (Yu et al. 2021a).
+
+    Args:
+        size: K, the dimension of the subspace.
+        subspace: where it comes from: the released gradients unless another is given.
+    """
+    clipper = PerGroup(groups="parameter", weights=(1.0, 1.0), bound=bound)
+    return one_phase(
+        steps,
+        bound,
+        subspace=subspace if subspace is not None else ReleasedSubspace(size=size),
+        rows=(Decompose(size=size),),
+        clipper=clipper,
+        posts=(Recompose(),),
+    )
+
+
+def gep_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """GEP as published: the subspace of public gradients (Yu et al. 2021a, Algorithm 1)."""
+    return gep(steps, bound=bound, size=size, subspace=PublicSubspace(size=size))
+
+
+def dpdr(steps: int, *, bound: float = 0.5) -> Plan:
+    """DPDR: along the last released gradient, and across it (Liu et al. 2024)."""
+    return gep(steps, bound=bound, size=1, subspace=ReleasedSubspace(size=1, decay=0.0))
+
+
+def rgp(steps: int, *, bound: float = 0.5, rank: int = 2) -> Plan:
+    """RGP: gradients of low-rank carriers of every weight matrix (Yu et al. 2021b).
+
+    Args:
+        rank: of the carriers.
+    """
+    rows, posts = (LowRank(rank=rank),), (LowRankRestorer(),)
+    return one_phase(steps, bound, rows=rows, posts=posts)
+
+
+def encoding(steps: int, *, bound: float = 0.5, block: int = 2) -> Plan:
+    """Gradients in a public code, denoised after the noise (Nasr et al. 2020).
+
+    Args:
+        block: how many coordinates share one of the code.
+    """
+    return one_phase(
+        steps, bound, rows=(Encode(block=block),), posts=(JamesStein(grouping="all"), Decode())
+    )
+
+
+def fedsel(
+    steps: int, *, bound: float = 0.5, votes: float = 0.1, kept: float = 0.5, votes_for: float = 0.1
+) -> Plan:
+    """FedSel: records vote for their largest coordinates, and the winners train (Liu 2020).
+
+    Args:
+        votes: the share of the steps that count votes.
+        kept: the share of coordinates that train.
+        votes_for: the share of coordinates that each record votes for.
+    """
+    before = min(max(1, math.floor(votes * steps)), steps - 1)
+    counting = Pipeline(
+        clipper=Flat(bound=1.0),
+        noiser=Gaussian(),
+        statistic=TopVotes(ratio=votes_for),
+        scorer=VoteCount(),
+    )
+    scheduler: MaskScheduler = TopK(ratio=kept, reads=("vote-count",))
+    main = Pipeline(clipper=Flat(bound=bound), noiser=Gaussian(), scheduler=scheduler)
+    return Plan((Phase("votes", counting, before), Phase("main", main, steps - before)))
+
+
+def dp_sat(steps: int, *, bound: float = 0.5) -> Plan:
+    """DP-SAT: the gradient uphill along the last released one (Park et al. 2023)."""
+    return one_phase(steps, bound, point=Sharpness())
+
+
+def augmented(steps: int, *, bound: float = 0.5, count: int = 4, flip: bool = False) -> Plan:
+    """Augmentation multiplicity: the mean gradient of a record's views (De et al. 2022).
+
+    Args:
+        count: the views of every record.
+        flip: mirror them too: for photographs.
+    """
+    return one_phase(steps, bound, views=ShiftFlip(count=count, flip=flip))

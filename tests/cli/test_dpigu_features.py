@@ -1,0 +1,151 @@
+"""Runs on features, from their presets to their audit; presets stand below what the user says."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audits import audit_model
+from audits.verdicts import Verdict
+from dpcore import ConfigurationError, DataError
+from mechanisms import PRESETS
+from tests.cli.dpigu_command import dpigu, dpigu_json, one_line
+from trainers import Recipe, build_model, load_run, recipe_for
+from trainers.data import SPECS
+from trainers.features import cache_folder
+from trainers.folder import RunFolder
+from trainers.models import TemperedSigmoid
+from trainers.runs import load_run_data
+
+METHODS = ("dpsgd-hf", "dpsgd-hf-cnn", "dpsgd-hf-channels", "dpsgd-ts")
+CHEAP = ("--accountant", "rdp", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cache folder of these tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a phase of moments, and canaries among its records."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    options = ("--data", "digits", "--steps", 40, "--canaries", 60, "--out", out, *CHEAP)
+    result = dpigu("train", "--preset", "dpsgd-hf-channels", *options)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def test_a_run_on_features_comes_back_from_its_folder(run: Path) -> None:
+    table = tomllib.loads((run / "public" / "config.toml").read_text())
+    assert table["data"]["features"] == "scattering"
+    assert table["data"]["shape"] == [81, 2, 2]
+    loaded = load_run(run)
+    buffers = dict(loaded.model.named_buffers())
+    assert not torch.equal(buffers["norm.mean"], torch.zeros(81))
+    data = load_run_data(RunFolder.existing(run))
+    right = (loaded.model(data.test_x).argmax(1) == data.test_y).double().mean().item()
+    assert right == pytest.approx(loaded.summary["test_accuracy"])
+    assert right > 0.6
+
+
+def test_its_canaries_join_and_give_a_verdict(run: Path) -> None:
+    report = audit_model(run).report
+    assert report.verdict is not Verdict.INVALID_AUDIT
+    assert any(name == "fingerprints" for name, _ in report.checks)
+
+
+def test_its_configuration_runs_again_on_the_same_features(run: Path, tmp_path: Path) -> None:
+    kept = {path.name: path.stat().st_mtime_ns for path in cache_folder().iterdir()}
+    again = ("--config", run / "public" / "config.toml", "--steps", 4, "--out", tmp_path / "again")
+    result = dpigu("train", *again, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in cache_folder().iterdir()} == kept
+    assert load_run(tmp_path / "again").summary["model"] == "scattering-linear-channels"
+
+
+def test_a_finished_run_on_features_can_be_resumed(run: Path) -> None:
+    before = load_run(run).summary["steps"]
+    result = dpigu("train", "--resume", "--out", run, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert load_run(run).summary["steps"] == before == 40
+
+
+def test_describing_computes_no_feature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table = dpigu_json("describe", "dpsgd-hf", "--noise-multiplier", 1)
+    assert table["coordinates"] == 10 * (81 * 49 + 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", SPECS)
+@pytest.mark.parametrize("preset", METHODS)
+def test_every_method_has_a_recipe_for_every_data_set(preset: str, data: str) -> None:
+    recipe = recipe_for(preset, data)
+    assert recipe.plan.private
+    assert recipe.features == PRESETS[preset].training.get("features")
+    assert recipe.model == PRESETS[preset].training["model"]
+    recipe.settings.sampler(SPECS[data].records)
+
+
+@pytest.mark.parametrize("data", SPECS)
+def test_tempered_is_the_datas_own_net_with_tempered_sigmoids(data: str) -> None:
+    model = build_model("tempered", SPECS[data], seed=0)
+    kinds = [type(module) for module in model.modules()]
+    assert TemperedSigmoid in kinds and torch.nn.ReLU not in kinds
+
+
+def test_what_the_user_says_stands_above_the_preset() -> None:
+    said = recipe_for("dpsgd-hf", "digits", model="mlp", steps=7, learning_rate=0.123, clip=0.7)
+    assert (said.features, said.model) == ("scattering", "mlp")
+    assert said.settings.learning_rate == 0.123
+    assert said.plan.steps == 7
+    assert said.plan.phases[0].pipeline.clipper.joint_bound({}).item() == 0.7
+
+
+def bounds(recipe: Recipe) -> list[float]:
+    return [p.pipeline.clipper.joint_bound({}).item() for p in recipe.plan.phases]
+
+
+def test_a_clipping_norm_is_that_of_the_phases_that_train() -> None:
+    own = bounds(recipe_for("dpsgd-hf-channels", "digits"))
+    assert bounds(recipe_for("dpsgd-hf-channels", "digits", clip=0.7)) == [own[0], 0.7]
+
+
+def test_public_records_go_through_the_same_features(cache: None) -> None:
+    recipe = recipe_for("dpsgd-hf", "digits", public="digits")
+    data = recipe.load_data()
+    public = recipe.load_public(data.spec)
+    assert public is not None and torch.equal(public.train_x, data.train_x)
+    assert recipe.labels(data.spec)["public"] == "digits"
+    assert recipe_for("dpsgd-hf", "digits").load_public(data.spec) is None
+
+
+def test_public_records_of_a_file_are_counted_and_must_fit(tmp_path: Path) -> None:
+    def saved(name: str, side: int) -> str:
+        x, y = np.zeros((12, 1, side, side), np.float32), np.arange(12) % 10
+        np.savez(tmp_path / name, x=x, y=y, test_x=x, test_y=y)
+        return str(tmp_path / name)
+
+    fits = recipe_for("dpsgd", "digits", public=saved("fits.npz", 8))
+    public = fits.load_public(SPECS["digits"])
+    assert public is not None and public.spec.records == 12
+    with pytest.raises(DataError, match="do not fit") as caught:
+        recipe_for("dpsgd", "digits", public=saved("not.npz", 4)).load_public(SPECS["digits"])
+    assert "(1, 8, 8)" in str(caught.value) and "(1, 4, 4)" in str(caught.value)
+
+
+def test_features_that_nobody_has_are_refused() -> None:
+    options = ("--data", "digits", "--features", "scatter", "--noise-multiplier", 1)
+    result = dpigu("describe", "dpsgd", *options)
+    assert "there is no feature map of that name" in one_line(result)
+    with pytest.raises(ConfigurationError, match="feature map"):
+        recipe_for("dpsgd", "digits", features="scatter").load_data()

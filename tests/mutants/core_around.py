@@ -1,0 +1,284 @@
+"""Bugs planted around the kernel: rows, engines, sampler, ledger, accountants, stages."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+
+from accountants import rdp
+from accountants.rdp import RDP
+from dpcore import Pipeline, Plan, PoissonSampler, Transform
+from dpcore import kernel as kernel_module
+from mechanisms import AffineRestorer, EmaStandardizer
+from mechanisms.schedulers import LinearUnfreeze, _Ranked
+from tests.laws import test_accounting as accounting
+from tests.laws import test_execution as execution
+from tests.laws import test_inverse as inverse
+from tests.laws import test_locality as locality
+from tests.laws import test_non_interference as non_interference
+from tests.laws import test_support as support
+from tests.laws.engines import tasks
+from tests.laws.strategies import stages, steps
+from tests.mutants.core_table import Mutant
+from trainers import loop, report
+from trainers import settings as trainer_settings
+from trainers.engine import MaterialisingEngine, PaddedRows
+from trainers.folder import RunFolder
+
+MAPPED = {"here": steps(), "g_BD": locality.TAME}
+COMPOSED = "SelfComposedDpEvent(sampler.event(phase.pipeline.event()), count)"
+PLAIN = {"sigma": st.just(2.0), "rate": st.just(1 / 60), "steps": st.just(400)}
+GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
+CHARGE = "folder.charge(phase.name, step)  # before the release that it pays for"
+STEP = "release, states = running.step(states, step, parameters, x, y)"
+
+MUTANTS = (
+    Mutant(
+        "rows centred by their own batch",
+        Transform,
+        "__call__",
+        (("return rows", "return rows - rows.mean(0)"),),
+        locality.law_others_leave_a_row_alone,
+        locality.OTHERS,
+    ),
+    Mutant(
+        "rows weighted by their place in the batch",
+        Transform,
+        "__call__",
+        (("return rows", "return rows * torch.arange(1, len(rows) + 1)[:, None].to(rows.dtype)"),),
+        locality.law_rows_move_with_their_records,
+        {**MAPPED, "order": st.lists(st.integers(0, 9), min_size=1, max_size=8)},
+    ),
+    Mutant(
+        "rows divided by the realised batch",
+        Transform,
+        "__call__",
+        (("return rows", "return rows / len(rows)"),),
+        locality.law_one_by_one_is_batched,
+        MAPPED,
+    ),
+    Mutant(
+        "a fast engine that leaves out the shift",
+        Transform,
+        "affine",
+        (("whole.shift_D * support", "torch.zeros_like(support)"),),
+        execution.law_engines_agree,
+        {"job": execution.jobs(), "engine": st.just("ghost")},
+    ),
+    Mutant(
+        "one factor for the whole batch",
+        kernel_module,
+        "guarded_factors",
+        ((GUARD, "c_BG = c_BG * capped(joint_B, bound).min()"),),
+        locality.law_others_leave_a_row_alone,
+        locality.OTHERS,
+    ),
+    Mutant(
+        "an engine that mixes records, as batch normalisation does",
+        MaterialisingEngine,
+        "rows",
+        (("transform(g_BD)", "transform(g_BD - g_BD.mean(0))"),),
+        locality.law_engine_keeps_records_apart,
+        {
+            "task": tasks(),
+            "engine": st.just("materialising"),
+            "at": st.integers(0, 5),
+            "poison": st.just(1e3),
+        },
+    ),
+    Mutant(
+        "padding that counts as a record",
+        PaddedRows,
+        "norm_upper_bounds",
+        (("torch.where(self.alive_B[:, None], ", "torch.where(self.alive_B[:, None] | True, "),),
+        execution.law_engine_keeps_its_contract,
+        {"job": execution.jobs(), "engine": st.just("materialising")},
+    ),
+    Mutant(
+        "shuffled batches accounted as Poisson",
+        PoissonSampler,
+        "draw",
+        (
+            (
+                "return np.flatnonzero(system_generator().random(present) < self.rate)",
+                "return np.sort(system_generator().permutation(present)"
+                "[: round(self.rate * present)])",
+            ),
+        ),
+        accounting.law_poisson,
+    ),
+    Mutant(
+        "batches from the generator that a user seeds",
+        PoissonSampler,
+        "draw",
+        (("system_generator().random(present)", "np.random.random(present)"),),
+        accounting.law_the_sampler_has_no_seed,
+    ),
+    Mutant(
+        "a step the ledger missed",
+        RunFolder,
+        "charge",
+        (("with (self", "if step % 3 == 2:\n        return\n    with (self"),),
+        accounting.law_the_ledger_is_ahead,
+    ),
+    Mutant(
+        "a step that runs again and is not charged again",
+        RunFolder,
+        "charge",
+        (
+            (
+                "with (self",
+                "path = self.public / 'ledger.jsonl'\n"
+                "    line = json.dumps({'phase': phase, 'step': step})\n"
+                "    if path.is_file() and line in path.read_text().splitlines():\n"
+                "        return\n    with (self",
+            ),
+        ),
+        accounting.law_the_ledger_is_ahead,
+    ),
+    Mutant(
+        "a ledger written after the release",
+        loop,
+        "_train",
+        ((CHARGE, "pass"), (STEP, STEP + "\n            folder.charge(phase.name, step)")),
+        accounting.law_the_ledger_is_ahead,
+    ),
+    Mutant(
+        "an event of one step less",
+        Plan,
+        "event",
+        (
+            (
+                COMPOSED,
+                COMPOSED.replace("count)", "count - 1)"),
+            ),
+        ),
+        accounting.law_charged_is_what_ran,
+    ),
+    Mutant(
+        "an event in which a phase's place counts",
+        Plan,
+        "event",
+        ((COMPOSED, COMPOSED.replace("count)", "count + self.phases.index(phase))")),),
+        accounting.law_order_does_not_matter,
+        {"sigmas": st.just([1.0, 2.0]), "rate": st.just(0.01)},
+    ),
+    Mutant(
+        "an accountant in which steps are paid back",
+        rdp,
+        "_composed",
+        (("term.count *", "1 / term.count *"),),
+        accounting.law_epsilon_grows,
+        {"name": st.just("rdp"), **PLAIN},
+    ),
+    Mutant(
+        "an accountant that halves",
+        RDP,
+        "epsilon",
+        (("rdp_epsilon(terms, delta)", "0.5 * rdp_epsilon(terms, delta)"),),
+        accounting.law_rdp_is_above_pld,
+        PLAIN,
+    ),
+    Mutant(
+        "training accuracy among the public metrics",
+        report,
+        "evaluated",
+        (("setup.data.test_x, setup.data.test_y", "setup.data.train_x, setup.data.train_y"),),
+        non_interference.law_two_data_sets_publish_the_same_folder,
+    ),
+    Mutant(
+        "an event that forgets the queries",
+        Pipeline,
+        "event",
+        (
+            (
+                "precision = 1.0 + sum(query.noise_ratio**-2 for query in self.queries)",
+                "precision = 1.0",
+            ),
+        ),
+        accounting.law_a_query_has_its_own_price,
+        {"sigma": st.floats(0.1, 10), "ratio": st.floats(0.1, 10)},
+    ),
+    Mutant(
+        "an event of another sampling rate",
+        PoissonSampler,
+        "event",
+        (("PoissonSampledDpEvent(self.rate,", "PoissonSampledDpEvent(self.rate / 2,"),),
+        accounting.law_charged_is_what_ran,
+    ),
+    Mutant(
+        "√(β + μ) in the row, √β + μ in the restorer",
+        EmaStandardizer,
+        "row",
+        (
+            (
+                "return apply(self.affine(state), g_D)",
+                "return (g_D - state['alpha_D']) / (state['beta_D'] + self.mu).sqrt()",
+            ),
+        ),
+        inverse.law_a_row_is_its_declared_map,
+        {
+            "stage": st.just(EmaStandardizer(mu=1.0)),
+            "state": st.builds(
+                lambda b: {
+                    "alpha_D": torch.zeros(24).double(),
+                    "beta_D": torch.full((24,), b).double(),
+                },
+                st.floats(0.1, 4),
+            ),
+            "g_D": inverse.ROWS,
+        },
+    ),
+    Mutant(
+        "a restorer that forgets the shift",
+        AffineRestorer,
+        "apply",
+        (("released.value + shift_D", "released.value"),),
+        inverse.law_restoring_inverts,
+        {
+            "stage": st.just(EmaStandardizer()),
+            "restorer": st.just(AffineRestorer(of="ema-standardizer")),
+            "state": st.builds(
+                lambda a: {
+                    "alpha_D": torch.full((24,), a).double(),
+                    "beta_D": torch.ones(24).double(),
+                },
+                st.floats(0.1, 4),
+            ),
+            "g_D": inverse.ROWS,
+        },
+    ),
+    Mutant(
+        "unfreezing that never happens",
+        _Ranked,
+        "support",
+        (("self.ratio_at(clock)", "self.ratio"),),
+        support.law_a_live_scheduler_moves,
+        {"scheduler": st.just(LinearUnfreeze()), "seed": st.integers(0, 99)},
+    ),
+    Mutant(
+        "a monotone support that loses coordinates",
+        _Ranked,
+        "support",
+        (("return rank_D <", "rank_D = rank_D.roll(clock.step)\n    return rank_D <"),),
+        support.law_schedulers_are_as_declared,
+        {
+            "scheduler": stages("scheduler"),
+            "size": st.integers(2, 40),
+            "length": st.integers(2, 8),
+            "seed": st.integers(0, 99),
+        },
+    ),
+    Mutant(
+        "an optimizer whose momentum moves frozen weights",
+        trainer_settings,
+        "masked_step",
+        (("tensor.copy_(torch.where(supports[name], tensor, old))", "pass"),),
+        support.law_frozen_weights_stay,
+        {
+            "scheduler": st.just(LinearUnfreeze(ratio=0.3)),
+            "optimizer": st.sampled_from(("sgd", "adam")),
+            "seed": st.integers(0, 99),
+        },
+    ),
+)

@@ -1,0 +1,311 @@
+"""Bugs planted in the kernel: guard, sum, noise, support, divisor."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+
+from dpcore import DenseRows, Kernel, SystemNoise, Transform
+from dpcore import kernel as kernel_module
+from tests.laws import test_accounting as accounting
+from tests.laws import test_execution as execution
+from tests.laws import test_noise as noise
+from tests.laws import test_non_interference as non_interference
+from tests.laws import test_sensitivity as sensitivity
+from tests.laws import test_support as support
+from tests.laws.strategies import batches, steps
+from tests.mutants.core_table import Mutant
+from trainers import setup
+
+TAME = batches(min_size=1, wild=False, dtypes=(torch.float64,))
+STEPS = {"here": noise.WITH_QUERIES, "g_BD": batches()}
+SIZED = {**STEPS, "size": st.integers(1, 7)}
+ROWS = {"here": sensitivity.STEPS, "g_BD": batches(min_size=1)}
+WHOLE_STEP = {"here": steps(), "g_BD": batches()}
+NOISED_STD = "std = noiser.noise_multiplier * ratio * guarded.sensitivity"
+ADDED = "torch.where(support_K, std * unit_K, 0.0)"
+GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
+SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
+UPDATE = "return release, binding.updated(states, frame, release)"
+
+MUTANTS = (
+    Mutant(
+        "noise divided by the batch twice",
+        Kernel,
+        "_mint",
+        ((ADDED, "torch.where(support_K, std * unit_K / self._divisor, 0.0)"),),
+        noise.law_scale,
+        SIZED,
+    ),
+    Mutant(
+        "noise of σC/B per record, then averaged",
+        Kernel,
+        "_mint",
+        ((ADDED, "torch.where(support_K, std * unit_K / self._divisor**0.5, 0.0)"),),
+        accounting.law_charged_is_what_ran,
+    ),
+    Mutant(
+        "noise scaled to one layer's bound",
+        Kernel,
+        "_mint",
+        ((NOISED_STD, NOISED_STD + " / self.binding.space.group_count('layer') ** 0.5"),),
+        noise.law_scale,
+        SIZED,
+    ),
+    Mutant(
+        "noise without the rounding margin",
+        Kernel,
+        "_bounded",
+        (("bound * (1 + self._margin)", "bound"),),
+        noise.law_scale,
+        SIZED,
+    ),
+    Mutant(
+        "a query's noise ratio forgotten",
+        Kernel,
+        "release",
+        (("p.stage.noise_ratio", "1.0"),),
+        accounting.law_charged_is_what_ran,
+    ),
+    Mutant(
+        "missing clip",
+        kernel_module,
+        "guarded_factors",
+        ((GUARD, "pass"),),
+        sensitivity.law_guarded_row,
+        ROWS,
+    ),
+    Mutant(
+        "clip of the mean instead of each record",
+        Kernel,
+        "release",
+        (
+            (
+                SUM,
+                "sum_K = rows.weighted_sum(torch.ones_like(c_BG)).detach()\n"
+                "        mean = joint_norm(sum_K[None] / len(c_BG))\n"
+                "        sum_K = sum_K * capped(mean, bound)",
+            ),
+        ),
+        sensitivity.law_sensitivity,
+        {**sensitivity.MOVES, "g_BD": TAME},
+    ),
+    Mutant(
+        "clipping by the group's bound in every group",
+        kernel_module,
+        "guarded_factors",
+        (("joint_norm(c_BG * norms_BG)", "(c_BG * norms_BG).abs().amax(1)"),),
+        sensitivity.law_guarded_row,
+        ROWS,
+    ),
+    Mutant(
+        "norms without upper rounding",
+        DenseRows,
+        "norm_upper_bounds",
+        (("(1 + (size + 4) * UNIT_ROUNDOFF)", "1"),),
+        sensitivity.law_guarded_row,
+        ROWS,
+    ),
+    Mutant(
+        "the guard's joint norm without upper rounding",
+        kernel_module,
+        "joint_norm",
+        (("(1 + (v_BG.shape[1] + 4) * UNIT_ROUNDOFF)", "1"),),
+        sensitivity.law_joint_norm_is_an_upper_bound,
+        {"v_BG": sensitivity.FACTORS},
+    ),
+    Mutant(
+        "the guard's factor without slack for its own rounding",
+        kernel_module,
+        "capped",
+        (("(1 - ROUNDING)", "1"),),
+        sensitivity.law_capped_norm_is_within_the_bound,
+        {"norm": sensitivity.NORMS, "bound": sensitivity.BOUNDS},
+    ),
+    Mutant(
+        "norms in the rows' own precision",
+        DenseRows,
+        "norm_upper_bounds",
+        (("squares = part.square_()", "squares = part.float().square().double()"),),
+        sensitivity.law_guarded_row,
+        ROWS,
+    ),
+    Mutant(
+        "NaN rows that reach the sum",
+        kernel_module,
+        "guarded_factors",
+        (("return torch.where(good_B[:, None], c_BG, 0.0), good_B", "return c_BG, good_B"),),
+        sensitivity.law_sensitivity,
+        sensitivity.MOVES,
+    ),
+    Mutant(
+        "0 · NaN: weights of zero applied by a product",
+        DenseRows,
+        "weighted_sum",
+        (("part = torch.where((factors != 0).any(1, keepdim=True), part, 0)", "pass"),),
+        sensitivity.law_sensitivity,
+        sensitivity.MOVES,
+    ),
+    Mutant(
+        "sums in float32",
+        Kernel,
+        "_zeros",
+        (("torch.float64", "torch.float32"),),
+        execution.law_microbatches_and_order,
+        {
+            "here": execution.STEPS,
+            "g_BD": TAME,
+            "order": st.permutations(range(6)),
+            "size": st.integers(1, 3),
+        },
+    ),
+    Mutant(
+        "a query without its guard",
+        kernel_module,
+        "guarded_vectors",
+        (("q_BQ * capped(norm_B, bound)[:, None]", "q_BQ"),),
+        sensitivity.law_guarded_query,
+        ROWS,
+    ),
+    Mutant(
+        "a query of a record that is not alive",
+        kernel_module,
+        "guarded_vectors",
+        (("good_B = good_B & norm_B.isfinite()", "good_B = norm_B.isfinite()"),),
+        sensitivity.law_guarded_query,
+        ROWS,
+    ),
+    Mutant(
+        "noise added per microbatch",
+        Kernel,
+        "release",
+        ((SUM, SUM + " + self.noise.normal(len(total_K), total_K.device)"),),
+        noise.law_once_a_step,
+        SIZED,
+    ),
+    Mutant(
+        "noise reused between steps",
+        SystemNoise,
+        "normal",
+        (
+            (
+                "return torch.from_numpy(system_generator().standard_normal(size))",
+                "return torch.from_numpy(np.random.default_rng(0).standard_normal(size))",
+            ),
+        ),
+        noise.law_independent,
+    ),
+    Mutant(
+        "noise replayed after a resume",
+        SystemNoise,
+        "normal",
+        (
+            (
+                "torch.from_numpy(system_generator().standard_normal(size))",
+                "torch.from_numpy(self.__dict__.setdefault('g', np.random.default_rng(0))"
+                ".standard_normal(size))",
+            ),
+        ),
+        noise.law_never_replayed,
+    ),
+    Mutant(
+        "noise from the generator that a user seeds",
+        SystemNoise,
+        "normal",
+        (
+            (
+                "torch.from_numpy(system_generator().standard_normal(size))",
+                "torch.randn(size, dtype=torch.float64)",
+            ),
+        ),
+        noise.law_seeds_do_not_touch_it,
+    ),
+    Mutant(
+        "noise that is uniform",
+        SystemNoise,
+        "normal",
+        (("standard_normal(size)", "uniform(-(3**0.5), 3**0.5, size)"),),
+        noise.law_normal,
+    ),
+    Mutant(
+        "noise with its tails cut at three deviations",
+        SystemNoise,
+        "normal",
+        (("standard_normal(size)", "standard_normal(size).clip(-3, 3)"),),
+        noise.law_normal,
+    ),
+    Mutant(
+        "noise only where some record kept something",
+        Kernel,
+        "_mint",
+        ((ADDED, "torch.where(value_K != 0, std * unit_K, 0.0)"),),
+        support.law_noise_on_the_support_and_only_there,
+        WHOLE_STEP,
+    ),
+    Mutant(
+        "noise off the support too",
+        Kernel,
+        "_mint",
+        ((ADDED, "std * unit_K"),),
+        support.law_noise_on_the_support_and_only_there,
+        WHOLE_STEP,
+    ),
+    Mutant(
+        "posts that move frozen coordinates",
+        Kernel,
+        "release",
+        (("torch.where(support_D, gradient.value, 0)", "gradient.value"),),
+        support.law_noise_on_the_support_and_only_there,
+        WHOLE_STEP,
+    ),
+    Mutant(
+        "frozen coordinates that spend the clipping budget",
+        Transform,
+        "one",
+        (("z = self._live(z)", "pass"),),
+        support.law_frozen_coordinates_spend_no_budget,
+        WHOLE_STEP,
+    ),
+    Mutant(
+        "a divisor from the realised batch",
+        Kernel,
+        "release",
+        (
+            (
+                "support_D = frame.support_D",
+                "support_D = frame.support_D; self._divisor = count or 1",
+            ),
+        ),
+        support.law_noise_on_the_support_and_only_there,
+        WHOLE_STEP,
+    ),
+    Mutant(
+        "a divisor from the records that are present",
+        setup,
+        "prepare",
+        (("settings.sampler(data.spec.records)", "settings.sampler(len(data.train_x))"),),
+        accounting.law_the_divisor_is_public,
+    ),
+    Mutant(
+        "statistics and scores from un-noised gradients",
+        Kernel,
+        "release",
+        (
+            (
+                UPDATE,
+                "raw_K = total_K / self._divisor if at_home else gradient.value\n"
+                "    clear = gradient.derive(raw_K, gradient.variance)\n"
+                "    clock, public_MD = frame.clock, frame.public_MD\n"
+                "    secret = Release(clear, noised, answers, support_D, clock, public_MD)\n"
+                "    return release, binding.updated(states, frame, secret)",
+            ),
+        ),
+        non_interference.law_raw_data_change_no_public_bit,
+        {
+            "plan": non_interference.PLANS,
+            "one": non_interference.RAW,
+            "other": non_interference.RAW,
+            "seed": st.integers(0, 99),
+        },
+    ),
+)
