@@ -115,7 +115,7 @@ def adversarial_rows(
     record_D = g_BD[1]
     if situation.entry is not None:
         record_D[0] = situation.entry
-        row_D = torch.full_like(direction_D, torch.nan)
+        row_D = None if row_D is None else torch.full_like(row_D, torch.nan)
     crowd_BD = g_BD[:1].expand(CROWD if situation.crowd else 0, -1)
     return AdversarialRows(crowd_BD, record_D, row_D)
 

@@ -28,6 +28,7 @@ from dpcore import (
     Frame,
     NoiseSource,
     Phase,
+    Pipeline,
     Plan,
     PoissonSampler,
     Reads,
@@ -37,6 +38,7 @@ from dpcore import (
     States,
 )
 from dpcore.rows import UNIT_ROUNDOFF
+from mechanisms.public_random import public_generator
 
 RECORDS = 16
 """The declared number of records: the divisor at rate 1."""
@@ -46,6 +48,12 @@ SPACE = Space(
     ((2, 1, 2, 2), (2,), (2, 3), (2,), (2, 2), (2,)),
 )
 """Where plans are audited unless their stages need another: three layers, 24 coordinates."""
+
+PUBLIC = 6
+"""How many public records' gradients stages are shown."""
+
+SHAPE = (2, 2, 2)
+"""The shape of a record, for pipelines whose rows are a statistic of it."""
 
 WARM = 48
 """Steps that a phase has behind it, at most, where a course begins in its midst."""
@@ -161,28 +169,55 @@ class Course:
 
     def _steps(self, situation: Situation, present: bool) -> Iterator[Step]:
         earlier = self.earlier
-        released_D = torch.zeros(self.space.size, dtype=torch.float64)
         done = 0
         for leg in self.legs:
-            phase, pipeline = leg.phase, leg.phase.pipeline
-            binding = Binding(pipeline, self.space, earlier)
+            phase = leg.phase
+            binding = bound_in(phase.pipeline, self.space, earlier)
             states = leg.start if leg.start is not None else begin(binding, phase.steps)
-            releaser = _releaser(self.make, binding, self.noise)
+            released_D = torch.zeros(binding.space.size, dtype=torch.float64)
             for step in range(leg.first, leg.first + leg.steps):
-                frame = binding.open(states, Clock(step, phase.steps))
-                bound = float(binding.bound(states))
-                drawn = adversarial_rows(situation, frame, bound, done, released_D)
-                expected = expected_share(binding, states, bound, row_at_the_clipper(frame, drawn))
-                g_BD = drawn.crowd_BD
-                if present or self.adjacency is Adjacency.REPLACE_ONE:
-                    own_D = drawn.record_D if present else -drawn.record_D
-                    g_BD = torch.cat([g_BD, own_D[None]])
-                release, states = releaser.release(states, frame, _batch(binding, frame, g_BD))
-                sigma = pipeline.noiser.noise_multiplier
-                yield Step(phase.name, release, states, bound, sigma, *expected)
-                released_D = released_D + release.gradient.value
+                clock = Clock(step, phase.steps)
+                shown = self._step(
+                    phase.name, binding, states, clock, situation, present, done, released_D
+                )
+                yield shown
+                states = shown.states
+                if phase.look is not None:
+                    looking = bound_in(phase.look.pipeline, self.space, binding.views(states))
+                    start = begin(looking, phase.steps)
+                    name = f"{phase.name}, look"
+                    nothing_K = torch.zeros(looking.space.size, dtype=torch.float64)
+                    yield self._step(
+                        name, looking, start, clock, situation, present, done, nothing_K
+                    )
+                released_D = released_D + shown.release.gradient.value
                 done += 1
             earlier = binding.views(states)
+
+    def _step(
+        self,
+        name: str,
+        binding: Binding,
+        states: States,
+        clock: Clock,
+        situation: Situation,
+        present: bool,
+        done: int,
+        released_D: Tensor,
+    ) -> Step:
+        """One release of a pipeline, on the rows of a situation."""
+        frame = binding.open(states, clock, public_MD(binding, done))
+        bound = float(binding.bound(states))
+        drawn = adversarial_rows(situation, frame, bound, done, released_D)
+        expected = expected_share(binding, states, bound, row_at_the_clipper(frame, drawn))
+        g_BD = drawn.crowd_BD
+        if present or self.adjacency is Adjacency.REPLACE_ONE:
+            own_D = drawn.record_D if present else -drawn.record_D
+            g_BD = torch.cat([g_BD, own_D[None]])
+        releaser = _releaser(self.make, binding, self.noise)
+        release, states = releaser.release(states, frame, _batch(binding, frame, g_BD))
+        sigma = binding.pipeline.noiser.noise_multiplier
+        return Step(name, release, states, bound, sigma, *expected)
 
 
 def courses(
@@ -195,8 +230,9 @@ def courses(
     phase at its own length, after `WARM` steps (or all but three) on made-up rows, so that
     what stages do now and then, such as a refresh every 50 steps, is seen too.
     """
+    plan = dataclasses.replace(plan, phases=tuple(_at_rate_1(phase) for phase in plan.phases))
     short = tuple(dataclasses.replace(phase, steps=2) for phase in plan.phases)
-    start = begin(Binding(short[0].pipeline, space), 2)
+    start = begin(bound_in(short[0].pipeline, space), 2)
     legs = (Leg(short[0], 2, start=start), *(Leg(phase, 2) for phase in short[1:]))
     mu = allowed_mu(plan, (2,) * len(short))
     whole = Course("two steps of every phase", legs, mu, plan.adjacency, space, make, noise)
@@ -231,20 +267,42 @@ def _distance(adjacency: Adjacency) -> float:
     return 2.0 if adjacency is Adjacency.REPLACE_ONE else 1.0
 
 
+def _at_rate_1(phase: Phase) -> Phase:
+    """A phase whose look, if any, is at the rate of its steps."""
+    look = phase.look
+    return (
+        phase
+        if look is None
+        else dataclasses.replace(phase, look=dataclasses.replace(look, rate=None))
+    )
+
+
+def bound_in(pipeline: Pipeline, parameters: Space, earlier: Reads | None = None) -> Binding:
+    """A pipeline in the space of its rows: that of the parameters, or of its statistic."""
+    return Binding(pipeline, pipeline.row_space(parameters, SHAPE), earlier)
+
+
 def begin(binding: Binding, steps: int) -> States:
     """The states at the start of a phase, at made-up weights."""
-    size = binding.space.size
-    weights_D = torch.linspace(-1.0, 2.0, size, dtype=torch.float64)
-    return binding.begin(Context(binding.space, weights_D, steps, seed=0))
+    space = binding.space
+    weights_D = torch.linspace(-1.0, 2.0, space.size, dtype=torch.float64)
+    return binding.begin(Context(space, weights_D, steps, 0, public_MD(binding, -1)))
+
+
+def public_MD(binding: Binding, step: int) -> Tensor:
+    """The gradients of some public records at a step."""
+    generator = public_generator("public records", binding.space.size, step)
+    shape = (PUBLIC, binding.space.size)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def _warmed(phase: Phase, steps: int, earlier: Reads, course: Course) -> tuple[Binding, States]:
     """A phase after some steps on a batch that turns round, short in the first layers."""
-    binding = Binding(phase.pipeline, course.space, earlier)
+    binding = bound_in(phase.pipeline, course.space, earlier)
     releaser, states = _releaser(course.make, binding, course.noise), begin(binding, phase.steps)
-    ramp_D = torch.linspace(0.05, 1.0, course.space.size)
+    ramp_D = torch.linspace(0.05, 1.0, binding.space.size)
     for step in range(steps):
-        frame = binding.open(states, Clock(step, phase.steps))
+        frame = binding.open(states, Clock(step, phase.steps), public_MD(binding, step))
         g_D = (1 - 2 * (step % 2)) * float(binding.bound(states)) * ramp_D / ramp_D.norm()
         batch = _batch(binding, frame, g_D.expand(RECORDS, -1))
         _, states = releaser.release(states, frame, batch)

@@ -38,17 +38,17 @@ class RunningLook:
     Args:
         setup: the run.
         look: what is released of every record, and who decides.
+        microbatch: how many records go through the model at a time.
         noise: where the kernel's normal draws come from.
     """
 
-    def __init__(self, setup: Setup, look: Look, noise: NoiseSource) -> None:
+    def __init__(self, setup: Setup, look: Look, microbatch: int, noise: NoiseSource) -> None:
         statistic = look.pipeline.statistic
         assert statistic is not None
         self._setup, self._look, self._noise = setup, look, noise
         self._space = statistic.row_space(setup.space, setup.data.spec.shape)
         self._sampler = look.sampler(setup.sampler)
-        largest = math.ceil(self._sampler.expected_batch)
-        self._microbatch = min(setup.settings.microbatch(1), largest)
+        self._microbatch = min(microbatch, math.ceil(self._sampler.expected_batch))
 
     def accepts(
         self,

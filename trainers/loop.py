@@ -107,6 +107,7 @@ def _train(
         point = checkpoint.load(folder.public / "checkpoint", point, setup.device)
     _copy(point.weights, tensors)
     optimizer.load_state_dict(dict(point.optimizer))
+    average = settings.averager(point.weights)
     left = _affordable_steps(setup, charged, point)
     marks = _marks(plan.steps, settings.evaluations)
     earlier: Reads = {}
@@ -119,12 +120,14 @@ def _train(
         resumed = i == point.phase and point.step > 0
         if not resumed and "weights" not in phase.inherits:
             _copy(initial, parameters)
+            average.reset()
         if not resumed and "optimizer" not in phase.inherits:
             optimizer = make(list(parameters.values()))
         states = point.states[i] if resumed else running.begin(parameters)
         for step in range(point.step if resumed else 0, phase.steps):
             overall = sum(p.steps for p in plan.phases[:i]) + step
             if left == 0:
+                average.settle(parameters)
                 return charged, overall
             charged[i], left = charged[i] + 1, left - 1
             if folder is not None:
@@ -134,6 +137,7 @@ def _train(
             release, states = running.step(states, step, parameters, x, y)
             settings.set_learning_rate(optimizer, overall, plan.steps)
             kept = running.update(optimizer, parameters, states, release, x, y)
+            average.see(parameters, overall, plan.steps)
             bar.advance(overall + 1)
             if folder is not None:
                 if phase.look is not None:
@@ -141,15 +145,17 @@ def _train(
                 seconds = round(time.monotonic() - began, 4)
                 folder.note_privately("times.jsonl", {"step": overall, "seconds": seconds})
             if overall + 1 in marks or left == 0:
-                metrics = evaluated(setup, charged, overall + 1)
+                with average.applied(parameters):
+                    metrics = evaluated(setup, charged, overall + 1)
                 bar.show(metrics)
                 if folder is not None:
                     folder.metric(metrics)
-                    now = {name: t.detach() for name, t in tensors.items()}
+                    now = {n: t.detach() for n, t in tensors.items()} | average.state()
                     here = Checkpoint(i, step + 1, now, (*past, states), optimizer.state_dict())
                     checkpoint.save(folder.public / "checkpoint", here)
         past = (*past, states)
         earlier = running.binding.views(states)
+    average.settle(parameters)
     return charged, plan.steps
 
 

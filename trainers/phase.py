@@ -21,16 +21,14 @@ from dpcore import (
     NoiseSource,
     Phase,
     Pipeline,
+    PoissonSampler,
     Reads,
     Release,
-    RowMap,
     Rows,
     RunError,
-    State,
     States,
-    Transform,
 )
-from dpcore.stages import name_of, public_records_of
+from dpcore.stages import public_records_of
 from trainers.engine import (
     MaterialisingEngine,
     Norms,
@@ -39,8 +37,9 @@ from trainers.engine import (
     norms_of,
     row_gradients,
 )
-from trainers.ghost import GhostEngine, reason_against
+from trainers.ghost import GhostEngine, reason_against_binding
 from trainers.look import RunningLook, Snapshot
+from trainers.microbatch import automatic, evened
 from trainers.settings import masked_step
 from trainers.setup import Setup
 
@@ -83,9 +82,10 @@ class RunningPhase:
         self._setup = setup
         self._observer = observer
         self._norms = norms_of(self.binding)
-        largest = math.ceil(setup.sampler.expected_batch)
-        self._microbatch = min(setup.settings.microbatch(space.size), largest)
-        self._look = RunningLook(setup, phase.look, noise) if phase.look is not None else None
+        self._microbatch = microbatch_of(setup, self.binding, setup.sampler)
+        self._look = None
+        if phase.look is not None:
+            self._look = RunningLook(setup, phase.look, self._microbatch, noise)
         self._public = PublicGradients(setup, pipeline)
         self._engine = choose_engine(setup, self.binding, self._norms, self._microbatch)
         self._kernel = Kernel(
@@ -210,12 +210,7 @@ class PublicGradients:
 
 def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int) -> RowEngine:
     """The engine that the settings ask for; `auto` takes the fast one wherever it applies."""
-    maps: tuple[tuple[RowMap, State], ...]
-    maps = tuple((p.stage, {}) for p in binding.pipeline.of("row"))
-    reason = reason_against(Transform(binding.space, binding.output, maps, None))
-    pipeline = binding.pipeline
-    if pipeline.statistic is not None:
-        reason = f"{name_of(pipeline.statistic)} is not a gradient"
+    reason = reason_against_binding(binding)
     if setup.settings.engine == "ghost" and reason is not None:
         raise ConfigurationError(
             f"the fast engine does not apply: {reason}",
@@ -223,7 +218,30 @@ def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int)
             got="ghost",
             expected="auto or materialising",
         )
-    fast = setup.settings.engine != "materialising" and reason is None
-    make = GhostEngine if fast else MaterialisingEngine
-    views = None if pipeline.views is None else pipeline.views.count
-    return make(setup.model, setup.loss, norms, microbatch, setup.settings.precision, views)
+    views = binding.pipeline.views
+    return (GhostEngine if _fast(setup, binding) else MaterialisingEngine)(
+        setup.model,
+        setup.loss,
+        norms,
+        microbatch,
+        setup.settings.precision,
+        None if views is None else views.count,
+    )
+
+
+def microbatch_of(setup: Setup, binding: Binding, sampler: PoissonSampler) -> int:
+    """Records in a microbatch: as set, or from public shapes and the engine's budget."""
+    records = setup.settings.physical_batch
+    if records == "auto":
+        fast, views = _fast(setup, binding), binding.pipeline.views
+        shape, size = setup.data.spec.shape, binding.space.size
+        most = automatic(setup.model, shape, size, fast=fast, device=setup.device)
+        most = max(1, most // (1 if views is None else views.count))
+        records = evened(most, sampler.expected_batch)
+    return min(records, math.ceil(sampler.expected_batch))
+
+
+def _fast(setup: Setup, binding: Binding) -> bool:
+    """Whether the fast engine serves this pipeline."""
+    wanted = setup.settings.engine != "materialising"
+    return wanted and reason_against_binding(binding) is None

@@ -137,18 +137,6 @@ class Settings:
         """The dtype of forward and backward; None for the weights' own."""
         return torch.bfloat16 if self.autocast else None
 
-    def microbatch(self, coordinates: int) -> int:
-        """Records in a microbatch; `auto` bounds the B × D matrix, from public shapes alone.
-
-        On a CPU at 32 MiB of float32 and 128 records, which stay close to the cache; on a GPU
-        at 1 GiB and 4096 records.
-        """
-        if self.physical_batch != "auto":
-            return self.physical_batch
-        on_cpu = self.torch_device().type == "cpu"
-        numbers, most = (2**23, 128) if on_cpu else (2**28, 4096)
-        return max(1, min(most, numbers // max(coordinates, 1)))
-
     def factory(self) -> OptimizerFactory:
         """Makes the optimizer."""
         if self.optimizer == "adam-bc":

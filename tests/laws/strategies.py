@@ -28,6 +28,7 @@ from dpcore import (
     Frame,
     GrammarError,
     Kernel,
+    Look,
     NoiseSource,
     Phase,
     Pipeline,
@@ -43,12 +44,14 @@ from dpcore import (
 from dpcore.registry import entries, lookup
 from dpcore.rows import UNIT_ROUNDOFF
 from dpcore.spaces import Grouping
-from dpcore.stages import name_of
+from dpcore.stages import name_of, reads_of
 from mechanisms import AffineRestorer, Flat, Gaussian
 
 SPACE = Space(("one.weight", "one.bias", "two.weight"), ((4, 3), (4,), (2, 4)))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 WILD = (0.0, 5e-324, 1e-310, 2.0**-149, 1e-38, 1e-19, 1.0, 1e19, 1e38, 1e150, 1e300)
+SHAPE = (2, 3, 2)
+"""The shape of a made-up record, for stages that look at one."""
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
 BOUNDS = st.sampled_from((2.0**-500, 1e-30, 0.5, 1.0, 3.0, 1e30, 2.0**500)) | st.floats(1e-6, 1e6)
 GROUPINGS: tuple[Grouping, ...] = ("all", "parameter", "layer", "filter")
@@ -188,6 +191,23 @@ def wild_clippers() -> SearchStrategy[WildClipper]:
     )
 
 
+def stays(stage: Any) -> bool:
+    """Whether a row or post map gives vectors of the parameters' space for such vectors."""
+    try:
+        return bool(stage.output_space(SPACE) == SPACE)
+    except GrammarError:
+        return False
+
+
+@cache
+def codings() -> tuple[tuple[Any, Any], ...]:
+    """Row maps to another space, each with the post map that leads back."""
+    back = [by_name(cls.stage_name) for cls in registered("post")]
+    found = [(by_name(reads_of(post)[0]), post) for post in back if not stays(post)]
+    assert len(found) == sum(not stays(by_name(cls.stage_name)) for cls in registered("row"))
+    return (*found, (Mixed(), Unmixed()))
+
+
 @st.composite
 def plans(
     draw: DrawFn,
@@ -197,36 +217,61 @@ def plans(
     queries: SearchStrategy[Any] | None = None,
     steps: int = 4,
 ) -> Plan:
-    """A phase that learns scores, then one with a support, a point, row maps and posts."""
+    """Perhaps a phase that releases a statistic; one that learns scores; and one with a support,
+    a subspace, views, a point, row maps and posts, whose updates may be looked at."""
     clipper = draw(clippers if clippers is not None else stages("clipper"))
     noiser = draw(noisers if noisers is not None else stages("noiser"))
-    rows = draw(st.lists(stages("row") | st.just(Shifted()), max_size=2, unique_by=name_of))
-    posts = draw(st.lists(stages("post"), max_size=1)) if draw(st.booleans()) else []
+    rows = stages("row").filter(stays) | st.just(Shifted())
+    rows = draw(st.lists(rows, max_size=2, unique_by=name_of))
+    posts = draw(st.lists(stages("post").filter(stays), max_size=1))
     if draw(st.booleans()):
         posts = [
             AffineRestorer(of=name_of(r)) for r in reversed(rows) if isinstance(r, AffineRowMap)
         ]
-    if draw(st.integers(0, 4)) == 0:
-        rows, posts = [*rows, Mixed()], [Unmixed()]
+    if draw(st.integers(0, 3)) == 0:
+        row, post = draw(st.sampled_from(codings()))
+        rows, posts = [*rows, row], [post]
+    wanted = {name for stage in (*rows, *posts) for name in reads_of(stage)}
+    subspaces = stages("subspace") if "subspace" in wanted else st.none() | stages("subspace")
     asked = tuple(by_name(name) for name in getattr(clipper, "asks", ()))
     more = draw(st.lists(queries, max_size=2)) if queries is not None else []
     try:
+        released = Pipeline(clipper, noiser, statistic=draw(stages("statistic")), queries=asked)
         before = Pipeline(clipper, noiser, scorer=draw(stages("scorer")), queries=asked)
         main = Pipeline(
             clipper,
             noiser,
             scheduler=draw(st.none() | stages("scheduler")),
+            subspace=draw(subspaces),
+            views=draw(st.none() | stages("views")),
             point=draw(st.none() | stages("point")),
             rows=tuple(rows),
             posts=tuple(posts),
             queries=(*asked, *more),
         )
-        plan = Plan((Phase("before", before, 2), Phase("main", main, steps)))
+        looks = st.builds(Look, st.just(released), stages("decision"))
+        last = Phase("main", main, steps, look=draw(st.none() | looks))
+        first = (Phase("statistic", released, 1),) if draw(st.booleans()) else ()
+        plan = Plan((*first, Phase("before", before, 2), last))
     except GrammarError:
         reject()
     if not plan.private:
         reject()
     return plan
+
+
+def begun(phase: Phase, earlier: Reads, seed: int) -> tuple[Binding, States]:
+    """A phase at its start, at made-up weights and public gradients."""
+    space = phase.pipeline.row_space(SPACE, SHAPE)
+    binding = Binding(phase.pipeline, space, earlier)
+    weights_D = torch.from_numpy(np.random.default_rng(seed).standard_normal(SPACE.size))
+    context = Context(space, weights_D, phase.steps, seed, public_MD(seed))
+    return binding, binding.begin(context)
+
+
+def public_MD(*seed: int) -> Tensor:
+    """The gradients of four public records."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((4, SPACE.size)))
 
 
 class Watched(Kernel):
@@ -282,14 +327,12 @@ def opened(plan: Plan, step: int = 0, seed: int = 0) -> Opened:
     """The plan's last phase before a step, every earlier release made of noise alone."""
     noise = ReproducibleNoise(seed)
     earlier: Reads = {}
-    weights_D = torch.from_numpy(np.random.default_rng(seed).standard_normal(SPACE.size))
     for phase in plan.phases:
-        binding = Binding(phase.pipeline, SPACE, earlier)
+        binding, states = begun(phase, earlier, seed)
         last = phase is plan.phases[-1]
-        states = binding.begin(Context(SPACE, weights_D, phase.steps, seed))
         kernel = Kernel(binding, expected_batch=2.0, relative_error=0.0, noise=noise)
         for t in range(step if last else phase.steps):
-            frame = binding.open(states, Clock(t, phase.steps))
+            frame = binding.open(states, Clock(t, phase.steps), public_MD(seed, t))
             _, states = kernel.release(states, frame, [])
         earlier = binding.views(states)
     return Opened(binding, states, binding.open(states, Clock(step, plan.phases[-1].steps)))

@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dpcore import (
-    Binding,
     Clock,
-    Context,
     Kernel,
     Phase,
     Pipeline,
@@ -46,9 +44,11 @@ from tests.laws.strategies import (
     Opened,
     WildQuery,
     batches,
+    begun,
     dpsgd,
     opened,
     plans,
+    public_MD,
     same,
     same_release,
 )
@@ -61,20 +61,19 @@ PLANS = plans(
     queries=st.just(WildQuery(bound=TINY, factor=1.0)),
     steps=3,
 )
-MOST_STEPS = 5
+MOST_STEPS = 6
 
 
 def public_trace(plan: Plan, raw: Sequence[Tensor], seed: int) -> list[tuple[object, States]]:
     """All that becomes public in a plan on these gradients, step by step."""
     noise, earlier, trace, t = ReproducibleNoise(seed), {}, [], 0
     for phase in plan.phases:
-        binding = Binding(phase.pipeline, SPACE, earlier)
-        context = Context(SPACE, torch.linspace(-1, 1, SPACE.size).double(), phase.steps, seed)
-        states = binding.begin(context)
+        binding, states = begun(phase, earlier, seed)
         kernel = Kernel(binding, expected_batch=4.0, relative_error=0.0, noise=noise)
         for step in range(phase.steps):
-            here = Opened(binding, states, binding.open(states, Clock(step, phase.steps)))
-            release, states = kernel.release(states, here.frame, here.pieces(raw[t], 2))
+            frame = binding.open(states, Clock(step, phase.steps), public_MD(seed, step))
+            here, g_BD = Opened(binding, states, frame), raw[t][:, : binding.space.size]
+            release, states = kernel.release(states, frame, here.pieces(g_BD, 2))
             trace.append((release, states))
             t += 1
         earlier: Reads = binding.views(states)

@@ -330,4 +330,7 @@ def test_the_laws_reach_every_registered_stage(cls: type) -> None:
 
 
 def stages_of(plan: Plan) -> set[type]:
-    return {type(p.stage) for phase in plan.phases for p in phase.pipeline.placed}
+    pipelines = [pipeline for phase in plan.phases for pipeline in phase.pipelines]
+    looks = [phase.look for phase in plan.phases if phase.look is not None]
+    placed = {type(p.stage) for pipeline in pipelines for p in pipeline.placed}
+    return placed | {type(look.decision) for look in looks}
