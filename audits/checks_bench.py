@@ -35,6 +35,7 @@ from dpcore.configuration import KIND_OF
 from dpcore.registry import lookup
 from dpcore.stages import KINDS, name_of, reads_of
 from mechanisms import Flat, Gaussian, GroupStandardizer, LinearUnfreeze, MaskedWeights
+from mechanisms.subspaces import ReleasedSubspace
 
 LOUD = 2.0**80
 """A noise multiplier that hides any sum of rows below the rounding of the released value."""
@@ -200,6 +201,7 @@ class _Back:
 _SLOT_COMPANIONS: dict[str, Any] = {
     "scorer": _Learner(),
     "scheduler": LinearUnfreeze(),
+    "subspace": ReleasedSubspace(),
     "point": MaskedWeights(),
     "row": GroupStandardizer(),
     "clipper": Flat(bound=1.0),

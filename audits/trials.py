@@ -114,7 +114,7 @@ _TESTS: dict[Kind, tuple[Callable[[Errors, float], float], Callable[[Errors, flo
 }
 
 
-def runs_needed(mu: float, level: float, share: float, power: float = 1.5) -> int:
+def runs_needed(mu: float, level: float, share: float, power: float = 2.0) -> int:
     """Runs a side after which the bound of `total` is expected to pass share · μ.
 
     n = ((z_level + power)·√(2p(1−p)) / (φ(μ/2)·(1−share)·μ))², p = Φ(−μ/2): the bound's distance

@@ -2,8 +2,7 @@
 
     python -m benchmarks.methods [--seeds 3] [--preset NAME ...] [--data digits]
 
-Writes a line of JSON a preset to standard output and a table to the file given with --table.
-Presets that learn from public records are given procedural ones here, drawn from a public seed.
+Writes a line of JSON a preset to standard output, and a table to the file given with --table.
 """
 
 from __future__ import annotations
@@ -13,33 +12,13 @@ import json
 import statistics
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from audits.mechanism import audit_mechanism
-from dpcore.stages import public_records_of
 from mechanisms import PRESETS
-from trainers import Data, train
-from trainers.data import DataSpec
+from trainers import train
 from trainers.models import build_model
-from trainers.recipe import Recipe, recipe_for
-
-
-def wants_public(recipe: Recipe) -> bool:
-    """Whether a stage of the plan learns from public records."""
-    pipelines = (p for phase in recipe.plan.phases for p in phase.pipelines)
-    return any(public_records_of(placed.stage) for p in pipelines for placed in p.placed)
-
-
-def procedural(spec: DataSpec, records: int = 512) -> Data:
-    """Made-up public records: smooth random images, a pattern for each class, and noise."""
-    draw = torch.Generator().manual_seed(0)
-    patterns = torch.randn((spec.classes, *spec.shape), generator=draw)
-    y = torch.randint(spec.classes, (records,), generator=draw)
-    x = (patterns[y] + torch.randn((records, *spec.shape), generator=draw)).clamp(-1, 1)
-    return Data(replace(spec, name="procedural", records=records), x, y, x[:1], y[:1])
+from trainers.recipe import recipe_for
 
 
 def measured(name: str, data_name: str, seeds: Iterable[int]) -> dict[str, object]:
@@ -49,7 +28,7 @@ def measured(name: str, data_name: str, seeds: Iterable[int]) -> dict[str, objec
         recipe = recipe_for(name, data_name, seed=seed)
         data = recipe.load_data(progress=False)
         model = build_model(recipe.model_for(data.spec), data.spec, seed)
-        public = procedural(data.spec) if wants_public(recipe) else None
+        public = recipe.load_public(data.spec, progress=False)
         began = time.perf_counter()
         run = train(recipe.plan, data, model, recipe.settings, public=public, progress=False)
         seconds.append(time.perf_counter() - began)

@@ -6,6 +6,7 @@ the clipping norm C everywhere; `steps` counts all phases together, and all are 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from mechanisms.adaclip import AdaClip
 from mechanisms.augmentations import ShiftFlip
 from mechanisms.clippers import Flat
 from mechanisms.codes import Decode, Encode
-from mechanisms.denoisers import JamesStein
+from mechanisms.denoisers import SoftThreshold
 from mechanisms.group_clippers import PerGroup
 from mechanisms.looks import LossChange, Threshold
 from mechanisms.low_rank import LowRank, LowRankRestorer
@@ -38,12 +39,12 @@ def one_phase(steps: int, bound: float, **slots: Any) -> Plan:
     return Plan((Phase("main", Pipeline(noiser=Gaussian(), **slots), steps),))
 
 
-def after_plain(steps: int, bound: float, learnt: dict[str, Any], **slots: Any) -> Plan:
-    """A tenth of the steps as plain DP-SGD, from which `learnt` learns; then the method."""
-    before = min(max(1, round(0.1 * steps)), steps - 1)
-    plain = Pipeline(clipper=Flat(bound=bound), noiser=Gaussian(), **learnt)
-    slots.setdefault("clipper", Flat(bound=bound))
-    main = Pipeline(noiser=Gaussian(), **slots)
+def after_plain(steps: int, bound: float, size: int, **slots: Any) -> Plan:
+    """Three tenths of the steps as plain DP-SGD, whose releases make a subspace; then more."""
+    before = min(max(1, round(0.3 * steps)), steps - 1)
+    clipper, noiser = Flat(bound=bound), Gaussian()
+    plain = Pipeline(clipper, noiser, subspace=ReleasedSubspace(size=size))
+    main = Pipeline(clipper, noiser, **slots)
     return Plan((Phase("plain", plain, before), Phase("main", main, steps - before)))
 
 
@@ -82,7 +83,9 @@ def adaclip(steps: int, *, bound: float = 0.5) -> Plan:
 
 def quantile_clipping(steps: int, *, bound: float = 0.5) -> Plan:
     """Clip at a quantile that a noised count follows (Andrew et al. 2021, Algorithm 1)."""
-    return one_phase(steps, bound, clipper=Quantile(bound=bound), queries=(ClippedCount(),))
+    return one_phase(
+        steps, bound, clipper=Quantile(bound=bound, quantile=0.2), queries=(ClippedCount(),)
+    )
 
 
 def automatic_clipping(steps: int, *, bound: float = 0.5) -> Plan:
@@ -97,7 +100,7 @@ def normalised_clipping(steps: int, *, bound: float = 0.5) -> Plan:
 
 def per_layer_clipping(steps: int, *, bound: float = 0.5) -> Plan:
     """A bound for every layer, with one joint bound (McMahan et al. 2018)."""
-    return one_phase(steps, bound, clipper=PerGroup(bound=bound))
+    return one_phase(steps, bound, clipper=PerGroup(bound=bound, weights="dimension"))
 
 
 def random_freeze(steps: int, *, bound: float = 0.5) -> Plan:
@@ -132,11 +135,9 @@ def pdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     """PDP-SGD: drop the noise outside a subspace (Zhou et al. 2021), of released gradients.
 
     Args:
-        size: K, the dimension of the subspace, learnt over the first tenth of the steps.
+        size: K, the dimension of the subspace, learnt over the first three tenths of the steps.
     """
-    subspace = ReleasedSubspace(size=size)
-    posts = (ProjectReleased(reads=("released-subspace",)),)
-    return after_plain(steps, bound, {"subspace": subspace}, posts=posts)
+    return after_plain(steps, bound, size, posts=(ProjectReleased(),))
 
 
 def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
@@ -147,29 +148,22 @@ def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
 
 def pcdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     """PCDP-SGD: project each record's gradient before it is clipped (Sha et al. 2023)."""
-    rows, subspace = (
-        (Project(size=size, reads=("released-subspace",)),),
-        ReleasedSubspace(size=size),
-    )
-    return after_plain(steps, bound, {"subspace": subspace}, rows=rows, posts=(Lift(),))
+    return after_plain(steps, bound, size, rows=(Project(size=size),), posts=(Lift(),))
 
 
-def gep(
-    steps: int, *, bound: float = 0.5, size: int = 16, subspace: Subspace | None = None
-) -> Plan:
+def gep(steps: int, *, bound: float = 0.5, size: int = 4, subspace: Subspace | None = None) -> Plan:
     """GEP: embedding and residual clipped apart, released together (Yu et al. 2021a).
 
     Args:
         size: K, the dimension of the subspace.
         subspace: where it comes from: the released gradients unless another is given.
     """
-    clipper = PerGroup(groups="parameter", weights=(1.0, 1.0), bound=bound)
     return one_phase(
         steps,
         bound,
         subspace=subspace if subspace is not None else ReleasedSubspace(size=size),
         rows=(Decompose(size=size),),
-        clipper=clipper,
+        clipper=PerGroup(groups="parameter", weights=(0.4, 1.0), bound=bound),
         posts=(Recompose(),),
     )
 
@@ -180,11 +174,18 @@ def gep_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
 
 
 def dpdr(steps: int, *, bound: float = 0.5) -> Plan:
-    """DPDR: along the last released gradient, and across it (Liu et al. 2024)."""
-    return gep(steps, bound=bound, size=1, subspace=ReleasedSubspace(size=1, decay=0.0))
+    """DPDR: along the last released gradient and across it, while they agree (Liu et al. 2024).
+
+    Half of the steps are decomposed, and half are plain DP-SGD.
+    """
+    before = min(max(1, steps // 2), steps - 1)
+    last = ReleasedSubspace(size=1, decay=0.0)
+    (early,) = gep(before, bound=bound, size=1, subspace=last).phases
+    (main,) = one_phase(steps - before, bound).phases
+    return Plan((dataclasses.replace(early, name="early"), main))
 
 
-def rgp(steps: int, *, bound: float = 0.5, rank: int = 2) -> Plan:
+def rgp(steps: int, *, bound: float = 0.5, rank: int = 8) -> Plan:
     """RGP: gradients of low-rank carriers of every weight matrix (Yu et al. 2021b).
 
     Args:
@@ -194,15 +195,18 @@ def rgp(steps: int, *, bound: float = 0.5, rank: int = 2) -> Plan:
     return one_phase(steps, bound, rows=rows, posts=posts)
 
 
-def encoding(steps: int, *, bound: float = 0.5, block: int = 2) -> Plan:
-    """Gradients in a public code, denoised after the noise (Nasr et al. 2020).
+def gradient_encoding(steps: int, *, bound: float = 0.5, block: int = 2) -> Plan:
+    """Gradients in a public linear code of half their length (after Nasr et al. 2020).
 
     Args:
         block: how many coordinates share one of the code.
     """
-    return one_phase(
-        steps, bound, rows=(Encode(block=block),), posts=(JamesStein(grouping="all"), Decode())
-    )
+    return one_phase(steps, bound, rows=(Encode(block=block),), posts=(Decode(),))
+
+
+def denoising(steps: int, *, bound: float = 0.5) -> Plan:
+    """The released gradient, each coordinate shrunk by its noise (after Nasr et al. 2020)."""
+    return one_phase(steps, bound, posts=(SoftThreshold(threshold=1.0),))
 
 
 def fedsel(

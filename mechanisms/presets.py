@@ -1,4 +1,4 @@
-"""Plans by name, each as short as the paper's description of it.
+"""The plans of this project's own method and of its baselines; others are in `methods`.
 
 Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`).
 """
@@ -151,52 +151,3 @@ class Preset:
     source: str
     plan: Callable[[int], Plan]
     training: Mapping[str, Any] = field(default_factory=dict)
-
-
-PRESETS: Mapping[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "adadpigu",
-            "coherent importance, progressive unfreezing, a scale for each layer",
-            "after arXiv 2507.06525 and arXiv 1908.07643",
-            adadpigu,
-        ),
-        Preset(
-            "adadpigu-paper",
-            "AdaDPIGU as the paper writes it, made private",
-            "arXiv 2507.06525, Algorithms 1 and 2",
-            adadpigu_paper,
-        ),
-        Preset("dpsgd", "clip, sum, add noise", "Abadi et al. 2016, Algorithm 1", dpsgd),
-        Preset(
-            "dpsgd-hf",
-            "a linear model on scattering features, normalised within the record",
-            "Tramèr and Boneh 2021 (arXiv 2011.11660)",
-            dpsgd,
-            {"features": "scattering", "model": "scattering-linear"},
-        ),
-        Preset(
-            "dpsgd-hf-channels",
-            "the same, normalised by channel moments released in a charged phase",
-            "Tramèr and Boneh 2021 (arXiv 2011.11660), section 3",
-            dpsgd_hf_channels,
-            {"features": "scattering", "model": "scattering-linear-channels"},
-        ),
-        Preset(
-            "dpsgd-hf-cnn",
-            "a small convolutional net on scattering features",
-            "Tramèr and Boneh 2021 (arXiv 2011.11660)",
-            dpsgd,
-            {"features": "scattering", "model": "scattering-cnn"},
-        ),
-        Preset(
-            "dpsgd-ts",
-            "the data's own net with tempered sigmoids for its activations",
-            "Papernot et al. 2021 (arXiv 2007.14191)",
-            dpsgd,
-            {"model": "tempered"},
-        ),
-        Preset("non-private", "plain training, without any claim", "", non_private),
-    )
-}

@@ -27,6 +27,7 @@ from trainers.data import SPECS, Data, DataSpec, load_data
 from trainers.defaults import defaults_for
 from trainers.features import feature_map, with_features
 from trainers.models import default_model
+from trainers.procedural import PROCEDURAL, procedural
 from trainers.settings import Settings
 
 
@@ -40,7 +41,8 @@ class Recipe:
         records: declared number of records, for a data set that we do not know.
         classes: declared number of classes, likewise.
         features: a map in `trainers.features.FEATURES` that stands before the model.
-        public: a data set's name or an `.npz` path, for the stages that learn from public records.
+        public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
+            that learn from public records.
         model: a model's name or module:factory; None takes the features' or the data set's own.
         settings: budget, sampling, optimizer, engine.
         plan: the phases.
@@ -85,6 +87,8 @@ class Recipe:
         """
         if self.public is None:
             return None
+        if self.public == PROCEDURAL:
+            return procedural(spec)
         if self.public.endswith(".npz"):  # its records are public, so they may be counted
             data = load_data(self.public, data_dir, 1, spec.classes)
             counted = dataclasses.replace(data.spec, records=len(data.train_y))
@@ -146,7 +150,7 @@ def recipe_for(
             remedy="Declare it with --records; it is public.",
         )
     training = dict(PRESETS[preset].training)
-    names = {"features": training.pop("features", None), "model": training.pop("model", None)}
+    names = {key: training.pop(key, None) for key in ("features", "model", "public")}
     defaults, default_steps, default_clip = defaults_for(preset, data, declared, training)
     if "rate" in settings:
         defaults.pop("expected_batch", None)
@@ -166,7 +170,7 @@ def recipe_for(
         records=records,
         classes=classes,
         features=features if features is not None else names["features"],
-        public=public,
+        public=public if public is not None else names["public"],
         model=model if model is not None else names["model"],
         settings=chosen,
         plan=assigned(plan, assignments),
