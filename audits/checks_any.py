@@ -252,6 +252,7 @@ def calls(
         "views": {"count": lambda: stage.count},
         "statistic": {
             "row_space": lambda: stage.row_space(scene.world.space, SHAPE),
+            "fits": lambda: stage.fits(SHAPE),
             "row_of": lambda: scene.one(x["x_BX"][0], x["y_B"][0]),
         },
         "decision": {"accepts": lambda: stage.accepts(x["release"].noised)},

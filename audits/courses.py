@@ -125,6 +125,25 @@ class Leg:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Where a run of a course stands before a release.
+
+    Args:
+        situation: what the record does.
+        present: whether it is in the batch.
+        clock: of the phase.
+        done: the steps of the course so far.
+        released_D: the sum of what the phase released so far.
+    """
+
+    situation: Situation
+    present: bool
+    clock: Clock
+    done: int
+    released_D: Tensor
+
+
+@dataclass(frozen=True)
 class Course:
     """Steps of a plan that are run together, and what their event allows.
 
@@ -174,50 +193,48 @@ class Course:
             phase = leg.phase
             binding = bound_in(phase.pipeline, self.space, earlier)
             states = leg.start if leg.start is not None else begin(binding, phase.steps)
+            releaser = self._releaser(binding)
             released_D = torch.zeros(binding.space.size, dtype=torch.float64)
             for step in range(leg.first, leg.first + leg.steps):
                 clock = Clock(step, phase.steps)
-                shown = self._step(
-                    phase.name, binding, states, clock, situation, present, done, released_D
-                )
+                moment = Moment(situation, present, clock, done, released_D)
+                shown = self._shown(phase.name, binding, releaser, states, moment)
                 yield shown
                 states = shown.states
                 if phase.look is not None:
-                    looking = bound_in(phase.look.pipeline, self.space, binding.views(states))
-                    start = begin(looking, phase.steps)
-                    name = f"{phase.name}, look"
-                    nothing_K = torch.zeros(looking.space.size, dtype=torch.float64)
-                    yield self._step(
-                        name, looking, start, clock, situation, present, done, nothing_K
-                    )
+                    yield self._looked(phase, binding.views(states), moment)
                 released_D = released_D + shown.release.gradient.value
                 done += 1
             earlier = binding.views(states)
 
-    def _step(
-        self,
-        name: str,
-        binding: Binding,
-        states: States,
-        clock: Clock,
-        situation: Situation,
-        present: bool,
-        done: int,
-        released_D: Tensor,
+    def _looked(self, phase: Phase, reads: Reads, moment: Moment) -> Step:
+        """The look at an update, where the record may be as adversarial again."""
+        assert phase.look is not None
+        binding = bound_in(phase.look.pipeline, self.space, reads)
+        nothing_K = torch.zeros(binding.space.size, dtype=torch.float64)
+        moment = dataclasses.replace(moment, released_D=nothing_K)
+        states = begin(binding, phase.steps)
+        name = f"{phase.name}, look"
+        return self._shown(name, binding, self._releaser(binding), states, moment)
+
+    def _shown(
+        self, name: str, binding: Binding, releaser: Releaser, states: States, moment: Moment
     ) -> Step:
         """One release of a pipeline, on the rows of a situation."""
-        frame = binding.open(states, clock, public_MD(binding, done))
+        frame = binding.open(states, moment.clock, public_MD(binding, moment.done))
         bound = float(binding.bound(states))
-        drawn = adversarial_rows(situation, frame, bound, done, released_D)
+        drawn = adversarial_rows(moment.situation, frame, bound, moment.done, moment.released_D)
         expected = expected_share(binding, states, bound, row_at_the_clipper(frame, drawn))
         g_BD = drawn.crowd_BD
-        if present or self.adjacency is Adjacency.REPLACE_ONE:
-            own_D = drawn.record_D if present else -drawn.record_D
+        if moment.present or self.adjacency is Adjacency.REPLACE_ONE:
+            own_D = drawn.record_D if moment.present else -drawn.record_D
             g_BD = torch.cat([g_BD, own_D[None]])
-        releaser = _releaser(self.make, binding, self.noise)
         release, states = releaser.release(states, frame, _batch(binding, frame, g_BD))
         sigma = binding.pipeline.noiser.noise_multiplier
         return Step(name, release, states, bound, sigma, *expected)
+
+    def _releaser(self, binding: Binding) -> Releaser:
+        return _releaser(self.make, binding, self.noise)
 
 
 def courses(

@@ -114,7 +114,8 @@ def _phases(plan: Plan, sampler: PoissonSampler, size: int | None) -> list[dict[
 
     found = []
     for phase, table in zip(plan.phases, plan_to_dict(plan)["phase"], strict=True):
-        stages = {k: v for k, v in table.items() if k not in ("name", "steps", "inherits")}
+        known = ("name", "steps", "inherits", "look")
+        stages = {k: v for k, v in table.items() if k not in known}
         found.append(
             {
                 "name": phase.name,
@@ -124,9 +125,22 @@ def _phases(plan: Plan, sampler: PoissonSampler, size: int | None) -> list[dict[
                 "event": str(sampler.event(phase.pipeline.event())),
                 "support": _support(phase, size),
                 "stages": stages,
+                "look": _look(phase, table, sampler),
             }
         )
     return found
+
+
+def _look(phase: Phase, table: dict[str, Any], sampler: PoissonSampler) -> dict[str, Any] | None:
+    """The look at every update, if there is one: its rate, event and stages."""
+    if phase.look is None:
+        return None
+    sampled = phase.look.sampler(sampler)
+    return {
+        "rate": sampled.rate,
+        "event": str(sampled.event(phase.look.pipeline.event())),
+        "stages": {k: v for k, v in table["look"].items() if k != "rate"},
+    }
 
 
 def _support(phase: Phase, size: int | None) -> list[int] | None:
@@ -165,10 +179,10 @@ def _print(about: dict[str, Any]) -> None:
         if phase["support"] is not None:
             first, last = phase["support"]
             rows.append(("  support", f"{first:,}" + (f" to {last:,}" if last != first else "")))
-        for slot, stages in phase["stages"].items():
-            for stage in stages if isinstance(stages, list) else [stages]:
-                options = [f"{k} = {v}" for k, v in stage.items() if k != "stage"]
-                rows.append((f"  {slot}", ", ".join([stage["stage"], *options])))
+        rows += _lines(phase["stages"])
+        if (look := phase["look"]) is not None:
+            rows.append(("  look", f"at every update, rate {look['rate']:.6g}, {look['event']}"))
+            rows += [(f"  {slot}", line) for slot, line in _lines(look["stages"])]
         print_fields(rows)
     for engine in about["engines"]:
         click.echo(f"\nengine of phase {engine['phase']}: {engine['engine']}, {engine['reason']}")
@@ -177,3 +191,13 @@ def _print(about: dict[str, Any]) -> None:
     click.echo("\nguarantees")
     for guarantee in about["guarantees"]:
         click.echo(f"  {guarantee['held']:<9} {guarantee['statement']}  [{guarantee['by']}]")
+
+
+def _lines(stages: dict[str, Any]) -> list[tuple[str, str]]:
+    """A line for every stage: its slot, name and options."""
+    found = []
+    for slot, listed in stages.items():
+        for stage in listed if isinstance(listed, list) else [listed]:
+            options = [f"{k} = {v}" for k, v in stage.items() if k != "stage"]
+            found.append((f"  {slot}", ", ".join([stage["stage"], *options])))
+    return found

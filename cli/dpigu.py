@@ -1,4 +1,4 @@
-"""`dpigu`: train, account, describe, and list the stages."""
+"""`dpigu`: train, account, describe, and list presets and stages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from cli.account import account
 from cli.describe import describe
 from cli.errors import Commands
+from cli.presets import presets
 from cli.stages import stages
 from cli.train import train
 
@@ -24,5 +25,6 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(account)
+main.add_command(presets)
 main.add_command(stages)
 main.add_command(describe)

@@ -77,8 +77,7 @@ _training_options = together(
 @click.option(
     "--preset",
     metavar="NAME",
-    help="adadpigu, adadpigu-paper, dpsgd, dpsgd-hf, dpsgd-hf-channels, dpsgd-hf-cnn, dpsgd-ts or "
-    "non-private.",
+    help="A plan by name, such as adadpigu, dpsgd or dpsgd-hf; `dpigu presets` lists them all.",
 )
 @click.option(
     "--config",

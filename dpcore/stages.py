@@ -194,8 +194,12 @@ class Statistic(Protocol):
         """One record's row."""
         ...
 
+    def fits(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        """The model's buffers that it sets, with their shapes, from the shape of a record."""
+        ...
+
     def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
-        """New values for some of the model's buffers, from a release."""
+        """New values for the buffers that it sets, from a release."""
         ...
 
 

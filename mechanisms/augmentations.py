@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpcore import register
+from dpcore import GrammarError, register
+from dpcore.stages import name_of
 from mechanisms.options import require
 
 
@@ -27,6 +28,7 @@ class ShiftFlip:
         flip: whether to mirror too: for photographs, not for digits.
 
     Source: augmentation multiplicity, De et al., arXiv 2204.13650, section 3.2.
+    Errors: `GrammarError` for records that are no images.
     Privacy: one record's views are its own, and their mean gradient is clipped as one row, so the
     bound and the event stay what they were. The draws are no secret; checked by
     tests/mechanisms/test_augmentations.py.
@@ -41,6 +43,13 @@ class ShiftFlip:
         require(self.shift >= 0, self, "shift", "at least 0")
 
     def views(self, x: Tensor) -> Tensor:
+        if x.dim() < 2:
+            raise GrammarError(
+                "only images can be shifted",
+                where=name_of(self),
+                got=f"a record of shape {tuple(x.shape)}",
+                expected="(…, height, width)",
+            )
         height, width = x.shape[-2:]
         rows_VH = self._shifted(height, x.device)
         columns_VW = self._shifted(width, x.device)

@@ -41,6 +41,9 @@ class LossChange:
     def row_of(self, state: State, record: Record) -> Tensor:
         return (record.loss(None) - record.loss(state["before_D"]))[None]
 
+    def fits(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        return {}
+
     def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
         return {}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpcore import GrammarError, Record, Release, Space, State, register
+from dpcore import Record, Release, Space, State, register
 
 
 @register("statistic", "channel-moments")
@@ -27,7 +27,7 @@ class ChannelMoments:
             the rows are of the records as the model is given them, C × …; of a vector, each
             coordinate is a channel.
 
-    Errors: `GrammarError` for a model without these buffers.
+    Errors: a model without these buffers is refused before anything is spent.
     Source: Tramèr and Boneh 2021 (arXiv 2011.11660), section 3; there each half is clipped by
     itself, at a median that was read off the private records and not charged. Here the bound is
     a constant, and one release carries both halves.
@@ -44,19 +44,13 @@ class ChannelMoments:
         x_CP = record.x.reshape(len(record.x), -1)
         return torch.cat([x_CP.mean(1), x_CP.square().mean(1)])
 
+    def fits(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        return {f"{self.module}.{half}": shape[:1] for half in ("mean", "square")}
+
     def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
-        names = (f"{self.module}.mean", f"{self.module}.square")
-        if missing := [name for name in names if name not in buffers]:
-            raise GrammarError(
-                "the model has no such buffer to fit",
-                where="channel-moments",
-                got=", ".join(missing),
-                expected=", ".join(buffers) or "a model with a layer like ChannelNorm",
-                remedy="Name the layer: --set channel-moments.module=NAME.",
-            )
         halves = release.gradient.value.chunk(2)
         share = 1 / (release.clock.step + 1)
         return {
             name: buffers[name] + share * (half.to(buffers[name].dtype) - buffers[name])
-            for name, half in zip(names, halves, strict=True)
+            for name, half in zip(self.fits((len(halves[0]),)), halves, strict=True)
         }

@@ -49,6 +49,9 @@ class TopVotes:
         share = torch.full_like(top, count**-0.5, dtype=g_D.dtype)
         return torch.zeros_like(g_D).scatter(-1, top, share)
 
+    def fits(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        return {}
+
     def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
         return {}
 

@@ -25,9 +25,19 @@ def test_the_example_trains_a_private_model(
     assert (tmp_path / "runs" / "first" / "public" / "STATEMENT.txt").is_file()
 
 
+def test_the_composed_method_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    exec(compile(python_examples()[1], "README.md", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) > 0.85  # the README says what runs gave
+
+
 def test_the_plugin_registers_under_its_namespace() -> None:
+    from audits import check_stage
     from dpcore.registry import lookup
 
     names: dict[str, object] = {"__name__": "stranger"}
-    exec(compile(python_examples()[1], "README.md", "exec"), names)
+    exec(compile(python_examples()[2], "README.md", "exec"), names)
     assert lookup("acme/sign").stage is names["Sign"]
+    check_stage(names["Sign"]())

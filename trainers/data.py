@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -163,6 +163,30 @@ def load_data(
     )
 
 
+def load_public(path: Path, classes: int) -> Data:
+    """Load a `.npz` file of public records, x and y as in `load_data`, and check it.
+
+    Nobody protects these records, so they are counted. Nothing is measured on them: the
+    held-out split has no record, and other arrays in the file are left alone.
+
+    Args:
+        path: the file.
+        classes: the declared number of classes.
+
+    Raises:
+        DataError: the file is missing or unreadable, or does not fit what is declared.
+    """
+    x, y = _stored(
+        path,
+        (("x", "y"),),
+        "the public records or their labels are missing",
+        "Save them as x and y: numpy.savez(path, x=x, y=y).",
+    )
+    spec = _npz_spec(path, max((1, *x.shape[:1])), classes, x)
+    x_N, y_N = _checked(spec, "public", x, y)
+    return Data(spec, x_N, y_N, x_N[:0], y_N[:0])
+
+
 def _read_npz(path: Path, records: int | None, classes: int | None) -> tuple[DataSpec, Arrays]:
     """Return a `.npz`'s arrays, and the spec from what is declared and the file's schema."""
     if records is None or classes is None:
@@ -171,26 +195,15 @@ def _read_npz(path: Path, records: int | None, classes: int | None) -> tuple[Dat
             where=str(path),
             remedy="Declare them with --records and --classes.",
         )
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = set(stored.files)
-            pairs = (("test_x", "test_y"), ("x_test", "y_test"))
-            test = next((pair for pair in pairs if names.issuperset(pair)), None)
-            if test is None or not names.issuperset(("x", "y")):
-                raise DataError(
-                    "a training or a held-out split is missing",
-                    where=str(path),
-                    got=", ".join(sorted(names)),
-                    expected="x, y, test_x, test_y",
-                    remedy="The held-out split is public, so only you can choose its records: "
-                    "numpy.savez(path, x=x, y=y, test_x=test_x, test_y=test_y).",
-                )
-            arrays = Arrays(*(stored[name] for name in ("x", "y", *test)))
-    except FileNotFoundError as error:
-        raise DataError("there is no such file", where=str(path)) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        # numpy.load answers a lone array (.npy) with an ndarray, which `with` refuses: TypeError
-        raise unreadable(path, "it is not an npz file of plain arrays") from error
+    arrays = Arrays(
+        *_stored(
+            path,
+            (("x", "y", "test_x", "test_y"), ("x", "y", "x_test", "y_test")),
+            "a training or a held-out split is missing",
+            "The held-out split is public, so only you can choose its records: "
+            "numpy.savez(path, x=x, y=y, test_x=test_x, test_y=test_y).",
+        )
+    )
     types = arrays.train_x.dtype, arrays.test_x.dtype
     if types[0] != types[1]:
         raise DataError(
@@ -198,8 +211,37 @@ def _read_npz(path: Path, records: int | None, classes: int | None) -> tuple[Dat
             where=str(path),
             got=f"{types[0]} for training, {types[1]} held out",
         )
-    scaling = BYTES if types[0] == np.uint8 else Scaling()
-    return DataSpec(path.stem, records, classes, arrays.train_x.shape[1:], scaling), arrays
+    return _npz_spec(path, records, classes, arrays.train_x), arrays
+
+
+def _npz_spec(path: Path, records: int, classes: int, x: Array) -> DataSpec:
+    """Return a `.npz`'s spec: named like the file, bytes scaled and floats as they are."""
+    scaling = BYTES if x.dtype == np.uint8 else Scaling()
+    return DataSpec(path.stem, records, classes, x.shape[1:], scaling)
+
+
+def _stored(
+    path: Path, choices: Sequence[tuple[str, ...]], problem: str, remedy: str
+) -> list[Array]:
+    """Return the arrays of the first choice of names that a `.npz` file has all of, or raise."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = set(stored.files)
+            chosen = next((choice for choice in choices if names.issuperset(choice)), None)
+            if chosen is None:
+                raise DataError(
+                    problem,
+                    where=str(path),
+                    got=", ".join(sorted(names)),
+                    expected=", ".join(choices[0]),
+                    remedy=remedy,
+                )
+            return [stored[name] for name in chosen]
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", where=str(path)) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        # numpy.load answers a lone array (.npy) with an ndarray, which `with` refuses: TypeError
+        raise unreadable(path, "it is not an npz file of plain arrays") from error
 
 
 def _checked(spec: DataSpec, split: str, x: Array, y: Array) -> tuple[Tensor, Tensor]:

@@ -5,15 +5,16 @@ have the privacy of the records: a step on them is charged as a step on the reco
 
 What is computed stays in the user's cache, in a folder that only the user may enter, as
 float16: half of what is read and written, at an error (2⁻¹¹ of the value) far below the noise.
-A file's name is the hash of the records, the map and its version; the file ends in a hash of
-itself. It is written whole or not at all, and always read back, so that the first run sees what
-all later ones see.
+A file's name is the hash of the records, the map, its version and its library's; the file ends
+in a hash of itself. It is written whole or not at all, and always read back, so that the first
+run sees what all later ones see.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from dpcore.errors import ConfigurationError, DataError
 from trainers.data import Data, DataSpec
-from trainers.scattering import Scattering
+from trainers.scattering import Scattering, scattering_shape
 
 BATCH = 64  # records at once, whatever the machine: few enough for the processor's cache
 BLOCK = 2**24  # numbers at once when a file is read
@@ -42,19 +43,32 @@ class FeatureMap:
 
     Args:
         name: as `--features` has it.
-        version: changes whenever its values do, so that a cache from before is not taken.
+        version: changes whenever our part in its values does, so that a cache from before is not
+            taken.
+        library: the package that computes it; its version counts likewise.
         model: the name of the model that goes with it.
-        build: from a record's shape, the map of B records; it has the features' `shape`.
+        shape: from a record's shape, the features'; needs no library.
+        build: from a record's shape, the map of B records.
     """
 
     name: str
     version: int
+    library: str
     model: str
-    build: Callable[[tuple[int, ...]], Scattering]
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    build: Callable[[tuple[int, ...]], Callable[[Tensor], Tensor]]
+
+    @property
+    def label(self) -> str:
+        """The map, its version and its library's: what a cache is for."""
+        installed = importlib.metadata.version(self.library)
+        return f"{self.name} {self.version} {self.library} {installed}"
 
 
 FEATURES: Mapping[str, FeatureMap] = {
-    "scattering": FeatureMap("scattering", 1, "scattering-linear", Scattering)
+    "scattering": FeatureMap(
+        "scattering", 2, "kymatio", "scattering-linear", scattering_shape, Scattering
+    )
 }
 """The feature maps that have a name."""
 
@@ -78,7 +92,7 @@ def feature_map(name: str) -> FeatureMap:
 
 def feature_spec(spec: DataSpec, name: str) -> DataSpec:
     """What is declared about the features of records: their shape, the rest as it was."""
-    shape = feature_map(name).build(spec.shape).shape
+    shape = feature_map(name).shape(spec.shape)
     return replace(spec, name=f"{spec.name}+{name}", shape=shape)
 
 
@@ -90,8 +104,8 @@ def with_features(data: Data, name: str, *, progress: bool = True) -> Data:
         name: a key of `FEATURES`.
         progress: show what is being computed.
 
-    Raises: ConfigurationError for an unknown map, DataError for records that it does not take
-        or a cache that cannot be written.
+    Raises: ConfigurationError for an unknown map or a library that is not there, DataError for
+        records that the map does not take or a cache that cannot be written.
     """
     features, spec = feature_map(name), feature_spec(data.spec, name)
     train_x, test_x = (
@@ -107,11 +121,13 @@ def cache_folder() -> Path:
 
 def _cached(x: Tensor, features: FeatureMap, data: str, progress: bool) -> Tensor:
     """The features of records: from the cache, or computed and put there. N × shape, float32."""
+    shape = (len(x), *features.shape(tuple(x.shape[1:])))
+    if not len(x):  # as the held-out split of public records is
+        return x.new_empty(shape)
     transform = features.build(tuple(x.shape[1:]))
-    key = hashlib.sha256(f"{features.name} {features.version} {tuple(x.shape)} ".encode())
+    key = hashlib.sha256(f"{features.label} {tuple(x.shape)} ".encode())
     key.update(x.contiguous().numpy().data)
     path = cache_folder() / f"{features.name}-{key.hexdigest()[:32]}.f16"
-    shape = (len(x), *transform.shape)
     if path.is_file():
         if (found := _read(path, shape)) is not None:
             return found
@@ -132,7 +148,7 @@ def _cached(x: Tensor, features: FeatureMap, data: str, progress: bool) -> Tenso
     return found
 
 
-def _write(path: Path, x: Tensor, transform: Scattering, title: str | None) -> None:
+def _write(path: Path, x: Tensor, transform: Callable[[Tensor], Tensor], title: str | None) -> None:
     """Compute the features batch by batch into a file (mode 0600) that appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     digest = hashlib.blake2b(digest_size=DIGEST)

@@ -23,7 +23,7 @@ from dpcore.configuration import (
 )
 from dpcore.registry import lookup
 from mechanisms import PRESETS
-from trainers.data import SPECS, Data, DataSpec, load_data
+from trainers.data import SPECS, Data, DataSpec, load_data, load_public
 from trainers.defaults import defaults_for
 from trainers.features import feature_map, with_features
 from trainers.models import default_model
@@ -89,10 +89,8 @@ class Recipe:
             return None
         if self.public == PROCEDURAL:
             return procedural(spec)
-        if self.public.endswith(".npz"):  # its records are public, so they may be counted
-            data = load_data(self.public, data_dir, 1, spec.classes)
-            counted = dataclasses.replace(data.spec, records=len(data.train_y))
-            data = dataclasses.replace(data, spec=counted)
+        if self.public.endswith(".npz"):
+            data = load_public(Path(self.public).expanduser(), spec.classes)
         else:
             data = load_data(self.public, data_dir)
         if self.features is not None:

@@ -10,8 +10,16 @@ from dp_accounting import DpEvent
 from torch import nn
 
 from accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
-from dpcore import BudgetError, ConfigurationError, Pipeline, Plan, PoissonSampler, Space
-from dpcore.stages import public_records_of
+from dpcore import (
+    BudgetError,
+    ConfigurationError,
+    ModelError,
+    Pipeline,
+    Plan,
+    PoissonSampler,
+    Space,
+)
+from dpcore.stages import name_of, public_records_of
 from trainers.data import Data
 from trainers.engine import Loss, check_every_parameter_gets_a_row, trainable
 from trainers.models import refuse_mixing_modules
@@ -98,6 +106,7 @@ def prepare(
         for pipeline in phase.pipelines:
             pipeline.check(pipeline.row_space(space, data.spec.shape))
             _check_public(pipeline, data, public)
+            _check_buffers(pipeline, data, model)
     if plan.private and not calibrated:
         plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
     setup = Setup(plan, sampler, settings, data, model, loss, device, space, labels, public)
@@ -132,6 +141,24 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             got=f"{there.shape}, {there.classes} classes",
             expected=f"{here.shape}, at most {here.classes} classes",
         )
+
+
+def _check_buffers(pipeline: Pipeline, data: Data, model: nn.Module) -> None:
+    """An error if a statistic sets buffers that the model lacks, or has in another shape."""
+    if pipeline.statistic is None:
+        return
+    there = {name: tuple(buffer.shape) for name, buffer in model.named_buffers()}
+    for name, shape in pipeline.statistic.fits(data.spec.shape).items():
+        if there.get(name) != shape:
+            known = [f"{here} {size}" for here, size in there.items()]
+            raise ModelError(
+                "the model has no such buffer for a statistic to set",
+                where=name_of(pipeline.statistic),
+                got=", ".join(known) or "a model without buffers",
+                expected=f"{name} {shape}",
+                remedy="Take a model that has it, such as the preset's own, or change the "
+                "statistic's options with --set.",
+            )
 
 
 def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:

@@ -32,6 +32,9 @@ def fixed_seed() -> Iterator[None]:
         yield
 
 
+CORE = ("adadpigu", "adadpigu-paper", "dpsgd")
+
+
 def quick(plan: Plan, kernel: type[Kernel] = Kernel) -> MechanismAudit:
     return audit_mechanism(plan, kernel=kernel, quick=True)
 
@@ -46,9 +49,10 @@ def reach(audit: MechanismAudit, test: str) -> float:
 
 @pytest.mark.parametrize("preset", PRIVATE)
 def test_presets_are_not_contradicted(preset: str) -> None:
+    """A hundred runs a side reach about 0.75 ± 0.13 of μ."""
     audit = quick(PRESETS[preset].plan(100))
     assert audit.verdict is Verdict.NOT_CONTRADICTED and audit.exit_status == 0
-    assert 0.6 < reach(audit, "likelihood ratio") <= 1
+    assert 0.4 < reach(audit, "likelihood ratio") <= 1
 
 
 @pytest.mark.parametrize(
@@ -78,13 +82,13 @@ def test_correct_plans_are_reached_and_not_contradicted(plan: Plan) -> None:
 
 
 def test_short_calibration_over_twenty_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """20 seeds of every preset, pooled: at most as many contradictions as 5% passes once in a
-    thousand. The long version is `python -m benchmarks.audit_calibration`."""
+    """20 seeds of three presets, pooled: at most as many contradictions as 5% passes once in a
+    thousand. The long version, of every preset, is `python -m benchmarks.audit_calibration`."""
     brief = Effort(explore=2, train=10, fewest=30, usual=30, most=30, draws=200)
     monkeypatch.setattr(audits.mechanism, "QUICK", brief)
-    found = [audit for _, _, audit in calibrated(range(20), quick=True)]
+    found = [audit for _, _, audit in calibrated(range(20), quick=True, presets=CORE)]
     contradicted = sum(audit.verdict is Verdict.CONTRADICTED for audit in found)
-    assert len(found) == 20 * len(PRIVATE)
+    assert len(found) == 20 * len(CORE)
     assert contradicted <= allowed(len(found))
     assert binom.sf(allowed(len(found)), len(found), 0.05) <= 1e-3
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dpcore.stages import name_of
 from mechanisms import PRESETS
 from tests.cli.dpigu_command import TINY, dpigu, dpigu_json, one_line, train
 from trainers import SPECS, build_model
@@ -23,10 +24,10 @@ def test_a_preset_is_described_with_its_phases_and_guarantees(preset: str) -> No
         spec = feature_spec(spec, PRESETS[preset].training["features"])
     model = build_model("linear", spec, 0)
     assert about["coordinates"] == sum(p.numel() for p in model.parameters())
-    for phase in about["phases"]:
+    for phase, planned in zip(about["phases"], plan.phases, strict=True):
         assert phase["noise_multiplier"] == 1.5
         assert phase["event"].startswith("PoissonSampledDpEvent(sampling_probability=0.04, ")
-        assert phase["stages"]["clipper"]["stage"] == "flat"
+        assert phase["stages"]["clipper"]["stage"] == name_of(planned.pipeline.clipper)
     assert {g["held"] for g in about["guarantees"]} <= {"enforced", "checked", "declared"}
     text = dpigu("describe", preset, *TINY, "--noise-multiplier", 1.5, "--steps", 40).stdout
     assert all(g["statement"] in text for g in about["guarantees"])

@@ -17,7 +17,7 @@ from mechanisms import PRESETS
 from tests.cli.dpigu_command import dpigu, dpigu_json, one_line
 from trainers import Recipe, build_model, load_run, recipe_for
 from trainers.data import SPECS
-from trainers.features import cache_folder
+from trainers.features import cache_folder, feature_spec
 from trainers.folder import RunFolder
 from trainers.models import TemperedSigmoid
 from trainers.runs import load_run_data
@@ -129,18 +129,55 @@ def test_public_records_go_through_the_same_features(cache: None) -> None:
     assert recipe_for("dpsgd-hf", "digits").load_public(data.spec) is None
 
 
-def test_public_records_of_a_file_are_counted_and_must_fit(tmp_path: Path) -> None:
-    def saved(name: str, side: int) -> str:
-        x, y = np.zeros((12, 1, side, side), np.float32), np.arange(12) % 10
-        np.savez(tmp_path / name, x=x, y=y, test_x=x, test_y=y)
-        return str(tmp_path / name)
+def saved(path: Path, side: int = 8, **changes: Any) -> str:
+    x, y = np.zeros((12, 1, side, side), np.float32), np.arange(12) % 10
+    np.savez(path, **{"x": x, "y": y} | changes)
+    return str(path)
 
-    fits = recipe_for("dpsgd", "digits", public=saved("fits.npz", 8))
+
+def test_public_records_of_a_file_are_counted_and_must_fit(tmp_path: Path) -> None:
+    """x and y are enough: nothing is measured on public records, so none are held out."""
+    fits = recipe_for("dpsgd", "digits", public=saved(tmp_path / "fits.npz"))
     public = fits.load_public(SPECS["digits"])
-    assert public is not None and public.spec.records == 12
+    assert public is not None and public.spec.records == len(public.train_x) == 12
+    assert len(public.test_x) == len(public.test_y) == 0
+    small = recipe_for("dpsgd", "digits", public=saved(tmp_path / "not.npz", 4))
     with pytest.raises(DataError, match="do not fit") as caught:
-        recipe_for("dpsgd", "digits", public=saved("not.npz", 4)).load_public(SPECS["digits"])
+        small.load_public(SPECS["digits"])
     assert "(1, 8, 8)" in str(caught.value) and "(1, 4, 4)" in str(caught.value)
+
+
+def test_public_records_of_a_file_go_through_features(cache: None, tmp_path: Path) -> None:
+    path = saved(tmp_path / "public.npz")
+    recipe = recipe_for("dpsgd-hf", "digits", public=path)
+    public = recipe.load_public(feature_spec(SPECS["digits"], "scattering"), progress=False)
+    assert public is not None and public.train_x.shape == (12, 81, 2, 2)
+    assert public.test_x.shape == (0, 81, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y": np.full(12, 10)}, "a public label lies outside 0…9"),
+        ({"y": np.zeros(11, int)}, "the numbers of inputs and labels differ"),
+        ({"x": np.zeros((0, 1, 8, 8), np.float32), "y": np.zeros(0, int)}, "there is no record"),
+        ({"x": np.float32(1)}, "the shape of a record is wrong"),
+        ({"x": None}, "not an npz file of plain arrays"),
+    ],
+)
+def test_public_records_of_a_file_are_checked(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    recipe = recipe_for("dpsgd", "digits", public=saved(tmp_path / "public.npz", **changes))
+    with pytest.raises(DataError, match=words):
+        recipe.load_public(SPECS["digits"])
+
+
+def test_a_public_file_without_labels_is_told_what_to_save(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 8, 8), np.float32))
+    with pytest.raises(DataError, match="the public records or their labels are missing") as caught:
+        recipe_for("dpsgd", "digits", public=str(tmp_path / "x.npz")).load_public(SPECS["digits"])
+    assert "numpy.savez(path, x=x, y=y)" in str(caught.value)
 
 
 def test_features_that_nobody_has_are_refused() -> None:

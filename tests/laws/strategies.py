@@ -50,6 +50,8 @@ from mechanisms import AffineRestorer, Flat, Gaussian
 SPACE = Space(("one.weight", "one.bias", "two.weight"), ((4, 3), (4,), (2, 4)))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 WILD = (0.0, 5e-324, 1e-310, 2.0**-149, 1e-38, 1e-19, 1.0, 1e19, 1e38, 1e150, 1e300)
+PADDED = 8
+"""Microbatches are padded to one size, as the trainer does: libraries round products by shape."""
 SHAPE = (2, 3, 2)
 """The shape of a made-up record, for stages that look at one."""
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
@@ -296,7 +298,8 @@ class Opened:
     def rows(self, g_BD: Tensor) -> DenseRows:
         """The rows that these gradients have here."""
         output, by = self.binding.output, self.binding.pipeline.clipper.groups
-        z_BK = self.frame.transform(g_BD)
+        padding_BD = g_BD.new_zeros(max(0, PADDED - len(g_BD)), g_BD.shape[1])
+        z_BK = self.frame.transform(torch.cat([g_BD, padding_BD]))[: len(g_BD)]
         return DenseRows(z_BK, output.groups(by), output.group_count(by))
 
     def pieces(self, g_BD: Tensor, size: int) -> list[DenseRows]:

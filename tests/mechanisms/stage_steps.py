@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -86,12 +87,17 @@ def steps_of(
     """Every step of a plan on gradients g_BD = rows(step, frame): what opened, what came out."""
     earlier, noise, done = {}, ReproducibleNoise(noise_seed), 0
     for phase in plan.phases:
-        binding = Binding(phase.pipeline, space, earlier)
-        states = binding.begin(context(space, normal(space.size, seed=1), phase.steps))
+        here = phase.pipeline.row_space(space, (2, 3, 2))
+        binding = Binding(phase.pipeline, here, earlier)
+        public_MD = normal(4, space.size, seed=2)
+        start = context(here, normal(space.size, seed=1), phase.steps)
+        states = binding.begin(dataclasses.replace(start, public_MD=public_MD))
         kernel = Kernel(binding, expected_batch=expected_batch, relative_error=0.0, noise=noise)
         for step in range(phase.steps):
-            frame = binding.open(states, Clock(step, phase.steps))
-            batch = [DenseRows(frame.transform(rows(done, frame)))]
+            frame = binding.open(states, Clock(step, phase.steps), public_MD)
+            by, output = phase.pipeline.clipper.groups, binding.output
+            z_BK = frame.transform(rows(done, frame))
+            batch = [DenseRows(z_BK, output.groups(by), output.group_count(by))]
             release, states = kernel.release(states, frame, batch)
             yield phase.name, frame, release, states
             done += 1

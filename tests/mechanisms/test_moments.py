@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -10,24 +12,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dpcore import Clipper, Clock, GrammarError, Phase, Pipeline, Plan, Record, Space
+from dpcore import (
+    Clipper,
+    Clock,
+    ModelError,
+    Phase,
+    Pipeline,
+    Plan,
+    PoissonSampler,
+    Record,
+    Space,
+)
 from dpcore.configuration import plan_from_dict, plan_to_dict
 from mechanisms import Flat, Gaussian, Unclipped
 from mechanisms.moments import ChannelMoments
 from tests.mechanisms.stage_steps import release_of
 from trainers import Data, DataSpec, Settings, train
 from trainers.data import Scaling
+from trainers.heads import ChannelNorm
 from trainers.models import build_model
 
 RECORDS, SHAPE = 40, (3, 2, 2)
+SPEC = DataSpec("features", RECORDS, 2, SHAPE, Scaling())
 EVERY = Settings(rate=1.0, device="cpu", evaluations=1)
 """Rate 1: every record is in every batch."""
 
 
 def data(x: Tensor) -> Data:
-    spec = DataSpec("features", RECORDS, 2, SHAPE, Scaling())
     y = torch.arange(len(x)) % 2
-    return Data(spec, x, y, x, y)
+    return Data(SPEC, x, y, x, y)
+
+
+def refuse(*_: object) -> NoReturn:
+    raise AssertionError("a batch was drawn")
 
 
 def records(seed: int = 0) -> Tensor:
@@ -107,11 +124,29 @@ def test_the_row_has_a_mean_and_a_square_for_each_channel(shape: tuple[int, ...]
     torch.testing.assert_close(row(x)[4], x[1].square().mean())
 
 
-def test_a_model_without_the_buffers_is_told_what_to_do() -> None:
-    with pytest.raises(GrammarError, match="no such buffer") as caught:
-        ChannelMoments().fitted({}, release_of(torch.zeros(6)))
-    assert "norm.mean, norm.square" in str(caught.value)
-    assert "channel-moments.module" in str(caught.value)
+@pytest.mark.parametrize("lack", ["the layer", "its channels"])
+def test_a_model_without_the_buffers_is_refused_before_a_step(tmp_path: Path, lack: str) -> None:
+    """Nothing is charged: no batch is drawn, and no run folder is made."""
+    model = build_model("mlp" if lack == "the layer" else "scattering-linear-channels", SPEC, 0)
+    if lack == "its channels":
+        model.norm = ChannelNorm(1)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ModelError, match="no such buffer") as caught,
+    ):
+        patch.setattr(PoissonSampler, "draw", refuse)
+        train(plan(Flat(bound=1.0)), data(records()), model, EVERY, out=tmp_path / "run")
+    assert "channel-moments" in str(caught.value) and "norm.mean (3,)" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_declares_is_what_it_sets() -> None:
+    buffers = {name: torch.zeros(shape) for name, shape in ChannelMoments().fits(SHAPE).items()}
+    fitted = ChannelMoments().fitted(buffers, release_of(torch.zeros(6)))
+    assert {name: value.shape for name, value in fitted.items()} == {
+        "norm.mean": (3,),
+        "norm.square": (3,),
+    }
 
 
 def test_it_is_charged_like_any_phase_and_comes_back_from_a_file() -> None:

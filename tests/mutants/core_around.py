@@ -26,7 +26,7 @@ from trainers.engine import MaterialisingEngine, PaddedRows
 from trainers.folder import RunFolder
 
 MAPPED = {"here": steps(), "g_BD": locality.TAME}
-COMPOSED = "SelfComposedDpEvent(sampler.event(phase.pipeline.event()), count)"
+COMPOSED = "SelfComposedDpEvent(phase.event(sampler), count)"
 PLAIN = {"sigma": st.just(2.0), "rate": st.just(1 / 60), "steps": st.just(400)}
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 CHARGE = "folder.charge(phase.name, step)  # before the release that it pays for"

@@ -1,8 +1,10 @@
-"""Scattering is what others compute, record by record; what is kept is whole and private."""
+"""Scattering is Kymatio's, record by record; what is kept is whole and private."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +15,7 @@ from torch import Tensor
 from dpcore import ConfigurationError, DataError
 from trainers.data import Data, DataSpec, Scaling
 from trainers.features import cache_folder, feature_spec, with_features
-from trainers.scattering import Scattering
+from trainers.scattering import Scattering, scattering_shape
 
 KYMATIO = """
     -0.01136 0.13692 0.10269 0.12865 0.08471 0.02993 0.01373 0.05054 0.14434
@@ -51,11 +53,50 @@ def refuse(*_: object) -> NoReturn:
     raise AssertionError("computed once more")
 
 
-def test_scattering_is_kymatios() -> None:
-    """Kymatio writes π as 3.1415 in its filters' norms: 3e-5 of each filter."""
+def test_scattering_is_what_it_was() -> None:
+    """Features of another Kymatio that differ would change every published number."""
     got = Scattering((1, 12, 16))(image()[None])[0, :, 1, 2]
     want = torch.tensor([float(word) for word in KYMATIO.split()])
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=6e-6)
+    torch.testing.assert_close(got, want, rtol=0, atol=6e-6)
+
+
+def test_scattering_is_bound_lazily_and_warns_of_nothing() -> None:
+    """Kymatio is imported when features are computed, and not before."""
+    code = (
+        "import sys, trainers\n"
+        "from trainers.features import feature_spec\n"
+        "feature_spec(trainers.data.SPECS['mnist'], 'scattering')\n"
+        "assert 'kymatio' not in sys.modules\n"
+        "import torch, warnings\n"
+        "from trainers.scattering import Scattering\n"
+        "warnings.simplefilter('error')\n"
+        "print(tuple(Scattering((1, 8, 8))(torch.zeros(2, 1, 8, 8)).shape))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("(2, 81, 2, 2)\n", "")
+
+
+def test_without_kymatio_its_extra_is_named(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "kymatio"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kymatio", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'dpigu\[scattering\]'"):
+        with_features(data, "scattering")
+    assert not cache_folder().exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "want"),
+    [
+        ((1, 28, 28), (81, 7, 7)),
+        ((3, 32, 32), (243, 8, 8)),
+        ((1, 8, 8), (81, 2, 2)),
+        ((2, 11, 9), (162, 2, 2)),
+        ((1, 4, 13), (81, 1, 3)),
+    ],
+)
+def test_shapes_are_known_beforehand(shape: tuple[int, ...], want: tuple[int, ...]) -> None:
+    assert scattering_shape(shape) == Scattering(shape)(images(1, shape)).shape[1:] == want
 
 
 def test_a_constant_image_has_no_waves() -> None:
@@ -69,7 +110,7 @@ def test_features_of_a_record_are_its_own() -> None:
     x = images(5, (2, 8, 8))
     transform = Scattering((2, 8, 8))
     together = transform(x)
-    assert together.shape == (5, *transform.shape) == (5, 162, 2, 2)
+    assert together.shape == (5, 162, 2, 2)
     alone = torch.cat([transform(one[None]) for one in x])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     x[1:] = float("nan")
@@ -145,7 +186,7 @@ def test_an_interruption_leaves_nothing_behind(data: Data, monkeypatch: pytest.M
         calls.append(len(x))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return torch.zeros(len(x), *self.shape)
+        return torch.zeros(len(x), 81, 2, 2)
 
     monkeypatch.setattr(Scattering, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -161,9 +202,18 @@ def test_a_folder_that_cannot_be_written_is_said(data: Data, tmp_path: Path) -> 
     assert "XDG_CACHE_HOME" in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(1, 10, 8), (1, 4, 8), (64,), (8, 8)])
+def test_another_kymatio_does_not_take_the_features_of_this_one(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_features(data, "scattering")
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "0.3.99")
+    with_features(data, "scattering")
+    assert len(list(cache_folder().iterdir())) == 4
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8), (1, 8, 3), (64,), (8, 8)])
 def test_records_that_are_no_such_images_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="multiples of 4"):
+    with pytest.raises(DataError, match="scattering takes images"):
         Scattering(shape)
 
 

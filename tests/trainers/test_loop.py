@@ -32,6 +32,7 @@ from mechanisms import PRESETS, Flat, Gaussian
 from trainers import Data, Settings, load_run, train
 from trainers.folder import RunFolder
 from trainers.heads import ChannelNorm
+from trainers.procedural import procedural
 
 
 class StopAt:
@@ -248,9 +249,13 @@ def test_times_stay_out_of_the_public_folder(
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_trains(preset: str, data: Data, model: nn.Module, settings: Settings) -> None:
+    """On the points as images of one pixel, so that those that look at images train too."""
     plan = PRESETS[preset].plan(10)
-    model = nn.Sequential(OrderedDict(norm=ChannelNorm(2), linear=model))
-    run = train(plan, data, model, settings, progress=False)
+    model = nn.Sequential(OrderedDict(norm=ChannelNorm(2), flat=nn.Flatten(), linear=model))
+    train_x, test_x = (x.reshape(-1, 2, 1, 1) for x in (data.train_x, data.test_x))
+    spec = dataclasses.replace(data.spec, shape=(2, 1, 1))
+    data = dataclasses.replace(data, spec=spec, train_x=train_x, test_x=test_x)
+    run = train(plan, data, model, settings, public=procedural(spec), progress=False)
     assert run.summary["private"] is (preset != "non-private")
     assert run.summary["steps"] == 10
     assert torch.isfinite(flat(run.model)).all()

@@ -68,6 +68,9 @@ class MeanInput:
     def row_of(self, state: State, record: Record) -> Tensor:
         return record.x
 
+    def fits(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        return {"mean": shape}
+
     def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
         return {"mean": release.gradient.value.to(buffers["mean"].dtype)}
 

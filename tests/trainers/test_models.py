@@ -14,6 +14,7 @@ from torch import nn
 
 from dpcore.errors import ModelError
 from trainers.data import SPECS, DataSpec, Scaling
+from trainers.features import feature_spec
 from trainers.models import (
     MODELS,
     TemperedSigmoid,
@@ -34,6 +35,10 @@ def fitting(name: str) -> list[DataSpec]:
     """The specs that a named model is made for."""
     if name.startswith(("mlp", "linear")):
         return [*SPECS.values(), TABLE]
+    if name == "tempered":
+        return list(SPECS.values())
+    if name.startswith("scattering"):
+        return [feature_spec(spec, "scattering") for spec in SPECS.values()]
     if name.startswith("wrn"):
         return [SPECS["digits"], SPECS["cifar10"]]
     family = name.removesuffix("-tanh")

@@ -85,7 +85,7 @@ def _squares(
     workspace: Workspace,
 ) -> Tensor:
     """w² Σ_oi b_o² a_i² over the outputs o of each group, where w is one number: float64."""
-    a_nq = torch.linalg.vector_norm(a_nqI, dim=2, dtype=torch.float64).square_()
+    a_nq = torch.linalg.vector_norm(wide("left", a_nqI, workspace), dim=2).square_()
     per_nqO = b_nqO.to(torch.float64).square() * a_nq[..., None]
     squares = _by_group(per_nqO, of_output, diagonal.group_count)
     return squares if diagonal.scale is None else squares * diagonal.scale.square()
