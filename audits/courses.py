@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -221,7 +222,7 @@ class Course:
         self, name: str, binding: Binding, releaser: Releaser, states: States, moment: Moment
     ) -> Step:
         """One release of a pipeline, on the rows of a situation."""
-        frame = binding.open(states, moment.clock, public_MD(binding, moment.done))
+        frame = binding.open(states, moment.clock, public_MD(binding.space.size, moment.done))
         bound = float(binding.bound(states))
         drawn = adversarial_rows(moment.situation, frame, bound, moment.done, moment.released_D)
         expected = expected_share(binding, states, bound, row_at_the_clipper(frame, drawn))
@@ -303,14 +304,14 @@ def begin(binding: Binding, steps: int) -> States:
     """The states at the start of a phase, at made-up weights."""
     space = binding.space
     weights_D = torch.linspace(-1.0, 2.0, space.size, dtype=torch.float64)
-    return binding.begin(Context(space, weights_D, steps, 0, public_MD(binding, -1)))
+    return binding.begin(Context(space, weights_D, steps, 0, public_MD(space.size, -1)))
 
 
-def public_MD(binding: Binding, step: int) -> Tensor:
+@cache
+def public_MD(size: int, step: int) -> Tensor:
     """The gradients of some public records at a step."""
-    generator = public_generator("public records", binding.space.size, step)
-    shape = (PUBLIC, binding.space.size)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+    generator = public_generator("public records", size, step)
+    return torch.randn((PUBLIC, size), generator=generator, dtype=torch.float64)
 
 
 def _warmed(phase: Phase, steps: int, earlier: Reads, course: Course) -> tuple[Binding, States]:
@@ -319,7 +320,7 @@ def _warmed(phase: Phase, steps: int, earlier: Reads, course: Course) -> tuple[B
     releaser, states = _releaser(course.make, binding, course.noise), begin(binding, phase.steps)
     ramp_D = torch.linspace(0.05, 1.0, binding.space.size)
     for step in range(steps):
-        frame = binding.open(states, Clock(step, phase.steps), public_MD(binding, step))
+        frame = binding.open(states, Clock(step, phase.steps), public_MD(binding.space.size, step))
         g_D = (1 - 2 * (step % 2)) * float(binding.bound(states)) * ramp_D / ramp_D.norm()
         batch = _batch(binding, frame, g_D.expand(RECORDS, -1))
         _, states = releaser.release(states, frame, batch)
