@@ -24,8 +24,9 @@ from trainers.recipe import recipe_for
 def measured(name: str, data_name: str, seeds: Iterable[int]) -> dict[str, object]:
     """One preset: accuracies over seeds, ε, seconds a run, and the quick audit of its plan."""
     accuracies, seconds, epsilon = [], [], None
+    calibrated: dict[str, float] = {}
     for seed in seeds:
-        recipe = recipe_for(name, data_name, seed=seed)
+        recipe = recipe_for(name, data_name, seed=seed, evaluations=1, **calibrated)
         data = recipe.load_data(progress=False)
         model = build_model(recipe.model_for(data.spec), data.spec, seed)
         public = recipe.load_public(data.spec, progress=False)
@@ -34,6 +35,8 @@ def measured(name: str, data_name: str, seeds: Iterable[int]) -> dict[str, objec
         seconds.append(time.perf_counter() - began)
         accuracies.append(run.summary["test_accuracy"])
         epsilon = run.summary["epsilon"]
+        if recipe.plan.private:  # the same noise for every seed, calibrated once
+            calibrated = {"noise_multiplier": run.summary["noise_multiplier"]}
     audit = audit_mechanism(recipe.plan, quick=True) if recipe.plan.private else None
     return {
         "preset": name,

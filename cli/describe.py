@@ -13,8 +13,15 @@ from cli.output import print_fields, print_json
 if TYPE_CHECKING:
     from torch import nn
 
-    from dpcore import Phase, Plan, PoissonSampler
+    from dpcore import Phase, Plan, PoissonSampler, Space
     from trainers import DataSpec, Recipe, Settings
+
+
+TRAINING = (
+    *("optimizer", "learning_rate", "schedule", "warmup", "momentum"),
+    *("average", "average_decay", "average_share"),
+)
+"""The settings that say what is done with what was released."""
 
 
 @click.command()
@@ -48,6 +55,7 @@ def describe(what: str, data_dir: str | None, as_json: bool, **options: Any) -> 
 
 def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     from cli.recipes import declared_records
+    from dpcore import Space
     from dpcore import describe as guarantees
     from trainers import build_model
     from trainers.engine import trainable
@@ -57,15 +65,19 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     sampler = settings.sampler(declared_records(recipe))
     if plan.private:
         plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
-    spec, size = _spec(recipe, data_dir), None
+    spec, space = _spec(recipe, data_dir), None
+    shape: tuple[int, ...] = ()
     if spec is not None:
         model = build_model(recipe.model_for(spec), spec, settings.seed)
-        size = sum(parameter.numel() for parameter in trainable(model).values())
+        space, shape = Space.of(trainable(model)), spec.shape
     return {
         "preset": recipe.preset,
         "data": recipe.data,
         "model": recipe.model_for(spec) if spec is not None else recipe.model,
-        "coordinates": size,
+        "coordinates": None if space is None else space.size,
+        "features": recipe.features,
+        "public_data": recipe.public,
+        "training": {name: getattr(settings, name) for name in TRAINING},
         "private": plan.private,
         "target_epsilon": settings.epsilon,
         "delta": settings.delta,
@@ -75,7 +87,7 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "rate": sampler.rate,
         "expected_batch": sampler.expected_batch,
         "steps": plan.steps,
-        "phases": _phases(plan, sampler, size),
+        "phases": _phases(plan, sampler, space, shape),
         "engines": _engines(plan, model, spec, settings) if spec is not None else [],
         "guarantees": [g._asdict() for g in guarantees(plan)],
     }
@@ -109,7 +121,9 @@ def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
     return spec if recipe.features is None else feature_spec(spec, recipe.features)
 
 
-def _phases(plan: Plan, sampler: PoissonSampler, size: int | None) -> list[dict[str, Any]]:
+def _phases(
+    plan: Plan, sampler: PoissonSampler, space: Space | None, shape: tuple[int, ...]
+) -> list[dict[str, Any]]:
     from dpcore.configuration import plan_to_dict
 
     found = []
@@ -123,7 +137,7 @@ def _phases(plan: Plan, sampler: PoissonSampler, size: int | None) -> list[dict[
                 "inherits": list(phase.inherits),
                 "noise_multiplier": phase.pipeline.noiser.noise_multiplier,
                 "event": str(sampler.event(phase.pipeline.event())),
-                "support": _support(phase, size),
+                "support": _support(phase, space, shape),
                 "stages": stages,
                 "look": _look(phase, table, sampler),
             }
@@ -143,17 +157,18 @@ def _look(phase: Phase, table: dict[str, Any], sampler: PoissonSampler) -> dict[
     }
 
 
-def _support(phase: Phase, size: int | None) -> list[int] | None:
-    """How many coordinates are live at the first and the last step, where that is known."""
+def _support(phase: Phase, space: Space | None, shape: tuple[int, ...]) -> list[int] | None:
+    """How many coordinates are noised at the first and the last step, where that is known."""
     from mechanisms.schedulers import kept
 
-    if size is None:
+    if space is None:
         return None
-    scheduler = phase.pipeline.scheduler
+    rows = phase.pipeline.row_space(space, shape)
+    size, scheduler = phase.pipeline.check(rows).size, phase.pipeline.scheduler
     if scheduler is None:
         return [size, size]
     first = getattr(scheduler, "ratio", None)
-    if first is None:
+    if first is None or size != rows.size:
         return None
     last = getattr(scheduler, "end", first) if phase.steps > 1 else first
     return [kept(first, size), kept(last, size)]
@@ -163,7 +178,9 @@ def _print(about: dict[str, Any]) -> None:
     size = "" if about["coordinates"] is None else f", {about['coordinates']:,} coordinates"
     fields = [
         ("plan", f"{about['preset']} on {about['data']}, {about['steps']} steps"),
-        ("model", f"{about['model']}{size}"),
+        ("model", f"{about['model'] or 'by the shape of the data'}{size}"),
+        *_given(about),
+        ("training", _training(about["training"])),
         ("sampling", f"rate {about['rate']:.6g} of {about['records']} declared records"),
     ]
     if about["private"]:
@@ -191,6 +208,26 @@ def _print(about: dict[str, Any]) -> None:
     click.echo("\nguarantees")
     for guarantee in about["guarantees"]:
         click.echo(f"  {guarantee['held']:<9} {guarantee['statement']}  [{guarantee['by']}]")
+
+
+def _given(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """The features and the public data, where there are any."""
+    named = (("features", about["features"]), ("public", about["public_data"]))
+    return [(label, name) for label, name in named if name is not None]
+
+
+def _training(settings: dict[str, Any]) -> str:
+    """What is done with what was released, in a line."""
+    said = [settings["optimizer"]]
+    if settings["optimizer"] == "sgd" and settings["momentum"]:
+        said.append(f"momentum {settings['momentum']:g}")
+    said.append(f"{settings['schedule']} learning rate {settings['learning_rate']:g}")
+    if settings["warmup"]:
+        said.append(f"warm-up {settings['warmup']:g} of the steps")
+    if (average := settings["average"]) != "none":
+        how = {"ema": "average_decay", "tail": "average_share"}[average]
+        said.append(f"{average} of the weights ({how.split('_')[1]} {settings[how]:g})")
+    return ", ".join(said)
 
 
 def _lines(stages: dict[str, Any]) -> list[tuple[str, str]]:

@@ -63,7 +63,8 @@ plan_options = together(
         "--public-data",
         "public",
         metavar="NAME|FILE",
-        help="Records that nobody protects, for the stages that learn from some.",
+        help="Records that nobody protects, for the stages that learn from some: a data set, an "
+        ".npz, or procedural (made up).",
     ),
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
     click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),
@@ -84,6 +85,7 @@ plan_options = together(
         "assignments",
         multiple=True,
         metavar="STAGE.OPTION=VALUE",
-        help="Change an option of the plan, such as scheduler.ratio=0.4; repeatable.",
+        help="Change an option of the plan, such as scheduler.ratio=0.4 or "
+        "look.decision.below=0.1; repeatable.",
     ),
 )

@@ -263,6 +263,9 @@ def _plan_line(recipe: Recipe, plan: Plan) -> str:
         return f"plan       {phases}; no noise: NOT PRIVATE"
     sigmas = dict.fromkeys(f"{p.pipeline.noiser.noise_multiplier:.5g}" for p in plan.phases)
     line = f"plan       {phases}; σ = {', '.join(sigmas)}"
+    if looks := [phase.look.pipeline.noiser for phase in plan.phases if phase.look is not None]:
+        of_looks = dict.fromkeys(f"{noiser.noise_multiplier:.5g}" for noiser in looks)
+        line += f", at every look {', '.join(of_looks)},"
     if settings.epsilon is not None:
         calibrated = settings.noise_multiplier is None
         line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
@@ -290,7 +293,10 @@ def _report(run: Run, out: Path, seconds: float) -> None:
 
 
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    steps = f"{summary['steps']} steps at rate {summary['rate']:.6g}"
+    steps = f"{summary['steps']} steps"
+    if summary["repeated_steps"]:
+        steps += f", {summary['repeated_steps']} of them run again after an interruption,"
+    steps += f" at rate {summary['rate']:.6g}"
     if summary["stopped_early"]:
         steps += f", stopped at the budget before the {summary['planned_steps']} planned"
     if not summary["private"]:
@@ -301,4 +307,11 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
     if summary["accountant_note"]:
         lines.append(("note", summary["accountant_note"]))
-    return [*lines, ("noise", f"σ = {summary['noise_multiplier']:.5g}, {steps}")]
+    sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
+    lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
+    if looks := [phase["look"] for phase in summary["phases"] if phase["look"]]:
+        each = dict.fromkeys(
+            f"σ = {look['noise_multiplier']:.5g} at rate {look['rate']:.6g}" for look in looks
+        )
+        lines.append(("looks", f"one at every step, charged too: {', '.join(each)}"))
+    return lines

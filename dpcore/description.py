@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dpcore.pipeline import Pipeline
 from dpcore.plan import Phase, Plan
 from dpcore.registry import OWN_PACKAGE
-from dpcore.stages import AffineRowMap, Stateful, name_of
+from dpcore.stages import AffineRowMap, Stateful, name_of, public_records_of
 
 
 class Guarantee(NamedTuple):
@@ -55,10 +55,10 @@ def _phase(phase: Phase) -> list[Guarantee]:
 
 def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
     sigma = pipeline.noiser.noise_multiplier
-    clipper = pipeline.clipper
-    bound = "its released bound"
-    if not isinstance(clipper, Stateful):
-        bound = f"{float(clipper.joint_bound({})):g}"
+    try:
+        bound = f"{float(pipeline.clipper.joint_bound({})):g}"
+    except KeyError:  # it stands in the clipper's state
+        bound = "its released bound"
     lines = [
         Guarantee(
             f"{name}: every record's row has norm at most C = {bound}",
@@ -93,7 +93,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
                 Guarantee(
                     f"{name}: {placed.name} looks at each record by itself",
                     "enforced",
-                    "trainers.engine.MaterialisingEngine (vmap)",
+                    "trainers (vmap)",
                 )
             )
         if placed.slot == "row":
@@ -105,10 +105,18 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
                     "dpcore.rows.Transform (vmap)",
                 )
             )
-        if isinstance(placed.stage, Stateful):
+        if public_records_of(placed.stage):
             lines.append(
                 Guarantee(
-                    f"{name}: {placed.name} learns from released values only",
+                    f"{name}: {placed.name} learns from public records, which nobody protects",
+                    "declared",
+                    "whoever gives the public data",
+                )
+            )
+        elif isinstance(placed.stage, Stateful):
+            lines.append(
+                Guarantee(
+                    f"{name}: {placed.name} keeps state from released values only",
                     "checked" if own else "declared",
                     "laws and conformance" if own else type(placed.stage).__module__,
                 )

@@ -26,6 +26,7 @@ from dpcore.stages import (
     Statistic,
     Subspace,
     Views,
+    asks_of,
     kinds_of,
     name_of,
     reads_of,
@@ -98,6 +99,8 @@ class Pipeline:
             _check_kind(placed)
         for placed, before in zip(self.placed, self._names_before(), strict=True):
             _check_reads(placed, before, {n for p in self.placed for n in (p.slot, p.name)})
+        for placed in self.placed:
+            _check_asks(placed, {p.name for p in self.of("query")})
         if not math.isfinite(self.noiser.noise_multiplier) or self.noiser.noise_multiplier < 0:
             raise GrammarError(
                 "the noise multiplier must be finite and not negative",
@@ -244,6 +247,17 @@ def _check_reads(placed: Placed, before: set[str], anywhere: set[str]) -> None:
                 got=name,
                 expected=f"one of {sorted(before)}",
             )
+
+
+def _check_asks(placed: Placed, queries: set[str]) -> None:
+    if missing := sorted(set(asks_of(placed.stage)) - queries):
+        raise GrammarError(
+            "it learns from a query that is not in the pipeline",
+            where=f"Pipeline.{placed.slot}: {placed.name}",
+            got=sorted(queries),
+            expected=missing[0],
+            remedy=f"Add {missing[0]} to the queries.",
+        )
 
 
 def is_frozen(cls: type) -> bool:

@@ -331,6 +331,11 @@ def reads_of(stage: object) -> tuple[str, ...]:
     return tuple(getattr(stage, "reads", ()))
 
 
+def asks_of(stage: object) -> tuple[str, ...]:
+    """The names of the queries whose answers this stage learns from; none unless it says so."""
+    return tuple(getattr(stage, "asks", ()))
+
+
 def public_records_of(stage: object) -> int:
     """How many public records' gradients this stage wants at every step; none unless it says."""
     return int(getattr(stage, "public_records", 0))

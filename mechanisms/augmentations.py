@@ -35,7 +35,7 @@ class ShiftFlip:
     """
 
     count: int = 4
-    shift: int = 2
+    shift: int = 1
     flip: bool = False
 
     def __post_init__(self) -> None:

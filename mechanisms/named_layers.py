@@ -30,7 +30,7 @@ class NamedLayers:
 
     State: `support_D`, boolean, which no step changes.
 
-    Errors: `GrammarError` if nothing is live; it lists the names.
+    Errors: `GrammarError` if nothing is live or a pattern matches nothing; it lists the names.
 
     Source: Abadi et al. 2016 (arXiv 1607.00133), section 5.3, trains the layers after features
     learnt from public data.
@@ -55,11 +55,12 @@ class NamedLayers:
             support_D[at] = name.rpartition(".")[0] in tail or any(
                 fnmatchcase(name, pattern) for pattern in self.names
             )
-        if not bool(support_D.any()):
+        useless = [p for p in self.names if not any(fnmatchcase(n, p) for n in space.names)]
+        if useless or not bool(support_D.any()):
             raise GrammarError(
-                "no parameter is live",
+                "a pattern matches no parameter" if useless else "no parameter is live",
                 where=f"{name_of(self)}.names",
-                got=list(self.names),
+                got=useless or list(self.names),
                 expected=f"one of {', '.join(space.names)}",
             )
         return {"support_D": support_D}

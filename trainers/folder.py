@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Context
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -173,15 +174,57 @@ def statement(summary: Mapping[str, Any]) -> str:
             f"This model was trained with {summary['preset']} and makes no claim of differential "
             f"privacy: {summary['why_not_private']}.\n"
         )
+    epsilon = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(summary["epsilon"]))
     return (
         "This model was trained with differential privacy: "
-        f"ε = {summary['epsilon']:.4g} at δ = {summary['delta']:g} under {summary['adjacency']} "
-        f"adjacency of single records, by {summary['preset']} over {summary['steps']} steps, each "
+        f"ε = {epsilon:.4g} at δ = {summary['delta']:g} under {summary['adjacency']} "
+        f"adjacency of single records, by {summary['preset']} over {_steps(summary)}, each "
         f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
-        f"records, with Gaussian noise of {summary['noise_multiplier']:.5g} times the clipping "
-        f"norm. ε was computed by the {summary['accountant'].upper()} accountant of dpigu "
-        f"{summary['versions']['dpigu']} from the ledger of the steps that ran, all phases "
-        "included. Held-out data is treated as public. Choices made by looking at the training "
-        "data before this run are not charged. Noise and sampling used the operating system's "
-        "entropy and were not stored.\n"
+        f"records, with Gaussian noise of {_noise(summary['phases'])} times the clipping norm. "
+        f"{_looks(summary['phases'])}ε was computed by the {summary['accountant'].upper()} "
+        f"accountant of dpigu {summary['versions']['dpigu']} from the ledger of the steps that "
+        f"ran, all phases included. Held-out data is treated as public{_public(summary)}. Choices "
+        "made by looking at the training data before this run are not charged. Noise and "
+        "sampling used the operating system's entropy and were not stored.\n"
     )
+
+
+def _steps(summary: Mapping[str, Any]) -> str:
+    phases = summary["phases"]
+    if len(phases) == 1:
+        return f"{summary['steps']} steps"
+    return (
+        f"{summary['steps']} steps (" + _listed(f"{p['name']} {p['steps']}" for p in phases) + ")"
+    )
+
+
+def _noise(parts: Sequence[Mapping[str, Any]]) -> str:
+    """The noise multiplier, or each phase's where they differ."""
+    by_name = {part["name"]: f"{part['noise_multiplier']:.5g}" for part in parts}
+    if len(set(by_name.values())) == 1:
+        return next(iter(by_name.values()))
+    return _listed(f"{sigma} ({name})" for name, sigma in by_name.items())
+
+
+def _looks(phases: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence about the looks at updates, where there are any."""
+    looks = [{"name": phase["name"], **phase["look"]} for phase in phases if phase["look"]]
+    if not looks:
+        return ""
+    rates = _listed(dict.fromkeys(f"{look['rate']:.6g}" for look in looks))
+    return (
+        f"Every update was looked at, on a Poisson sample of its own at rate {rates}, with "
+        f"Gaussian noise of {_noise(looks)} times the look's own clipping norm; every look is "
+        "charged, whether the update was kept or not. "
+    )
+
+
+def _public(summary: Mapping[str, Any]) -> str:
+    """What else counts as public, and so was neither protected nor charged."""
+    named = summary["public_data"]
+    return "" if named is None else f", and so are the records that stages learnt from ({named})"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -89,8 +89,22 @@ class Recipe:
             return None
         if self.public == PROCEDURAL:
             return procedural(spec)
+        if _same_records(self.public, self.data):
+            raise ConfigurationError(
+                "the private records cannot be the public ones too: nothing would protect them",
+                where=f"--public-data {self.public}",
+                got="the data set that the run trains on",
+                expected=f"another data set, another .npz file, or {PROCEDURAL}",
+            )
         if self.public.endswith(".npz"):
             data = load_public(Path(self.public).expanduser(), spec.classes)
+        elif self.public not in SPECS:
+            raise ConfigurationError(
+                "there is no public data of that name",
+                where="--public-data",
+                got=self.public,
+                expected=f"{PROCEDURAL}, {', '.join(SPECS)}, or the path of a .npz file",
+            )
         else:
             data = load_data(self.public, data_dir)
         if self.features is not None:
@@ -179,7 +193,9 @@ def recipe_from_file(path: Path) -> Recipe:
     """The recipe in a TOML file, such as the `config.toml` of a run."""
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"cannot be read as TOML: {error}", where=str(path)) from error
     return recipe_from_dict(table, str(path))
 
@@ -218,8 +234,8 @@ def clipped_at(plan: Plan, bound: float) -> Plan:
 def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
     """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
 
-    A stage goes by its slot (clipper, scheduler, …) or by its name; every one that matches
-    in the phases meant is changed.
+    A stage goes by its slot (clipper, scheduler, …) or by its name, and one of a look by
+    `look.` before either; every one that matches in the phases meant is changed.
     """
     table = plan_to_dict(plan)
     for assignment in assignments:
@@ -237,9 +253,9 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
         found = False
         known: list[str] = []
         for phase in (p for p in table["phase"] if p["name"] in meant):
-            for slot, options in _stages(phase):
-                known += [slot, options["stage"]]
-                if stage in (slot, options["stage"]):
+            for slot, name, options in _stages(phase):
+                known += [slot, name]
+                if stage in (slot, name):
                     fields = [f.name for f in dataclasses.fields(lookup(options["stage"]).stage)]
                     refuse_unknown([option], fields, f"--set {assignment}")
                     options[option] = value_of(text)
@@ -255,6 +271,16 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
     return plan_from_dict(table)
 
 
-def _stages(phase: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    single = [(slot, phase[slot]) for slot in SINGLE if slot in phase]
-    return single + [(slot, stage) for slot in MANY for stage in phase.get(slot, [])]
+def _stages(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str, dict[str, Any]]]:
+    """Every stage's slot, name and options; those of a look have `look.` before both."""
+    single = [(slot, table[slot]) for slot in (*SINGLE, "decision") if slot in table]
+    several = [(slot, stage) for slot in MANY for stage in table.get(slot, [])]
+    found = [(before + slot, before + stage["stage"], stage) for slot, stage in single + several]
+    return found + (_stages(table["look"], "look.") if "look" in table else [])
+
+
+def _same_records(public: str, private: str) -> bool:
+    """Whether both name one data set, or one file."""
+    if public.endswith(".npz") and private.endswith(".npz"):
+        return Path(public).expanduser().resolve() == Path(private).expanduser().resolve()
+    return public == private

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dpcore import NoiseSource, RunError
 from dpcore.configuration import options_of, plan_to_dict
+from dpcore.stages import public_records_of
 from trainers.folder import RunFolder, statement, versions, write_whole
 from trainers.picture import draw
 from trainers.setup import Setup
@@ -65,10 +66,13 @@ def summarise(
         "accountant_note": spent.note if spent else "",
         "adjacency": str(setup.plan.adjacency),
         "noise_multiplier": last,
+        "phases": _phases(setup, charged),
+        "public_data": setup.labels.get("public", "given") if _reads_public(setup) else None,
         "rate": setup.sampler.rate,
         "records": setup.sampler.records,
         "expected_batch": setup.sampler.expected_batch,
         "steps": sum(charged),
+        "repeated_steps": sum(charged) - reached,
         "planned_steps": setup.plan.steps,
         "stopped_early": reached < setup.plan.steps,
         "test_accuracy": accuracy(setup.model, setup.data.test_x, setup.data.test_y),
@@ -112,6 +116,25 @@ def configuration(setup: Setup) -> dict[str, Any]:
         "settings": options_of(settings),
         "plan": plan_to_dict(setup.plan),
     }
+
+
+def _phases(setup: Setup, charged: Sequence[int]) -> list[dict[str, Any]]:
+    """Each phase's charged steps and noise, and those of its looks, one a step."""
+    found = []
+    for phase, steps in zip(setup.plan.phases, charged, strict=True):
+        look = None
+        if phase.look is not None:
+            sigma = phase.look.pipeline.noiser.noise_multiplier
+            rate = phase.look.sampler(setup.sampler).rate
+            look = {"noise_multiplier": sigma, "rate": rate}
+        sigma = phase.pipeline.noiser.noise_multiplier
+        found.append({"name": phase.name, "steps": steps, "noise_multiplier": sigma, "look": look})
+    return found
+
+
+def _reads_public(setup: Setup) -> bool:
+    pipelines = [pipeline for phase in setup.plan.phases for pipeline in phase.pipelines]
+    return any(public_records_of(p.stage) for pipeline in pipelines for p in pipeline.placed)
 
 
 def _why_not_private(setup: Setup, noise: NoiseSource) -> str:

@@ -109,6 +109,8 @@ def prepare(
             _check_buffers(pipeline, data, model)
     if plan.private and not calibrated:
         plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
+    if public is not None:
+        _check_needed(plan, public)
     setup = Setup(plan, sampler, settings, data, model, loss, device, space, labels, public)
     once = [int(phase is plan.phases[0]) for phase in plan.phases]
     if settings.noise_multiplier is not None and not setup.affordable([0] * len(once), once):
@@ -122,6 +124,17 @@ def prepare(
     return setup
 
 
+def _check_needed(plan: Plan, public: Data) -> None:
+    """An error if public data was given and no stage of the plan would look at it."""
+    placed = (p for phase in plan.phases for line in phase.pipelines for p in line.placed)
+    if not any(public_records_of(p.stage) for p in placed):
+        raise ConfigurationError(
+            "no stage of the plan learns from public records",
+            where=public.spec.name,
+            remedy="Leave out --public-data, or take a plan such as gep-public.",
+        )
+
+
 def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
     """An error if a stage wants public records and there are none, or none that fit."""
     wanting = [p.name for p in pipeline.placed if public_records_of(p.stage)]
@@ -132,6 +145,13 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             "a stage learns from public records, and there is no public data",
             where=wanting[0],
             remedy="Give --public-data (train(..., public=...)): records that nobody protects.",
+        )
+    x, own = public.train_x, data.train_x
+    if x.data_ptr() == own.data_ptr() or (x.shape == own.shape and bool(torch.equal(x, own))):
+        raise ConfigurationError(
+            "the public records are the private ones",
+            where=public.spec.name,
+            remedy="Give other records: what learns from public ones is not protected.",
         )
     here, there = data.spec, public.spec
     if there.shape != here.shape or there.classes > here.classes:

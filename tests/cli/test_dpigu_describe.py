@@ -41,6 +41,47 @@ def test_the_support_grows_from_its_first_ratio_to_its_last() -> None:
     assert main["support"] == [325, 650]
 
 
+@pytest.mark.parametrize(
+    ("preset", "coordinates"),
+    [
+        ("dpsgd-hf-channels", [2 * 81, 81 * 2 * 2 * 10 + 10]),
+        ("pcdp-sgd", [650, 16]),
+        ("gradient-encoding", [325]),
+    ],
+)
+def test_the_support_is_where_the_noise_is_drawn(preset: str, coordinates: list[int]) -> None:
+    """A statistic's own numbers, or those that a row map leaves: not the model's."""
+    about = dpigu_json(
+        "describe",
+        preset,
+        *(x for x in TINY if x not in ("--model", "linear")),
+        "--noise-multiplier",
+        1,
+        *(() if "hf" in preset else ("--model", "linear")),
+    )
+    assert [phase["support"] for phase in about["phases"]] == [[n, n] for n in coordinates]
+
+
+@pytest.mark.parametrize(
+    ("preset", "says"),
+    [
+        ("dpsgd-ema", "ema of the weights"),
+        ("dp-adambc", "adam-bc, constant learning rate"),
+        ("dpsgd-hf", "features  scattering"),
+        ("gep-public", "public    procedural"),
+    ],
+)
+def test_what_makes_a_preset_of_dpsgd_is_said(preset: str, says: str) -> None:
+    options = ("--data", "digits", "--noise-multiplier", 1)
+    assert says in dpigu("describe", preset, *options).stdout
+    assert says not in dpigu("describe", "dpsgd", *options).stdout
+
+
+def test_the_model_of_a_file_that_was_not_read_is_not_none() -> None:
+    about = dpigu("describe", "dpsgd", "--data", "x.npz", "--records", 9, "--noise-multiplier", 1)
+    assert "by the shape of the data" in about.stdout and "None" not in about.stdout
+
+
 def test_the_noise_is_the_one_that_the_accountant_asks_for() -> None:
     about = dpigu_json("describe", "dpsgd", *TINY, "--steps", 50, "--epsilon", 2)
     noise = dpigu_json(

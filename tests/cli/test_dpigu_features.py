@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from audits.verdicts import Verdict
 from dpcore import ConfigurationError, DataError
 from mechanisms import PRESETS
 from tests.cli.dpigu_command import dpigu, dpigu_json, one_line
-from trainers import Recipe, build_model, load_run, recipe_for
+from trainers import Recipe, build_model, load_run, recipe_for, recipe_from_file
 from trainers.data import SPECS
 from trainers.features import cache_folder, feature_spec
 from trainers.folder import RunFolder
@@ -121,12 +122,58 @@ def test_a_clipping_norm_is_that_of_the_phases_that_train() -> None:
 
 
 def test_public_records_go_through_the_same_features(cache: None) -> None:
-    recipe = recipe_for("dpsgd-hf", "digits", public="digits")
-    data = recipe.load_data()
-    public = recipe.load_public(data.spec)
-    assert public is not None and torch.equal(public.train_x, data.train_x)
-    assert recipe.labels(data.spec)["public"] == "digits"
-    assert recipe_for("dpsgd-hf", "digits").load_public(data.spec) is None
+    spec = feature_spec(SPECS["digits"], "scattering")
+    recipe = recipe_for("dpsgd-hf", "a.npz", records=9, classes=10, public="digits")
+    public = recipe.load_public(spec)
+    same = recipe_for("dpsgd-hf", "digits").load_data()
+    assert public is not None and torch.equal(public.train_x, same.train_x)
+    assert recipe.labels(spec)["public"] == "digits"
+    assert recipe_for("dpsgd-hf", "digits").load_public(spec) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "public"), [("digits", "digits"), ("a.npz", "a.npz"), ("a.npz", "./b/../a.npz")]
+)
+def test_private_records_are_never_the_public_ones_too(data: str, public: str) -> None:
+    """A subspace of their gradients would be learnt from them without noise or charge."""
+    declared = {} if data == "digits" else {"records": 9, "classes": 10}
+    recipe = recipe_for("gep-public", data, public=public, **declared)
+    with pytest.raises(ConfigurationError, match="nothing would protect them"):
+        recipe.load_public(SPECS["digits"])
+
+
+def test_public_data_that_nobody_has_is_told_what_there_is() -> None:
+    with pytest.raises(ConfigurationError, match="no public data of that name") as caught:
+        recipe_for("gep-public", "digits", public="nope").load_public(SPECS["digits"])
+    assert "--public-data" in str(caught.value) and "procedural, digits" in str(caught.value)
+
+
+def test_a_configuration_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"c\.toml: cannot be read: No such file"
+    ) as caught:
+        recipe_from_file(tmp_path / "c.toml")
+    assert "TOML:" not in str(caught.value) and "Errno" not in str(caught.value)
+
+
+@pytest.mark.parametrize("before", ["", "main."])
+@pytest.mark.parametrize("stage", ["look.decision", "look.threshold"])
+def test_a_look_is_changed_by_its_own_name(before: str, stage: str) -> None:
+    own = recipe_for("dpsur", "digits").plan.phases[0]
+    (phase,) = recipe_for(
+        "dpsur", "digits", assignments=[f"{before}{stage}.below=0.25"]
+    ).plan.phases
+    assert own.look is not None and phase.look is not None
+    assert phase.look == replace(own.look, decision=replace(own.look.decision, below=0.25))
+    assert phase.pipeline == own.pipeline
+
+
+def test_what_the_update_is_clipped_to_leaves_the_look_alone() -> None:
+    own = recipe_for("dpsur", "digits").plan.phases[0]
+    (phase,) = recipe_for("dpsur", "digits", clip=0.7, assignments=["flat.bound=0.6"]).plan.phases
+    assert phase.look == own.look and phase.pipeline.clipper.joint_bound({}).item() == 0.6
+    with pytest.raises(ConfigurationError, match=r"no such stage.*look\.threshold"):
+        recipe_for("dpsur", "digits", assignments=["threshold.below=0.25"])
 
 
 def saved(path: Path, side: int = 8, **changes: Any) -> str:

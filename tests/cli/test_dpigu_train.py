@@ -263,3 +263,22 @@ def test_the_choices_are_those_of_the_settings() -> None:
             assert list(option.type.choices) == list(typing.get_args(hints[str(option.name)]))
     listed = dpigu("presets").stdout
     assert all(f"\n{name} " in f"\n{listed}" for name in PRESETS)
+
+
+def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    options = (*TINY, "--steps", 12, "--noise-multiplier", 1.5, "--out", out)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.loop.finish", _interrupted)
+        assert dpigu("train", "--preset", "dpsur", *options).exit_code == 130
+    with (out / "public" / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"phase": "main", "step": 12}\n')
+    told = dpigu("train", "--resume", "--out", out)
+    assert told.exit_code == 0, told.stderr
+    assert "main 12 steps; σ = 1.5, at every look 6, at δ = 1e-05" in told.stdout
+    assert "σ = 1.5, 13 steps, 1 of them run again after an interruption, at rate" in told.stdout
+    assert "one at every step, charged too: σ = 6 at rate 0.04" in told.stdout
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -111,6 +111,11 @@ def test_the_count_is_charged_jointly_with_the_gradient(multiplier, ratio):
     assert loss == pytest.approx(0.00125, rel=0.01)
 
 
+def test_a_pipeline_without_the_query_is_refused():
+    with pytest.raises(GrammarError, match="learns from a query that is not in the pipeline"):
+        Pipeline(clipper=Quantile(), noiser=Gaussian())
+
+
 def test_without_its_query_the_clipper_says_which_is_missing():
     stage = Quantile()
     with pytest.raises(GrammarError, match="clipped-count"):
