@@ -52,7 +52,9 @@ def test_a_model_that_is_one_module_is_its_own_last_layer():
 
 def test_nothing_live_is_an_error_that_lists_the_names():
     with pytest.raises(GrammarError, match=r"no parameter is live.*one\.weight, one\.bias"):
-        live(NamedLayers(last=0, names=("three.*",)))
+        live(NamedLayers(last=0))
+    with pytest.raises(GrammarError, match=r"matches no parameter \(got \['three\.\*'\]"):
+        live(NamedLayers(names=("one.*", "three.*")))
     with pytest.raises(GrammarError, match=r"named-layers\.last"):
         NamedLayers(last=-1)
 

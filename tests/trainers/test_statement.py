@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpcore import ConfigurationError
 from trainers import build_model, recipe_for, train
 from trainers.folder import statement
 
@@ -49,14 +51,25 @@ def test_every_phase_is_stated_with_its_own_noise(tmp_path: Path) -> None:
     assert "noise of 3 (votes) and 1.5 (main) times the clipping norm. ε" in text
 
 
-@pytest.mark.parametrize(("preset", "named"), [("gep-public", "procedural"), ("dpsgd", None)])
-def test_public_records_are_stated_where_a_stage_learns_from_them(
-    preset: str, named: str | None, tmp_path: Path
-) -> None:
-    """Given to a plan that reads none, they count for nothing."""
-    summary, text = trained(preset, tmp_path, noise_multiplier=1.5, public="procedural")
-    assert summary["public_data"] == named
-    assert ("records that stages learnt from (procedural)" in text) == (named is not None)
+def test_public_records_are_stated_where_a_stage_learns_from_them(tmp_path: Path) -> None:
+    summary, text = trained("gep-public", tmp_path, noise_multiplier=1.5, public="procedural")
+    assert summary["public_data"] == "procedural"
+    assert "records that stages learnt from (procedural)" in text
+
+
+def test_public_records_that_no_stage_reads_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no stage of the plan learns from public"):
+        trained("dpsgd", tmp_path, noise_multiplier=1.5, public="procedural")
+
+
+def test_the_private_records_are_no_public_ones(tmp_path: Path) -> None:
+    """Neither the same tensors nor a copy of them."""
+    recipe = recipe_for("gep-public", "digits", steps=2, noise_multiplier=1.5, accountant="rdp")
+    data = recipe.load_data(progress=False)
+    for public in (data, replace(data, train_x=data.train_x.clone())):
+        model = build_model("linear", data.spec, 0)
+        with pytest.raises(ConfigurationError, match="the public records are the private ones"):
+            train(recipe.plan, data, model, recipe.settings, public=public, progress=False)
 
 
 @pytest.mark.parametrize(
