@@ -28,7 +28,7 @@ from mechanisms import (
     TopK,
 )
 from tests.cli.dpigu_command import dpigu, dpigu_json, one_line, strict_json
-from tests.mutants import broken_public, table
+from tests.mutants import broken_public, table, twins
 
 pytest_plugins = ("pytester",)
 
@@ -47,6 +47,7 @@ OTHER_OPTIONS = [
     Quantile(bound=1e-3, quantile=0.9, rate=1.0, limit=2.0),
     SoftThreshold(threshold=1.0),
 ]
+assert twins, "importing it puts its stages into the table"
 TWINS = [cls() for _, _, cls in table.TWINS]
 
 
