@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -149,3 +150,27 @@ def test_what_no_mechanism_can_have_is_refused(event: DpEvent) -> None:
 def test_unsampled_gaussians_join() -> None:
     assert joined_gaussian(Term(1.0, 3.0, 9)) == Term(1.0, 1.0, 1)
     assert joined_gaussian(Term(0.5, 3.0, 9)) == Term(0.5, 3.0, 9)
+
+
+@given(z=MULTIPLIERS, count=st.integers(1, 5))
+def test_a_plain_gaussian_is_one_term_of_its_own_multiplier(z: float, count: int) -> None:
+    assert flatten(GaussianDpEvent(z)) == (Term(1.0, z, 1),)
+    assert flatten(SelfComposedDpEvent(GaussianDpEvent(z), count)) == (Term(1.0, z, count),)
+
+
+@given(z=MULTIPLIERS, count=st.integers(1, 5), rate=st.floats(0.01, 0.99))
+def test_only_gaussians_without_sampling_are_joined(z: float, count: int, rate: float) -> None:
+    assert joined_gaussian(Term(1.0, z, count)) == Term(1.0, z / math.sqrt(count), 1)
+    assert joined_gaussian(Term(rate, z, count)) == Term(rate, z, count)
+
+
+def test_a_term_is_nothing_to_assign_to() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Term(1.0, 1.0, 1).count = 2  # type: ignore[misc]  # what must not work
+
+
+def test_a_sample_or_noise_out_of_range_says_what_is_allowed() -> None:
+    with pytest.raises(AccountingError, match=r"0 ≤ q ≤ 1"):
+        flatten(PoissonSampledDpEvent(1.5, GaussianDpEvent(1.0)))
+    with pytest.raises(AccountingError, match="finite and ≥ 0"):
+        flatten(GaussianDpEvent(-1.0))

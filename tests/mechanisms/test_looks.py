@@ -115,3 +115,8 @@ def test_a_mistake_is_one_line(make, line):
 def test_threshold_must_be_a_number():
     with pytest.raises(GrammarError, match="finite"):
         dataclasses.replace(Threshold(), below=float("nan"))
+
+
+def test_a_look_is_nothing_to_assign_to():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Look(LOOKING, Threshold()).rate = 0.5

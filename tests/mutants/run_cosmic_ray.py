@@ -50,6 +50,7 @@ TESTS: dict[str, list[str]] = {
     ],
     "dpcore.sampling": ["tests/dpcore/test_plan.py", "tests/laws/test_accounting.py"],
     "dpcore.plan": [
+        "tests/mechanisms/test_looks.py",
         "tests/dpcore/test_plan.py",
         "tests/laws/test_accounting.py",
         "tests/dpcore/test_pipeline.py",
