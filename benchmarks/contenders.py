@@ -60,34 +60,24 @@ def pieces(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield x[start : start + size], y[start : start + size]
 
 
-def non_private(net: Net, batch: int) -> Step:
-    model = net.make()
-    x, y = net.batch(batch)
-    optimizer = torch.optim.SGD(model.parameters(), RATE)
+def non_private(memory_format: torch.memory_format = torch.contiguous_format) -> Prepare:
+    """The plain step; in channels last, the format that the fast engine chooses by itself."""
 
-    def step(microbatch: int) -> None:
-        optimizer.zero_grad()
-        for x_B, y_B in pieces(x, y, microbatch):
-            (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
-        optimizer.step()
+    def prepare(net: Net, batch: int) -> Step:
+        model = net.make().to(memory_format=memory_format)
+        x, y = net.batch(batch)
+        x = x.contiguous(memory_format=memory_format) if x.dim() == 4 else x
+        optimizer = torch.optim.SGD(model.parameters(), RATE)
 
-    return step
+        def step(microbatch: int) -> None:
+            optimizer.zero_grad()
+            for x_B, y_B in pieces(x, y, microbatch):
+                (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
+            optimizer.step()
 
+        return step
 
-def channels_last(net: Net, batch: int) -> Step:
-    """The non-private step in the memory format that the fast engine chooses by itself."""
-    model = net.make().to(memory_format=torch.channels_last)
-    x, y = net.batch(batch)
-    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-    optimizer = torch.optim.SGD(model.parameters(), RATE)
-
-    def step(microbatch: int) -> None:
-        optimizer.zero_grad()
-        for x_B, y_B in pieces(x, y, microbatch):
-            (F.cross_entropy(model(x_B), y_B, reduction="sum") / batch).backward()
-        optimizer.step()
-
-    return step
+    return prepare
 
 
 def ours(preset: str, fast: bool) -> Prepare:
@@ -237,9 +227,10 @@ def backpack(net: Net, batch: int) -> Step:
 
 
 IMAGES = ("mnist", "cifar", "wrn")
+LAST = torch.channels_last
 CONTENDERS = (
-    Contender("non-private", "autograd", "torch", non_private),
-    Contender("non-private", "channels last", "torch", channels_last, nets=IMAGES),
+    Contender("non-private", "autograd", "torch", non_private()),
+    Contender("non-private", "channels last", "torch", non_private(LAST), nets=IMAGES),
     Contender("dpsgd", "ghost", "dpigu", ours("dpsgd", True)),
     Contender("adadpigu", "ghost", "dpigu", ours("adadpigu", True)),
     Contender("dpsgd", "materialising", "dpigu", ours("dpsgd", False), matrices=4),

@@ -78,7 +78,7 @@ def main() -> None:
     GhostEngine.rows = watch.around("norms", GhostEngine.rows)  # type: ignore[method-assign]  # timed
     for name, part in (("norm_upper_bounds", "norms"), ("weighted_sum", "clipped sums")):
         setattr(GhostRows, name, watch.around(part, getattr(GhostRows, name)))
-    plain, step = non_private(NETS[given.net], given.batch), ours(given.preset, True)
+    plain, step = non_private()(NETS[given.net], given.batch), ours(given.preset, True)
     private = step(NETS[given.net], given.batch)
     plain(given.batch)
     private(size)

@@ -18,6 +18,7 @@ from dpcore import (
     DenseRows,
     Frame,
     Kernel,
+    ModelError,
     NoiseSource,
     Phase,
     Pipeline,
@@ -110,6 +111,7 @@ class RunningPhase:
         weights = self._weights(states, frame, parameters)
         frame = replace(frame, public_MD=self._public.at(weights))
         batch = self._batch(frame, weights, x, y)
+        buffers = self._buffers()
         try:
             release, states = self._kernel.release(states, frame, batch)
         except torch.OutOfMemoryError as error:
@@ -119,9 +121,19 @@ class RunningPhase:
                 got=self._microbatch,
                 remedy="Give a smaller --physical-batch; it never changes the result.",
             ) from error
+        if changed := sorted(buffers.items() ^ self._buffers().items()):
+            raise ModelError(
+                "the model changed a buffer while it looked at records, and nothing noised that",
+                where=changed[0][0],
+                remedy="Keep nothing of the inputs in forward; release it in a statistic phase.",
+            )
         if self._observer is not None:
             self._observer.see(self.phase.name, release)
         return release, states
+
+    def _buffers(self) -> dict[str, tuple[int, int]]:
+        """Which tensor each buffer of the model is, and how often it was written to."""
+        return {n: (id(b), b._version) for n, b in self._setup.model.named_buffers()}
 
     def update(
         self,

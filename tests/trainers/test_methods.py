@@ -16,6 +16,7 @@ from dpcore import (
     ConfigurationError,
     Context,
     Look,
+    ModelError,
     Phase,
     Pipeline,
     Plan,
@@ -260,3 +261,29 @@ def test_a_stage_that_wants_public_records_is_refused_without(data, model, setti
     with pytest.raises(ConfigurationError, match=r"there is no public data.*--public-data"):
         train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     assert not Path(tmp_path / "run").exists()
+
+
+class Remembers(nn.Module):
+    """Keeps the mean of what it is given in a buffer, which the run would publish."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2))
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.seen.mul_(0.9).add_(0.1)
+        return self.linear(x)
+
+
+def test_a_buffer_that_forward_writes_to_stops_the_run_before_anything_is_published(
+    data, settings, tmp_path
+):
+    plan = Plan((Phase("main", Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian()), 3),))
+    settings = replace(settings, noise_multiplier=1.0)
+    with pytest.raises(ModelError, match=r"seen: the model changed a buffer"):
+        train(plan, data, Remembers(), settings, out=tmp_path / "run", progress=False)
+    public = tmp_path / "run/public"
+    assert not (public / "model.safetensors").exists() and not (public / "checkpoint").exists()
