@@ -1,0 +1,125 @@
+"""The study's commands: `python -m benchmarks.study --help`."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.study.cells import Cell, mean_and_spread, measure
+from benchmarks.study.draw import draw
+from benchmarks.study.report import write
+from benchmarks.study.store import RESULTS, Store
+from benchmarks.study.tables import CHOSEN, TABLES, masked, trials
+from benchmarks.study.theory import predict
+
+_PATH = click.Path(path_type=Path)
+
+
+def _run(
+    table: str,
+    only: str,
+    seeds: tuple[int, ...],
+    data_dir: Path | None,
+    workers: int,
+    results: Path,
+) -> Store:
+    """Run what is missing of a table's cells, each run in one thread of a worker."""
+    store = Store(results, table)
+    cells = [cell for cell in TABLES[table]() if fnmatch.fnmatch(cell.name, only)]
+    if not cells:
+        raise click.ClickException(f"no cell of {table} is called {only}")
+    todo = [(cell, seed) for cell in cells for seed in store.missing(cell, seeds)]
+    screen = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    context = multiprocessing.get_context("spawn")
+    with (
+        Progress(*columns, TimeElapsedColumn(), console=screen) as bar,
+        ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool,
+    ):
+        task = bar.add_task(table, total=len(todo))
+        running = {pool.submit(measure, cell, seed, data_dir): cell for cell, seed in todo}
+        for done in as_completed(running):
+            cell: Cell = running[done]
+            run = done.result()
+            store.add(cell, run)
+            epsilon = "–" if run["epsilon"] is None else f"{run['epsilon']:.3f}"
+            bar.console.print(
+                f"{table} {cell.name} seed {run['seed']}: {run['accuracy']:.2%}, ε {epsilon}, "
+                f"{run['cpu_seconds']:.0f} s"
+            )
+            bar.advance(task)
+    return store
+
+
+@click.group(help="The tables and figures of docs/results.md. Every cell resumes where it was.")
+def main() -> None:
+    pass
+
+
+def _command(table: str) -> click.Command:
+    """The command that measures a table."""
+
+    @click.option("--only", default="*", help="cells by name, with * for anything")
+    @click.option("--seeds", default=None, help="seeds to run, as 0,1,2")
+    @click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
+    @click.option("--workers", default=2, show_default=True, help="runs at a time, a thread each")
+    @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+    def command(
+        only: str, seeds: str | None, data_dir: Path | None, workers: int, results: Path
+    ) -> None:
+        default = "0" if table == "tune" else "0,1,2"
+        numbers = tuple(int(seed) for seed in (seeds or default).split(","))
+        store = _run(table, only, numbers, data_dir, workers, results)
+        for cell in TABLES[table]():
+            if runs := store.runs(cell.name):
+                mean, spread = mean_and_spread(runs)
+                more = "" if spread is None else f" ± {spread:.2%}"
+                click.echo(f"{cell.name}: {mean:.2%}{more} over {len(runs)} seeds")
+
+    return click.command(table, help=TABLES[table].__doc__)(command)
+
+
+for _table in TABLES:
+    main.add_command(_command(_table))
+
+
+@main.command(help="Keep the trial with the best validation accuracy for every method.")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def choose(results: Path) -> None:
+    store = Store(results, "tune")
+    best: dict[str, dict[str, object]] = {}
+    for name in store.cells:
+        data, method, trial = name.split("/")
+        accuracy, _ = mean_and_spread(store.runs(name))
+        kept = best.get(f"{data}/{method}")
+        if kept is None or accuracy > kept["validation_accuracy"]:  # type: ignore[operator]
+            options = trials(data, method)[int(trial)]
+            best[f"{data}/{method}"] = {"options": options, "validation_accuracy": accuracy}
+    CHOSEN.write_text(json.dumps(best, indent=1) + "\n")
+    for name, kept in best.items():
+        click.echo(f"{name}: {kept}")
+
+
+@main.command(help="Shares of energy and spreads that the theory of masks and scales needs.")
+@click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def theory(data_dir: Path | None, results: Path) -> None:
+    write(results / "theory.json", predict(masked(), data_dir))
+
+
+@main.command(name="draw", help="Fill docs/results.md, its data files and its pictures.")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def draw_all(results: Path) -> None:
+    draw(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""A cell: one configuration on one data set, run over seeds; and its run."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from accountants import get_accountant
+from benchmarks.study.plans import ablated
+from dpcore import Plan
+from trainers import train
+from trainers.data import Data
+from trainers.folder import RunFolder
+from trainers.models import build_model
+from trainers.recipe import Recipe, clipped_at, recipe_for
+from trainers.settings import Settings
+from trainers.setup import noise_factor
+
+HELD_BACK = 10_000
+"""The last training records of an image data set, which validate a configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What is run for one number of a table.
+
+    Args:
+        name: unique in its table, as data/method/ε.
+        data: a data set's name.
+        preset: a preset's name.
+        epsilon: the target ε; None where the noise multiplier is given in the options.
+        options: of `trainers.recipe.recipe_for`.
+        plan: options of `benchmarks.study.plans.ablated`, in place of the preset's plan.
+        validation: train without the last 10,000 training records, and score those; the test
+            records are not looked at.
+        points: how often accuracy is taken along a run.
+    """
+
+    name: str
+    data: str
+    preset: str
+    epsilon: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] | None = None
+    validation: bool = False
+    points: int = 1
+
+    def configuration(self) -> dict[str, Any]:
+        """The cell as plain data, which its results carry."""
+        return dataclasses.asdict(self)
+
+    def recipe(self, seed: int, **settings: Any) -> Recipe:
+        """The recipe of one run, before its noise is calibrated."""
+        asked: dict[str, Any] = {**self.options, "seed": seed, **settings}
+        if self.epsilon is not None:
+            asked.setdefault("epsilon", self.epsilon)
+        recipe = recipe_for(self.preset, self.data, **asked)
+        if self.plan is None:
+            return recipe
+        plan = clipped_at(ablated(recipe.plan.steps, **self.plan), self.options["clip"])
+        return replace(recipe, plan=plan)
+
+
+def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
+    """One run of a cell: accuracy at the last step, ε of what was charged (PRV), and its cost.
+
+    The steps that the run charged must be those of its plan, or ε would be another's.
+    """
+    recipe = cell.recipe(seed)
+    data = _data(recipe.data, recipe.features, data_dir, cell.validation)
+    sampler = recipe.settings.sampler(data.spec.records)
+    factor, epsilon = calibrated(recipe.plan, sampler.rate, data.spec.records, recipe.settings)
+    public = recipe.load_public(data.spec, data_dir, progress=False)
+    settings = replace(
+        recipe.settings,
+        epsilon=None,
+        noise_multiplier=factor,
+        accountant="rdp",  # of the points along the way alone
+        evaluations=cell.points,
+    )
+    model = build_model(recipe.model_for(data.spec), data.spec, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        wall, cpu = time.perf_counter(), time.process_time()
+        out = Path(folder) / "run"
+        run = train(recipe.plan, data, model, settings, out=out, public=public, progress=False)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        metrics = RunFolder.existing(out).metrics()
+    summary = run.summary
+    charged = [phase["steps"] for phase in summary["phases"]]
+    if charged != [phase.steps for phase in recipe.plan.phases]:
+        raise RuntimeError(f"{cell.name}: {charged} steps charged, which is not the plan")
+    return {
+        "seed": seed,
+        "accuracy": summary["test_accuracy"],
+        "epsilon": epsilon,
+        "delta": summary["delta"],
+        "noise_multiplier": summary["noise_multiplier"],
+        "steps": summary["steps"],
+        "rate": summary["rate"],
+        "cpu_seconds": round(cpu, 1),
+        "wall_seconds": round(wall, 1),
+        "threads": torch.get_num_threads(),
+        "points": [[point["step"], point["test_accuracy"]] for point in metrics],
+    }
+
+
+def mean_and_spread(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float | None]:
+    """Mean accuracy and its sample standard deviation over runs; none for a single run."""
+    found = [run["accuracy"] for run in runs]
+    return statistics.mean(found), statistics.stdev(found) if len(found) > 1 else None
+
+
+_CALIBRATED: dict[str, tuple[float, float | None]] = {}
+
+
+def calibrated(
+    plan: Plan, rate: float, records: int, settings: Settings
+) -> tuple[float, float | None]:
+    """The factor on a plan's noise and ε of the plan with it, both by PRV; kept by its event."""
+    if not plan.private:
+        return 1.0, None
+    sampler = settings.sampler(records)
+    key = f"{plan.event(sampler)!r} {settings.epsilon} {settings.noise_multiplier} {settings.delta}"
+    if key not in _CALIBRATED:
+        factor = noise_factor(plan, sampler, replace(settings, accountant="prv"))
+        event = plan.scaled_noise(factor).event(sampler)
+        found = get_accountant("prv").epsilon(event, settings.delta, plan.adjacency)
+        _CALIBRATED[key] = factor, found.value
+    return _CALIBRATED[key]
+
+
+@lru_cache(maxsize=1)
+def _data(name: str, features: str | None, data_dir: Path | None, validation: bool) -> Data:
+    """The records as the model sees them; for validation the test records are never used."""
+    options = {} if features is None else {"features": features}
+    data = recipe_for("dpsgd", name, **options).load_data(data_dir, progress=False)
+    if not validation:
+        return data
+    kept = data.spec.records - HELD_BACK
+    return Data(
+        replace(data.spec, records=kept),
+        data.train_x[:kept],
+        data.train_y[:kept],
+        data.train_x[kept:],
+        data.train_y[kept:],
+    )

@@ -1,0 +1,126 @@
+"""Fills docs/results.md, docs/results/*.json and the pictures from the kept runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accountants import get_accountant
+from benchmarks.study import pictures, report
+from benchmarks.study.cells import Cell
+from benchmarks.study.store import Store
+from benchmarks.study.tables import DATA, TABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "results.md"
+FILES = ROOT / "docs" / "results"
+PICTURES = ROOT / "docs" / "pictures"
+
+
+def draw(results: Path) -> None:
+    """Every table, data file and picture that has runs."""
+    cells = {name: make() for name, make in TABLES.items()}
+    stores = {name: Store(results, name) for name in TABLES}
+    blocks: dict[str, str] = {
+        "tune": report.chosen_table(stores["tune"], cells["tune"]),
+        "table4": report.table4(cells["table4"], stores["table4"], cells["tune"], stores["tune"]),
+        "spread": _spread(cells["table4"], stores["table4"]),
+        "best": report.best_table(cells["best"], stores["best"]),
+        "ablation": report.simple_table(cells["ablation"], stores["ablation"], "FashionMNIST"),
+        "pruning": report.simple_table(cells["pruning"], stores["pruning"], "MNIST"),
+        "figure8": report.simple_table(cells["figure8"], stores["figure8"], "MNIST"),
+        "missing": _missing(cells["table4"], stores["table4"]),
+    }
+    implied = report.table3()
+    blocks["table3"] = report.table3_text(implied)
+    report.write(FILES / "table3.json", implied)
+    measured = report.rows(cells["table4"], stores["table4"])
+    report.write(FILES / "table4.json", measured + report.rows(cells["best"], stores["best"]))
+    theory = results / "theory.json"
+    if theory.is_file():
+        blocks["theory"] = report.theory_table(json.loads(theory.read_text()))
+    _pictures(cells, stores)
+    text = PAGE.read_text(encoding="utf-8")
+    for name, block in blocks.items():
+        text = _filled(text, name, block)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _filled(text: str, name: str, block: str) -> str:
+    """The page with a block between its two markers."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    if not after:
+        raise SystemExit(f"{PAGE} has no markers {begin} and {end}")
+    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
+
+
+def _spread(cells: Sequence[Cell], store: Store) -> str:
+    """How far a new run may fall from a cell's mean, for each data set and kind of model."""
+    lines = [
+        "| data | model | pooled standard deviation | a new run lies within |",
+        "|---|---|--:|--:|",
+    ]
+    kinds: Mapping[str, Callable[[Cell], bool]] = {
+        "linear on features": lambda cell: cell.preset == "dpsgd-hf",
+        "nets": lambda cell: cell.preset != "dpsgd-hf",
+    }
+    for data in DATA:
+        for kind, has in kinds.items():
+            groups = [store.runs(cell.name) for cell in cells if cell.data == data and has(cell)]
+            pooled, within = report.spread_of_a_new_run(groups)
+            if within:
+                widths = ", ".join(f"± {100 * w:.2f} ({n} runs)" for n, w in within.items())
+                lines.append(f"| {data} | {kind} | {100 * pooled:.2f} | {widths} |")
+    return "\n".join(lines)
+
+
+def _missing(cells: Sequence[Cell], store: Store) -> str:
+    """The cells that were not run, with their command."""
+    absent = [cell for cell in cells if not store.runs(cell.name)]
+    if not absent:
+        return "Every cell was run."
+    return "\n".join(f"- {cell.name}: `{report.command(cell)}`" for cell in absent)
+
+
+def _pictures(cells: Mapping[str, Sequence[Cell]], stores: Mapping[str, Store]) -> None:
+    """Every picture whose table has runs."""
+    table4 = stores["table4"]
+    if table4.cells:
+        pictures.claimed_and_measured(table4, PICTURES / "results-table4.png")
+    along = [c for c in cells["table4"] if c.data == "mnist" and c.preset == "adadpigu"]
+    if all(table4.runs(cell.name) for cell in along):
+        spent = {cell.name: spent_along(cell, table4.runs(cell.name)[0]) for cell in along}
+        pictures.over_time(along, table4, spent, PICTURES / "results-figure6.png")
+    if stores["pruning"].cells:
+        each = cells["pruning"], stores["pruning"]
+        pictures.pruning_over_time(*each, PICTURES / "results-figure5.png")
+        pictures.pruning(*each, PICTURES / "results-figure7.png")
+    if stores["figure8"].cells:
+        pictures.batch_and_rate(
+            cells["figure8"], stores["figure8"], PICTURES / "results-figure8.png"
+        )
+    if stores["ablation"].cells:
+        at_two = [cell for cell in cells["ablation"] if cell.epsilon == 2.0]
+        pictures.parts(at_two, stores["ablation"], PICTURES / "results-ablation.png")
+
+
+def spent_along(cell: Cell, run: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """ε after each point of a run, by PRV: of the steps until then, phase after phase."""
+    plan, sampler = report.plan_of(cell, run)
+    found = []
+    for step, _ in run["points"]:
+        left, phases = step, []
+        for phase in plan.phases:
+            if taken := min(left, phase.steps):
+                phases.append(replace(phase, steps=taken))
+            left -= taken
+        event = replace(plan, phases=tuple(phases)).event(sampler)
+        value = get_accountant("prv").epsilon(event, run["delta"]).value
+        assert value is not None
+        found.append((step, value))
+    return found

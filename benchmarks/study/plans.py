@@ -1,0 +1,54 @@
+"""AdaDPIGU with any of its parts taken out or exchanged, as plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpcore import Phase, Pipeline, Plan
+from dpcore.registry import lookup
+from mechanisms.clippers import Flat
+from mechanisms.noisers import Gaussian
+from mechanisms.restorers import AffineRestorer
+from mechanisms.standardizers import GroupStandardizer
+
+PRETRAINING = 0.1
+"""The share of the steps that learn the importance, where there is one."""
+
+
+def ablated(
+    steps: int,
+    *,
+    scheduler: str | None = None,
+    scorer: str | None = None,
+    standardizer: bool = False,
+    ratio: float = 0.6,
+    bound: float = 0.1,
+) -> Plan:
+    """Two phases as AdaDPIGU has them, with the parts that are asked for.
+
+    Args:
+        steps: of both phases together; all are charged.
+        scheduler: the mask's schedule by its registered name; None trains every coordinate.
+        scorer: what ranks the coordinates, by its registered name; needed with a scheduler.
+        standardizer: a scale for each layer in the main phase.
+        ratio: the share of coordinates live when the main phase starts.
+        bound: C.
+    """
+    clipper, noiser = Flat(bound=bound), Gaussian()
+    first: dict[str, Any] = {}
+    main: dict[str, Any] = {}
+    if scheduler is not None:
+        first["scorer"] = lookup(scorer or "coherent").stage()
+        main["scheduler"] = lookup(scheduler).stage(ratio=ratio)
+    if standardizer:
+        main |= {
+            "rows": (GroupStandardizer(),),
+            "posts": (AffineRestorer(of="group-standardizer"),),
+        }
+    before = max(1, round(PRETRAINING * steps))
+    return Plan(
+        (
+            Phase("pretraining", Pipeline(clipper, noiser, **first), before),
+            Phase("main", Pipeline(clipper, noiser, **main), steps - before),
+        )
+    )
