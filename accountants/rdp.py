@@ -98,13 +98,13 @@ def _one_release(rate: float, noise_multiplier: float) -> np.ndarray:
     from dp_accounting.rdp import RdpAccountant
 
     event = PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier))
-    with _quiet():
+    with quiet():
         rdp: np.ndarray = RdpAccountant().compose(event).rdp
     return rdp
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Orders whose series does not converge are left out, which is safe: no warning for each."""
     logger = logging.getLogger("absl")
     level = logger.level

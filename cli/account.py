@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cli.options import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    PROBABILITY,
-    SHARE,
-    json_option,
-    together,
+from cli.account_mechanism import (
+    config_option,
+    planned,
+    require,
+    sampler_of,
+    sampling_options,
+    steps_event,
 )
+from cli.account_tuning import tuning
+from cli.options import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, json_option, together
 from cli.output import print_fields, print_json
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
-
     from accountants import Epsilon
-    from dpcore import Adjacency, PoissonSampler
 
 Answer = TypeVar("Answer")
 
-_sampling = together(
-    click.option("--rate", type=SHARE, help="Poisson sampling rate q."),
-    click.option("--batch", type=POSITIVE, help="Expected batch: with --records, for --rate."),
-    click.option("--records", type=COUNT, help="Declared number of records."),
-)
 _claim = together(
     click.option(
         "--accountant",
@@ -52,7 +45,7 @@ _claim = together(
 
 @click.group()
 def account() -> None:
-    """What steps cost: ε from the noise, or the noise from ε.
+    """What steps cost: ε from the noise, the noise from ε, or ε with the tuning charged.
 
     \b
     Example:
@@ -61,15 +54,11 @@ def account() -> None:
 
 
 @account.command()
-@_sampling
+@sampling_options
 @click.option("--steps", type=COUNT, help="Number of steps T.")
 @click.option("--noise-multiplier", type=NOT_NEGATIVE, help="σ, in units of the clipping norm.")
 @click.option("--delta", type=PROBABILITY, help="δ.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="Account the whole plan of a run's config.toml instead.",
-)
+@config_option
 @_claim
 def epsilon(
     delta: float | None,
@@ -91,10 +80,12 @@ def epsilon(
 
     relation = Adjacency(adjacency)
     if config is not None:
-        event, delta, relation = _planned(config, delta, mechanism)
+        event, delta, relation = planned(config, delta, mechanism)
     else:
-        _require(mechanism, "steps", "noise_multiplier")
-        event = _event(_sampler(mechanism), mechanism["noise_multiplier"], mechanism["steps"])
+        require(mechanism, "steps", "noise_multiplier")
+        event = steps_event(
+            sampler_of(mechanism), mechanism["noise_multiplier"], mechanism["steps"]
+        )
     if delta is None:
         raise click.UsageError("Missing option '--delta'.")
     at = delta
@@ -108,7 +99,7 @@ def epsilon(
 
 @account.command()
 @click.option("--epsilon", "target", type=POSITIVE, required=True, help="Target ε.")
-@_sampling
+@sampling_options
 @click.option("--steps", type=COUNT, help="Number of steps T.")
 @click.option("--delta", type=PROBABILITY, required=True, help="Target δ.")
 @_claim
@@ -125,12 +116,12 @@ def noise(
     from accountants import calibrate_noise_multiplier
     from dpcore import Adjacency
 
-    _require(mechanism, "steps")
-    sampler, relation = _sampler(mechanism), Adjacency(adjacency)
+    require(mechanism, "steps")
+    sampler, relation = sampler_of(mechanism), Adjacency(adjacency)
     answers = _ask(
         accountant,
         lambda name: calibrate_noise_multiplier(
-            lambda z: _event(sampler, z, mechanism["steps"]), target, delta, name, relation
+            lambda z: steps_event(sampler, z, mechanism["steps"]), target, delta, name, relation
         ),
     )
     if as_json:
@@ -157,53 +148,6 @@ def _ask(accountant: str, ask: Callable[[str], Answer]) -> dict[str, Answer | Ex
     if len(refusals) == len(answers):
         raise refusals[-1]
     return answers
-
-
-def _require(mechanism: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        if mechanism[name] is None:
-            raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.")
-
-
-def _sampler(mechanism: Mapping[str, Any]) -> PoissonSampler:
-    from dpcore import PoissonSampler
-
-    rate, batch, records = mechanism["rate"], mechanism["batch"], mechanism["records"]
-    if (rate is None) == (batch is None and records is None):
-        raise click.UsageError("Give --rate, or --batch and --records.")
-    if rate is not None:
-        return PoissonSampler(rate, records=1)
-    _require(mechanism, "batch", "records")
-    return PoissonSampler(batch / records, records)
-
-
-def _event(sampler: PoissonSampler, noise_multiplier: float, steps: int) -> DpEvent:
-    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
-
-    return SelfComposedDpEvent(sampler.event(GaussianDpEvent(noise_multiplier)), steps)
-
-
-def _planned(
-    config: Path, delta: float | None, mechanism: Mapping[str, Any]
-) -> tuple[DpEvent, float, Adjacency]:
-    """The event, δ and adjacency of a configuration whose noise is fixed."""
-    from cli.recipes import declared_records
-    from dpcore import ConfigurationError
-    from trainers import recipe_from_file
-
-    if given := [name for name, value in mechanism.items() if value is not None]:
-        raise click.UsageError(f"--config says what '--{given[0].replace('_', '-')}' would.")
-    recipe = recipe_from_file(config)
-    settings, plan = recipe.settings, recipe.plan
-    if plan.private and settings.noise_multiplier is None:
-        raise ConfigurationError(
-            "the noise of this plan is not fixed: training calibrates it",
-            where=str(config),
-            remedy=f"Ask `dpigu describe {config}`, or set noise_multiplier in its settings.",
-        )
-    factor = 1.0 if settings.noise_multiplier is None else settings.noise_multiplier
-    event = plan.scaled_noise(factor).event(settings.sampler(declared_records(recipe)))
-    return event, settings.delta if delta is None else delta, plan.adjacency
 
 
 def _epsilon_json(name: str, answer: Epsilon | Exception) -> dict[str, Any]:
@@ -236,3 +180,6 @@ def _noise_json(answer: float | Exception) -> dict[str, Any]:
 
 def _noise_text(answer: float | Exception) -> str:
     return str(answer) if isinstance(answer, Exception) else f"σ = {answer:.4f}"
+
+
+account.add_command(tuning)

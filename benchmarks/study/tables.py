@@ -37,7 +37,7 @@ def trials(data: str, method: str) -> list[dict[str, Any]]:
             {"expected_batch": batch, "steps": 300, "learning_rate": rate, "clip": CLIP}
             for batch, rate in ((4096.0, 8.0), (4096.0, 16.0), (4096.0, 32.0), (8192.0, 32.0))
         ]
-    visits = 300_000 if data == "cifar10" else 480_000  # of records, in the whole run
+    visits = 200_000 if data == "cifar10" else 480_000  # of records, in the whole run
     relu = "paper-cifar-cnn" if data == "cifar10" else "paper-mnist-cnn"
     return [
         {

@@ -117,6 +117,96 @@ def test_a_target_that_no_noise_reaches_is_a_users_error() -> None:
     assert "reaches this target" in one_line(result)
 
 
+TUNING = (
+    *("account", "tuning", "--batch", 1000, "--records", 60000),
+    *("--steps", 500, "--noise-multiplier", 1.1354, "--delta", 1e-5),
+)
+
+
+def test_tuning_is_charged_for_the_choice_and_the_final_run() -> None:
+    """Mean 4 at ε = 2: 3.7063 by dp-accounting's repeat-and-select, composed with the run."""
+    found = dpigu_json(*TUNING)
+    assert found["epsilon_of_one_run"] == pytest.approx(1.9994, abs=1e-4)
+    assert found["epsilon"] == pytest.approx(3.7063, abs=1e-4)
+    assert found["trials"] == {
+        "distribution": "Poisson",
+        "mean": 4,
+        "shape": None,
+        "gamma": None,
+        "probability_of_none": pytest.approx(math.exp(-4)),
+        "probability_of_one": pytest.approx(4 * math.exp(-4)),
+    }
+    assert (found["accountant"], found["final_run"], found["score_noise"]) == ("rdp", True, 10)
+    assert dpigu_json(*TUNING, "--no-final")["epsilon"] == pytest.approx(2.9354, abs=1e-4)
+
+
+def test_the_number_of_trials_its_distribution_and_the_scores_noise_count() -> None:
+    many = dpigu_json(*TUNING, "--trials", 30)
+    assert many["trials"]["distribution"] == "logarithmic"
+    assert many["epsilon"] > 4.5
+    geometric = dpigu_json(*TUNING, "--distribution", "geometric")
+    assert geometric["epsilon"] == pytest.approx(4.2006, abs=1e-4)
+    assert geometric["trials"]["gamma"] == pytest.approx(0.25)
+    assert dpigu_json(*TUNING, "--score-noise", 0.5)["epsilon"] > 6
+    assert dpigu_json(*TUNING, "--score-noise", 0)["epsilon"] is None
+
+
+def test_tuning_says_in_words_what_it_covers() -> None:
+    said = dpigu(*TUNING).stdout
+    assert "ε = 1.9994" in said
+    assert "ε = 3.7063" in said
+    assert "Poisson (mean 4); a single one in 7.3% of cases, none in 1.8%" in said
+    assert "standard deviation 10" in said
+    assert "best trial, whose model is released" in dpigu(*TUNING, "--no-final").stdout
+    assert "none in" not in dpigu(*TUNING, "--distribution", "logarithmic").stdout
+    assert "no ε: no guarantee" in dpigu(*TUNING, "--score-noise", 0).stdout
+    assert "Not covered: a fixed number of trials" in dpigu("account", "tuning", "--help").stdout
+
+
+def test_tuning_reads_the_plan_of_a_run(tmp_path: Path) -> None:
+    train(tmp_path / "run", "--noise-multiplier", 1.25)
+    config = tmp_path / "run" / "public" / "config.toml"
+    by_hand = dpigu_json(
+        *("account", "tuning", "--batch", 60, "--records", 1500, "--steps", 3),
+        *("--noise-multiplier", 1.25, "--delta", 1e-5),
+    )
+    found = dpigu_json("account", "tuning", "--config", config)
+    assert found["epsilon"] == pytest.approx(by_hand["epsilon"], rel=1e-12)
+
+
+def test_a_plan_under_replace_one_is_not_tuned(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    config = tmp_path / "replace-one.toml"
+    text = (tmp_path / "run" / "public" / "config.toml").read_text(encoding="utf-8")
+    text = text.replace("add-or-remove-one", "replace-one").replace('"rdp"', '"pld"')
+    config.write_text(text, encoding="utf-8")
+    refused = dpigu("account", "tuning", "--config", config)
+    assert refused.exit_code == 2
+    assert "claims replace-one" in one_line(refused)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--trials", 0.5), "--trials"),
+        (("--trials", 2e6), "--trials"),
+        (("--score-noise", -1), "--score-noise"),
+        (("--distribution", "uniform"), "--distribution"),
+        (("--rate", 0.1), "--rate"),
+    ],
+)
+def test_what_tuning_cannot_charge_is_named(options: tuple[object, ...], says: str) -> None:
+    result = dpigu(*TUNING, *options)
+    assert result.exit_code == 2
+    assert says in one_line(result)
+
+
+def test_tuning_without_delta_names_it() -> None:
+    result = dpigu("account", "tuning", "--rate", 0.1, "--steps", 5, "--noise-multiplier", 1)
+    assert result.exit_code == 2
+    assert "--delta" in one_line(result)
+
+
 def test_numbers_that_json_has_not_become_null() -> None:
     found = _plain({"a": math.inf, "b": [math.nan, -math.inf, 1.0], "c": ("x", None, True)})
     assert found == {"a": None, "b": [None, None, 1.0], "c": ["x", None, True]}
