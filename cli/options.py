@@ -58,7 +58,11 @@ plan_options = together(
     ),
     click.option("--records", type=COUNT, help="Declared number of records, for an .npz."),
     click.option("--classes", type=COUNT, help="Declared number of classes, for an .npz."),
-    click.option("--features", metavar="NAME", help="Fixed features before the model: scattering."),
+    click.option(
+        "--features",
+        metavar="NAME",
+        help="Fixed features before the model: scattering or patches.",
+    ),
     click.option(
         "--public-data",
         "public",

@@ -105,6 +105,13 @@ PRESETS: Mapping[str, Preset] = {
             {**_SCATTERING, "model": "scattering-cnn"},
         ),
         Preset(
+            "dpsgd-procedural",
+            "a linear model on whitened patches of procedural images, a prior without any data",
+            "after Coates and Ng 2011, Thiry et al. 2021 (arXiv 2101.07528)",
+            dpsgd,
+            {"features": "patches", "model": "linear"},
+        ),
+        Preset(
             "dpsgd-ts",
             "the data's own net with tempered sigmoids for its activations",
             "Papernot et al. 2021 (arXiv 2007.14191)",

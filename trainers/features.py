@@ -30,6 +30,7 @@ from torch import Tensor
 
 from dpcore.errors import ConfigurationError, DataError
 from trainers.data import Data, DataSpec
+from trainers.patches import Patches, patches_shape
 from trainers.scattering import Scattering, scattering_shape
 
 BATCH = 64  # records at once, whatever the machine: few enough for the processor's cache
@@ -66,9 +67,10 @@ class FeatureMap:
 
 
 FEATURES: Mapping[str, FeatureMap] = {
+    "patches": FeatureMap("patches", 1, "torch", "linear", patches_shape, Patches),
     "scattering": FeatureMap(
         "scattering", 2, "kymatio", "scattering-linear", scattering_shape, Scattering
-    )
+    ),
 }
 """The feature maps that have a name."""
 
