@@ -17,7 +17,7 @@ from benchmarks.study.cells import Cell, mean_and_spread, measure
 from benchmarks.study.draw import draw
 from benchmarks.study.report import write
 from benchmarks.study.store import RESULTS, Store
-from benchmarks.study.tables import CHOSEN, TABLES, masked, trials
+from benchmarks.study.tables import CHOSEN, TABLES, TRIALS, masked, trials
 from benchmarks.study.theory import predict
 
 _PATH = click.Path(path_type=Path)
@@ -91,21 +91,20 @@ for _table in TABLES:
     main.add_command(_command(_table))
 
 
-@main.command(help="Keep the trial with the best validation accuracy for every method.")
+@main.command(help="Keep the best trial on validation records of every method that has all.")
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
 def choose(results: Path) -> None:
     store = Store(results, "tune")
-    best: dict[str, dict[str, object]] = {}
-    for name in store.cells:
-        data, method, trial = name.split("/")
-        accuracy, _ = mean_and_spread(store.runs(name))
-        kept = best.get(f"{data}/{method}")
-        if kept is None or accuracy > kept["validation_accuracy"]:  # type: ignore[operator]
-            options = trials(data, method)[int(trial)]
-            best[f"{data}/{method}"] = {"options": options, "validation_accuracy": accuracy}
+    best = {}
+    for name in dict.fromkeys(cell.name.rpartition("/")[0] for cell in TABLES["tune"]()):
+        runs = [store.runs(f"{name}/{trial}") for trial in range(TRIALS)]
+        if all(runs):
+            scores = [mean_and_spread(found)[0] for found in runs]
+            trial = scores.index(max(scores))
+            options = trials(*name.split("/"))[trial]
+            best[name] = {"options": options, "validation_accuracy": scores[trial]}
+            click.echo(f"{name}: {best[name]}")
     CHOSEN.write_text(json.dumps(best, indent=1) + "\n")
-    for name, kept in best.items():
-        click.echo(f"{name}: {kept}")
 
 
 @main.command(help="Shares of energy and spreads that the theory of masks and scales needs.")
