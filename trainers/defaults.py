@@ -10,7 +10,7 @@ norm at one batch and one number of steps, on FashionMNIST at ε = 2, by its las
 records. MNIST, CIFAR-10 and the model with released moments take them untuned.
 
 Those of a linear model on patches are the best of eight on CIFAR-10 at ε = 2, by its last 10,000
-training records (a simulation of the run; docs/results.md lists them). The others take them untuned.
+training records (simulated runs; docs/results.md lists them). The others take them untuned.
 """
 
 from __future__ import annotations

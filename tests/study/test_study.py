@@ -176,7 +176,7 @@ def test_the_width_for_a_new_run_is_that_of_a_prediction_interval() -> None:
 
 
 def test_table_3_gives_the_epsilons_that_were_found_by_hand() -> None:
-    """RDP at 500 epochs, from the project's reading of the paper: 2.8, 5.9, 12.5 and 4.2, 8.9, 19.2."""
+    """RDP at 500 epochs, from an independent reading of the paper, and bounds in their order."""
     filed = json.loads((ROOT / "docs" / "results" / "table3.json").read_text())
     by_row = {(r["dataset"], r["claimed_epsilon"]): r for r in filed}
     assert [round(by_row["mnist", e]["rdp_epsilon"], 1) for e in (2, 4, 8)] == [2.8, 5.9, 12.5]

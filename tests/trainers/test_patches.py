@@ -83,9 +83,7 @@ def test_the_prior_is_the_same_for_everybody_and_moves_no_generator() -> None:
 
 
 @given(size=st.integers(2, 8), seed=st.integers(0, 9), shrinkage=st.floats(0.01, 10))
-def test_whitening_evens_out_the_leading_directions(
-    size: int, seed: int, shrinkage: float
-) -> None:
+def test_whitening_evens_out_the_leading_directions(size: int, seed: int, shrinkage: float) -> None:
     """RᵀΣR = diag(v/(v + s·mean v)) over the leading eigenvalues v, signs fixed."""
     rows = torch.randn((50, size), generator=torch.Generator().manual_seed(seed)).double()
     covariance = rows.T @ rows / 50
