@@ -103,7 +103,6 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "static mask": {"scheduler": "top-k"},
     "static random mask": {"scheduler": "top-k", "scorer": "random"},
     "cosine unfreezing": {"scheduler": "cosine-unfreeze"},
-    "step unfreezing": {"scheduler": "step-unfreeze"},
 }
 
 
@@ -149,7 +148,7 @@ def pruning() -> list[Cell]:
             epsilon=4.0,
             options=options,
             plan={"scheduler": "top-k", "ratio": 1 - pruned / 10} if pruned else {},
-            points=10,
+            points=5,
         )
         for pruned in range(10)
     ]
@@ -166,7 +165,7 @@ def best() -> list[Cell]:
 
 
 def figure8() -> list[Cell]:
-    """Batch and learning rate at three epochs and one noise multiplier, on MNIST."""
+    """Batch and learning rate at two epochs and one noise multiplier, on MNIST."""
     return [
         Cell(
             name=f"batch {batch:g}, learning rate {rate:g}",
@@ -174,10 +173,10 @@ def figure8() -> list[Cell]:
             preset="adadpigu",
             options={
                 "expected_batch": batch,
-                "epochs": 3,
+                "epochs": 2,
                 "learning_rate": rate,
                 "clip": CLIP,
-                "noise_multiplier": 0.8,
+                "noise_multiplier": 0.75,
             },
         )
         for batch in (500.0, 1000.0, 1500.0)
