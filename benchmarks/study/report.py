@@ -6,22 +6,19 @@ import json
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dp_accounting import (
     DpEvent,
     GaussianDpEvent,
-    PoissonSampledDpEvent,
-    SelfComposedDpEvent,
 )
 from scipy.stats import t as student
 
-from accountants import get_accountant, max_steps_within
 from accountants.selection import tuned_epsilon
 from benchmarks.study.cells import Cell, mean_and_spread
-from benchmarks.study.claims import ACCURACY, BATCH, DELTA, EPOCHS, NOISE
+from benchmarks.study.claims import ACCURACY, DELTA
 from benchmarks.study.store import Store
 from benchmarks.study.tables import BUDGETS, DATA, METHODS
 from dpcore import Plan, PoissonSampler
@@ -40,6 +37,9 @@ FLAGS = {
     "features": "--features",
 }
 Runs = Sequence[Mapping[str, Any]]
+Spread = tuple[float, dict[int, float]]
+Within = Callable[[Cell], Mapping[int, float]]
+NETS = ("adadpigu", "dpsgd", "dpsur", "dpsgd-ts")
 SCORE_NOISE = 10.0
 """Records: the noise on a trial's count of right ones, in what the charged column assumes."""
 
@@ -55,7 +55,7 @@ def command(cell: Cell) -> str:
     return shlex.join(words)
 
 
-def spread_of_a_new_run(groups: Iterable[Runs]) -> tuple[float, dict[int, float]]:
+def spread_of_a_new_run(groups: Iterable[Runs]) -> Spread:
     """The pooled standard deviation of cells, and by runs n the half-width for one new run.
 
     t(0.975; Σ(n − 1)) · s · √(1 + 1/n): a new run lies within it of a cell's mean in 95 of 100
@@ -188,43 +188,6 @@ def chosen_table(tuned: Store, cells: Sequence[Cell]) -> str:
     return "\n".join(lines)
 
 
-def table3() -> list[dict[str, Any]]:
-    """What Table 3's σ gives at a batch of 1000: ε after 500 epochs, and the epochs of its ε."""
-    found = []
-    for data, sigmas in NOISE.items():
-        rate = BATCH / SPECS[data].records
-        for claimed, sigma in sigmas.items():
-
-            def event(steps: int, rate: float = rate, sigma: float = sigma) -> Any:
-                sampled = PoissonSampledDpEvent(rate, GaussianDpEvent(sigma))
-                return SelfComposedDpEvent(sampled, steps)
-
-            steps = round(EPOCHS / rate)
-            row: dict[str, Any] = {"dataset": data, "sigma": sigma, "claimed_epsilon": claimed}
-            for name in ("rdp", "prv"):
-                row[f"{name}_epsilon"] = get_accountant(name).epsilon(event(steps), DELTA).value
-            for name in ("rdp", "pld"):
-                fit = max_steps_within(event, 4 * steps, claimed, DELTA, name)
-                row[f"{name}_epochs"] = fit * rate
-            found.append(row)
-    return found
-
-
-def table3_text(found: Iterable[Mapping[str, Any]]) -> str:
-    """Table 3 with ε and the epochs that it implies."""
-    lines = [
-        "| data | ε claimed | σ | ε after 500 epochs, RDP | the same, PRV | epochs that the claim "
-        "pays for, RDP | the same, PLD |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {r['dataset']} | {r['claimed_epsilon']} | {r['sigma']} | {r['rdp_epsilon']:.2f} | "
-        f"{r['prv_epsilon']:.2f} | {r['rdp_epochs']:.0f} | {r['pld_epochs']:.0f} |"
-        for r in found
-    ]
-    return "\n".join(lines)
-
-
 def simple_table(cells: Iterable[Cell], store: Store, head: str) -> str:
     """A line a cell: its name without the budget, and accuracy."""
     lines = [f"| {head} | ε | accuracy | minutes a run |", "|---|--:|--:|--:|"]
@@ -272,6 +235,42 @@ def best_table(cells: Sequence[Cell], store: Store) -> str:
                 f"| {cell.data} | {cell.epsilon:g} | `{cell.preset}` | {percent(runs)} | "
                 f"{claim:.2f} | {minutes:.1f} |"
             )
+    return "\n".join(lines)
+
+
+def rerun_table(cells: Iterable[Cell], store: Store, again: Store, within: Within) -> str:
+    """New runs of cells, with other seeds, beside the interval that was stated for them."""
+    lines = ["| cell | mean of its runs | a new run lies within | new runs |", "|---|--:|--:|---|"]
+    for cell in cells:
+        if runs := again.runs(cell.name):
+            kept = store.runs(cell.name)
+            mean, _ = mean_and_spread(kept)
+            width = within(cell)[len(kept)]
+            texts = [
+                f"{100 * run['accuracy']:.2f} (seed {run['seed']}"
+                + (")" if abs(run["accuracy"] - mean) <= width else ", **outside**)")
+                for run in runs
+            ]
+            row = (cell.name, f"{100 * mean:.2f}", f"± {100 * width:.2f}", ", ".join(texts))
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def first_table(measured: Iterable[Mapping[str, Any]]) -> str:
+    """For each data set and budget the strongest row of the data file, and the next of a net."""
+    lines = ["| data | ε | strongest here | strongest net from pixels |", "|---|--:|---|---|"]
+    found = sorted(measured, key=lambda row: -row["accuracy_mean"])
+    for data in DATA:
+        for budget in BUDGETS:
+            here = [r for r in found if (r["dataset"], r["target_epsilon"]) == (data, budget)]
+            nets = [r for r in here if r["method"] in NETS]
+            texts = [
+                f"`{r['method']}`, {100 * r['accuracy_mean']:.2f} ± {100 * r['accuracy_std']:.2f}"
+                for group in (here, nets)
+                for r in group[:1]
+            ]
+            if texts:
+                lines.append(f"| {data} | {budget:g} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
