@@ -139,7 +139,7 @@ def ablation() -> list[Cell]:
 
 def pruning() -> list[Cell]:
     """Figures 5 and 7: MNIST at ε = 4 with a static mask of each pruning rate."""
-    options = _short("mnist", 200)
+    options = _short("mnist", 120)
     return [
         Cell(
             name=f"pruning {pruned / 10:g}",
