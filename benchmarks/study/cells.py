@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 import statistics
 import tempfile
 import time
@@ -12,9 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pooch
 import torch
 
 from accountants import get_accountant
+from accountants.events import flatten
 from benchmarks.study.plans import ablated
 from dpcore import Plan
 from trainers import train
@@ -119,23 +124,32 @@ def mean_and_spread(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float | N
     return statistics.mean(found), statistics.stdev(found) if len(found) > 1 else None
 
 
-_CALIBRATED: dict[str, tuple[float, float | None]] = {}
-
-
 def calibrated(
     plan: Plan, rate: float, records: int, settings: Settings
 ) -> tuple[float, float | None]:
-    """The factor on a plan's noise and ε of the plan with it, both by PRV; kept by its event."""
+    """The factor on a plan's noise and ε of the plan with it, both by PRV.
+
+    Both are public and depend on the event and the target alone, so they are kept in the user's
+    cache: a calibration takes as long as some runs.
+    """
     if not plan.private:
         return 1.0, None
     sampler = settings.sampler(records)
-    key = f"{plan.event(sampler)!r} {settings.epsilon} {settings.noise_multiplier} {settings.delta}"
-    if key not in _CALIBRATED:
-        factor = noise_factor(plan, sampler, replace(settings, accountant="prv"))
-        event = plan.scaled_noise(factor).event(sampler)
-        found = get_accountant("prv").epsilon(event, settings.delta, plan.adjacency)
-        _CALIBRATED[key] = factor, found.value
-    return _CALIBRATED[key]
+    terms = flatten(plan.event(sampler))
+    asked = f"1 {terms} {settings.epsilon} {settings.noise_multiplier} {settings.delta}"
+    name = hashlib.sha256(asked.encode()).hexdigest()[:32]
+    path = Path(pooch.os_cache("dpigu")) / "noise" / f"{name}.json"
+    if path.is_file():
+        factor, epsilon = json.loads(path.read_text())
+        return factor, epsilon
+    factor = noise_factor(plan, sampler, replace(settings, accountant="prv"))
+    event = plan.scaled_noise(factor).event(sampler)
+    found = get_accountant("prv").epsilon(event, settings.delta, plan.adjacency).value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")  # two workers may calibrate the same
+    part.write_text(json.dumps([factor, found]))
+    os.replace(part, path)
+    return factor, found
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import click
 import pytest
 from scipy.stats import t as student
 
+from accountants import get_accountant
 from benchmarks.study import report
 from benchmarks.study.cells import Cell, calibrated, measure
 from benchmarks.study.plans import ablated
@@ -51,12 +52,17 @@ def run(seed: int, accuracy: float) -> dict[str, float]:
     return {"seed": seed, "accuracy": accuracy}
 
 
-def test_a_run_charges_its_plan_by_prv_and_says_so() -> None:
+def test_a_run_charges_its_plan_by_prv_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = measure(TINY, 3, None)
     sampler = PoissonSampler(256 / 1500, 1500)
     factor, epsilon = calibrated(TINY.recipe(3).plan, sampler.rate, 1500, TINY.recipe(3).settings)
     assert (found["seed"], found["steps"], found["rate"]) == (3, 10, sampler.rate)
     assert found["epsilon"] == epsilon and 3.9 < epsilon <= 4.0
+    event = TINY.recipe(3).plan.scaled_noise(factor).event(sampler)
+    assert epsilon == get_accountant("prv").epsilon(event, 1e-5).value
     assert found["noise_multiplier"] == factor  # the last phase's multiplier is 1 in the preset
     assert [step for step, _ in found["points"]] == [5, 10]
     assert found["points"][-1][1] == found["accuracy"]
