@@ -108,7 +108,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
 
 def ablation() -> list[Cell]:
     """AdaDPIGU's parts, apart and together, on FashionMNIST; and ε from 1 to 8."""
-    data, options = "fashion-mnist", _short("fashion-mnist", 160)
+    data, options = "fashion-mnist", _short("fashion-mnist", 120)
     cells = [
         Cell(name=f"{name}/2", data=data, preset="adadpigu", epsilon=2.0, options=options, plan=own)
         for name, own in PARTS.items()
@@ -139,7 +139,7 @@ def ablation() -> list[Cell]:
 
 def pruning() -> list[Cell]:
     """Figures 5 and 7: MNIST at ε = 4 with a static mask of each pruning rate."""
-    options = _short("mnist", 120)
+    options = _short("mnist", 80)
     return [
         Cell(
             name=f"pruning {pruned / 10:g}",
@@ -165,7 +165,7 @@ def best() -> list[Cell]:
 
 
 def figure8() -> list[Cell]:
-    """Batch and learning rate at two epochs and one noise multiplier, on MNIST."""
+    """Batch and learning rate at one epoch and one noise multiplier, on MNIST."""
     return [
         Cell(
             name=f"batch {batch:g}, learning rate {rate:g}",
@@ -173,10 +173,10 @@ def figure8() -> list[Cell]:
             preset="adadpigu",
             options={
                 "expected_batch": batch,
-                "epochs": 2,
+                "epochs": 1,
                 "learning_rate": rate,
                 "clip": CLIP,
-                "noise_multiplier": 0.75,
+                "noise_multiplier": 0.65,
             },
         )
         for batch in (500.0, 1000.0, 1500.0)
