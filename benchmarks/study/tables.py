@@ -176,7 +176,7 @@ def figure8() -> list[Cell]:
                 "epochs": 1,
                 "learning_rate": rate,
                 "clip": CLIP,
-                "noise_multiplier": 0.65,
+                "noise_multiplier": 0.7,
             },
         )
         for batch in (500.0, 1000.0, 1500.0)
