@@ -35,6 +35,7 @@ def draw(results: Path) -> None:
         ),
         "best": report.best_table(cells["best"], stores["best"]),
         "ablation": report.simple_table(cells["ablation"], stores["ablation"], "FashionMNIST"),
+        "digits": report.simple_table(cells["digits"], stores["digits"], "digits"),
         "pruning": report.simple_table(cells["pruning"], stores["pruning"], "MNIST"),
         "figure8": report.simple_table(cells["figure8"], stores["figure8"], "MNIST"),
         "missing": _missing(cells["table4"], stores["table4"]),
@@ -116,9 +117,10 @@ def _pictures(cells: Mapping[str, Sequence[Cell]], stores: Mapping[str, Store]) 
         pictures.batch_and_rate(
             cells["figure8"], stores["figure8"], PICTURES / "results-figure8.png"
         )
-    if stores["ablation"].cells:
-        at_two = [cell for cell in cells["ablation"] if cell.epsilon == 2.0]
-        pictures.parts(at_two, stores["ablation"], PICTURES / "results-ablation.png")
+    for name in ("ablation", "digits"):
+        if stores[name].cells:
+            at_two = [cell for cell in cells[name] if cell.epsilon == 2.0]
+            pictures.parts(at_two, stores[name], PICTURES / f"results-{name}.png")
 
 
 def spent_along(cell: Cell, run: Mapping[str, Any]) -> list[tuple[int, float]]:
