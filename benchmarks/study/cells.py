@@ -24,7 +24,7 @@ from benchmarks.study.plans import ablated
 from dpcore import Plan
 from trainers import train
 from trainers.data import Data
-from trainers.folder import RunFolder
+from trainers.folder import RunFolder, versions
 from trainers.models import build_model
 from trainers.recipe import Recipe, clipped_at, recipe_for
 from trainers.settings import Settings
@@ -136,7 +136,7 @@ def calibrated(
         return 1.0, None
     sampler = settings.sampler(records)
     terms = flatten(plan.event(sampler))
-    asked = f"1 {terms} {settings.epsilon} {settings.noise_multiplier} {settings.delta}"
+    asked = f"{versions()} {terms} {settings.epsilon} {settings.noise_multiplier} {settings.delta}"
     name = hashlib.sha256(asked.encode()).hexdigest()[:32]
     path = Path(pooch.os_cache("dpigu")) / "noise" / f"{name}.json"
     if path.is_file():
