@@ -3,13 +3,14 @@
 Importing this package is cheap: the numerical libraries load when an accountant is first used.
 """
 
-from __future__ import annotations
+if __name__ != "dpigu.accountants":
+    raise ImportError("import dpigu.accountants, or take what you need from dpigu")
 
-from accountants.base import Accountant, Epsilon
-from accountants.calibrate import calibrate_noise_multiplier, max_steps_within
-from accountants.paper import paper_sigma
-from accountants.registry import ACCOUNTANTS, get_accountant
-from accountants.selection import Trials, cheapest_trials, tuned_epsilon
+from dpigu.accountants.base import Accountant, Epsilon
+from dpigu.accountants.calibrate import calibrate_noise_multiplier, max_steps_within
+from dpigu.accountants.paper import paper_sigma
+from dpigu.accountants.registry import ACCOUNTANTS, get_accountant
+from dpigu.accountants.selection import Trials, cheapest_trials, tuned_epsilon
 
 __all__ = [
     "ACCOUNTANTS",

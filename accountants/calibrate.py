@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from accountants.base import Accountant, checked_delta, checked_epsilon
-from accountants.registry import get_accountant
-from dpcore.adjacency import Adjacency
-from dpcore.errors import AccountingError
+from dpigu.accountants.base import Accountant, checked_delta, checked_epsilon
+from dpigu.accountants.registry import get_accountant
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

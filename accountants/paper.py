@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from accountants.base import checked_delta, checked_epsilon
-from dpcore.errors import AccountingError
+from dpigu.accountants.base import checked_delta, checked_epsilon
+from dpigu.dpcore.errors import AccountingError
 
 
 def paper_sigma(rate: float, steps: int, epsilon: float, delta: float) -> float:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from accountants.base import (
+from dpigu.accountants.base import (
     NO_GUARANTEE,
     Epsilon,
     checked_adjacency,
     checked_delta,
     checked_epsilon,
 )
-from accountants.events import Term, flatten, has_guarantee, joined_gaussian
-from accountants.rdp import rdp_delta, rdp_epsilon
-from dpcore.adjacency import Adjacency
+from dpigu.accountants.events import Term, flatten, has_guarantee, joined_gaussian
+from dpigu.accountants.rdp import rdp_delta, rdp_epsilon
+from dpigu.dpcore.adjacency import Adjacency
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from accountants.base import (
+from dpigu.accountants.base import (
     NO_GUARANTEE,
     Epsilon,
     checked_adjacency,
     checked_delta,
     checked_epsilon,
 )
-from accountants.events import Term, flatten, has_guarantee
-from dpcore.adjacency import Adjacency
+from dpigu.accountants.events import Term, flatten, has_guarantee
+from dpigu.dpcore.adjacency import Adjacency
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from accountants.base import Accountant
-from accountants.pld import PLD
-from accountants.prv import PRV
-from accountants.rdp import RDP
-from dpcore.errors import AccountingError
+from dpigu.accountants.base import Accountant
+from dpigu.accountants.pld import PLD
+from dpigu.accountants.prv import PRV
+from dpigu.accountants.rdp import RDP
+from dpigu.dpcore.errors import AccountingError
 
 ACCOUNTANTS: Mapping[str, Accountant] = MappingProxyType(
     {accountant.name: accountant for accountant in (RDP(), PRV(), PLD())}

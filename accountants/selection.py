@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from accountants.base import NO_GUARANTEE, Epsilon, checked_delta
-from accountants.events import flatten, has_guarantee
-from accountants.rdp import quiet
-from dpcore.errors import AccountingError
+from dpigu.accountants.base import NO_GUARANTEE, Epsilon, checked_delta
+from dpigu.accountants.events import flatten, has_guarantee
+from dpigu.accountants.rdp import quiet
+from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

@@ -1,35 +1,38 @@
 """Audits: whether evidence contradicts a privacy claim. They never confirm one."""
 
-from audits.attacks import ATTACKS
-from audits.bounds import (
-    guess_grid,
-    one_run_ceiling,
-    one_run_epsilon,
-    one_run_p_value,
-    one_run_test,
-)
-from audits.canaries import CanaryPlan, load_plan, plan_canaries
-from audits.checks_base import Check, ConformanceError
-from audits.clopper_pearson import clopper_pearson_epsilon
-from audits.conformance import check_stage, checks_for, parametrize_with_checks
-from audits.deciding import Decision, accounted_curve, decide
-from audits.evidence import EvidenceError
-from audits.fdp import (
+if __name__ != "dpigu.audits":
+    raise ImportError("import dpigu.audits, or take what you need from dpigu")
+
+from dpigu.audits.canaries.gradients import GradientCanaries
+from dpigu.audits.canaries.planting import CanaryPlan, load_plan, plan_canaries
+from dpigu.audits.canaries.run_audit import ModelAudit, audit_model
+from dpigu.audits.conformance.check import Check, ConformanceError
+from dpigu.audits.conformance.suite import check_stage, checks_for, parametrize_with_checks
+from dpigu.audits.evidence import EvidenceError
+from dpigu.audits.external.audit_scores import ScoresAudit, audit_scores
+from dpigu.audits.external.foreign import foreign_scores
+from dpigu.audits.external.tables import read_scores
+from dpigu.audits.membership.attacks import ATTACKS
+from dpigu.audits.membership.report import Membership, estimate_membership
+from dpigu.audits.report.audit_report import report_data, write_report
+from dpigu.audits.statistics.clopper_pearson import clopper_pearson_epsilon
+from dpigu.audits.statistics.combined import Decision, accounted_curve, decide
+from dpigu.audits.statistics.fdp import (
     approximate_dp_tradeoff,
     f_dp_epsilon_if_gaussian,
     fdp_one_run_test,
     gaussian_tradeoff,
     mu_to_epsilon,
 )
-from audits.foreign import foreign_scores
-from audits.gradients import GradientCanaries
-from audits.membership import Membership, estimate_membership
-from audits.model import ModelAudit, audit_model
-from audits.posthoc import ScoresAudit, audit_scores
-from audits.report import report_data, write_report
-from audits.roc import auc, roc_curve, tpr_at
-from audits.tables import read_scores
-from audits.verdicts import AuditReport, Verdict, invalid_audit, judge
+from dpigu.audits.statistics.one_run import (
+    guess_grid,
+    one_run_ceiling,
+    one_run_epsilon,
+    one_run_p_value,
+    one_run_test,
+)
+from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
+from dpigu.audits.verdict import AuditReport, Verdict, invalid_audit, judge
 
 __all__ = [
     "ATTACKS",

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dpcore.errors import DpiguError, RunError
+from dpigu.dpcore.errors import DpiguError, RunError
 
 
 class EvidenceError(DpiguError):

@@ -13,8 +13,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
-
-from dpcore.errors import DpiguError, RunError
+from dpigu.dpcore.errors import DpiguError, RunError
 
 Work = Callable[[int], None]
 

@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
+from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism.report import MechanismAudit
+from dpigu.audits.verdict import Verdict
+from dpigu.mechanisms import PRESETS
 from scipy.stats import binom
-
-from audits.mechanism import audit_mechanism
-from audits.mechanism_report import MechanismAudit
-from audits.verdicts import Verdict
-from mechanisms import PRESETS
 
 PRIVATE = tuple(name for name, preset in PRESETS.items() if preset.plan(2).private)
 STEPS = 100
@@ -33,8 +32,8 @@ def repeatable(*seed: int) -> Iterator[None]:
     """The operating system's entropy replaced by a seed, for noise and for sampling."""
     generator = np.random.default_rng(seed)
     with (
-        patch("dpcore.sampling.system_generator", lambda: generator),
-        patch("dpcore.noise.system_generator", lambda: generator),
+        patch("dpigu.dpcore.sampling.system_generator", lambda: generator),
+        patch("dpigu.dpcore.noise.system_generator", lambda: generator),
     ):
         yield
 

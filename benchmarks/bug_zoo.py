@@ -2,7 +2,7 @@
 
     python -m benchmarks.bug_zoo [--full]
 
-Every bug of `tests/audits/zoo.py` and `tests/audits/bad_samplers.py` is audited by `dpaudit
+Every bug of `tests/support/zoo.py` and `tests/support/bad_samplers.py` is audited by `dpaudit
 mechanism`'s function, as a plugin's author would, at σ = 1 and without training; quickly, or with
 full effort. Prints the table of docs/audits.md. The correct twins stand at its end.
 """
@@ -14,14 +14,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism.report import MechanismAudit
+from dpigu.audits.mechanism.sampling import audit_sampler
+from dpigu.dpcore import Kernel, Plan, PoissonSampler
 from numpy.typing import NDArray
 
-from audits.mechanism import audit_mechanism
-from audits.mechanism_report import MechanismAudit
-from audits.sampling_audit import audit_sampler
-from dpcore import Kernel, Plan, PoissonSampler
-from tests.audits import zoo
-from tests.audits.bad_samplers import SAMPLERS
+from tests.support import zoo
+from tests.support.bad_samplers import SAMPLERS
 
 DRAWS = 1000
 SAMPLER = PoissonSampler(0.1, 320)

@@ -11,15 +11,30 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from dpigu.dpcore import (
+    BoundPipeline,
+    Clock,
+    Kernel,
+    PhaseContext,
+    Reads,
+    Rows,
+    Space,
+    States,
+    Transform,
+)
+from dpigu.mechanisms import PRESETS
+from dpigu.trainers.engines.ghost import GhostEngine
+from dpigu.trainers.engines.materialising import (
+    MaterialisingEngine,
+    Norms,
+    cross_entropy,
+    trainable,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.jax_contender import SEQUENTIAL, compiled
 from benchmarks.nets import Net
-from dpcore import Binding, Clock, Context, Kernel, Reads, Rows, Space, States, Transform
-from mechanisms import PRESETS
-from trainers.engine import MaterialisingEngine, Norms, cross_entropy, trainable
-from trainers.ghost import GhostEngine
 
 Step = Callable[[int], None]
 Prepare = Callable[[Net, int], Step]
@@ -92,12 +107,12 @@ def ours(preset: str, fast: bool) -> Prepare:
         make = GhostEngine if fast else MaterialisingEngine
         engine = make(model, cross_entropy, Norms(None, 1), batch)
         kernel = Kernel(binding, expected_batch=batch, relative_error=engine.relative_error)
-        alive_B = torch.ones(batch, dtype=torch.bool)
+        valid_B = torch.ones(batch, dtype=torch.bool)
 
         def rows(transform: Transform, microbatch: int) -> Iterator[Rows]:
             given = {name: p.detach() for name, p in values.items()}
             for x_B, y_B in pieces(x, y, microbatch):
-                yield engine.rows(given, x_B, y_B, alive_B[: len(x_B)], transform)
+                yield engine.rows(given, x_B, y_B, valid_B[: len(x_B)], transform)
 
         @torch.no_grad()
         def step(microbatch: int) -> None:
@@ -115,7 +130,7 @@ def ours(preset: str, fast: bool) -> Prepare:
 class LastPhase:
     """The last phase of a preset, bound to a model, before its first step."""
 
-    binding: Binding
+    binding: BoundPipeline
     states: States
     clock: Clock
 
@@ -128,11 +143,11 @@ def last_phase(preset: str, model: nn.Module) -> LastPhase:
     *before, last = PRESETS[preset].plan(STEPS).phases
     views: Reads = {}
     for phase in before:
-        binding = Binding(phase.pipeline, space, views)
-        states = binding.begin(Context(space, weights_D, phase.steps, 0))
+        binding = BoundPipeline(phase.pipeline, space, views)
+        states = binding.begin(PhaseContext(space, weights_D, phase.steps, 0))
         views = binding.views(_as_if_learnt(states, space.size))
-    binding = Binding(last.pipeline, space, views)
-    states = binding.begin(Context(space, weights_D, last.steps, 0))
+    binding = BoundPipeline(last.pipeline, space, views)
+    states = binding.begin(PhaseContext(space, weights_D, last.steps, 0))
     return LastPhase(binding, states, Clock(0, last.steps))
 
 

@@ -117,15 +117,15 @@ def picture(net: str, found: Sequence[Result], path: Path) -> None:
 
 
 def _lines(axes: Axes, found: Sequence[Result], what: str, unit: float) -> None:
-    for look, (colour, dash) in LOOKS.items():
+    for selective_update, (colour, dash) in LOOKS.items():
         points = [
             (r["batch"], row[what] * unit)
             for r in found
             for row in r["rows"]
-            if key(row) == look and row[what] is not None
+            if key(row) == selective_update and row[what] is not None
         ]
         if points:
-            pipeline, library, engine = look
+            pipeline, library, engine = selective_update
             label = f"{pipeline}, {library} {engine}"
             width = 2.2 if library == "dpigu" and engine == "ghost" else 1.3
             axes.plot(*zip(*points, strict=True), dash, marker="o", ms=4, color=colour, lw=width)

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from audits.mechanism import audit_mechanism
-from mechanisms import PRESETS
-from trainers import train
-from trainers.models import build_model
-from trainers.recipe import recipe_for
+from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.mechanisms import PRESETS
+from dpigu.trainers import train
+from dpigu.trainers.models.registry import build_model
+from dpigu.trainers.recipes.recipe import recipe_for
 
 
 def measured(name: str, data_name: str, seeds: Iterable[int]) -> dict[str, object]:

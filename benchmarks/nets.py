@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from dpigu.trainers.data.dataset import SPECS
+from dpigu.trainers.models.registry import build_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from trainers.data import SPECS
-from trainers.models import build_model
 
 VOCABULARY, LENGTH, WIDTH, HEADS = 1000, 128, 128, 4
 

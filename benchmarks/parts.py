@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from dpigu.trainers.engines import anatomy
+from dpigu.trainers.engines.ghost import GhostEngine, GhostRows
 
 from benchmarks.contenders import non_private, ours
 from benchmarks.nets import NETS
 from benchmarks.step import CLOCKS
-from trainers import anatomy
-from trainers.ghost import GhostEngine, GhostRows
 
 PARTS = ("forward and backward", "norms", "clipped sums", "rest")
 

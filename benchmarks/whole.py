@@ -17,16 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from dpigu.mechanisms import PRESETS
+from dpigu.trainers import Settings, train
+from dpigu.trainers.data.dataset import SPECS, Data
+from dpigu.trainers.engines.ghost import GhostEngine
+from dpigu.trainers.engines.materialising import cross_entropy, norms_of, trainable
+from dpigu.trainers.engines.microbatch import automatic, evened
 
 from benchmarks.contenders import last_phase, pieces
 from benchmarks.nets import NETS
 from benchmarks.step import CLOCKS
-from mechanisms import PRESETS
-from trainers import Settings, train
-from trainers.data import SPECS, Data
-from trainers.engine import cross_entropy, norms_of, trainable
-from trainers.ghost import GhostEngine
-from trainers.microbatch import automatic, evened
 
 PRESET, RECORDS, BATCH = "adadpigu", 10_000, 1000
 Clock = Callable[[], float]
@@ -68,8 +68,8 @@ def engine_alone(net: str, microbatch: int) -> Callable[[], None]:
     def once() -> None:
         frame = bound.binding.open(bound.states, bound.clock)
         for x_B, y_B in pieces(x, y, microbatch):
-            alive_B = torch.ones(len(x_B), dtype=torch.bool)
-            rows = engine.rows(weights, x_B, y_B, alive_B, frame.transform)
+            valid_B = torch.ones(len(x_B), dtype=torch.bool)
+            rows = engine.rows(weights, x_B, y_B, valid_B, frame.transform)
             norms_BG = rows.norm_upper_bounds()
             rows.weighted_sum((0.5 / norms_BG).clamp(max=1))
 

@@ -1,9 +1,11 @@
 """The grammar of private pipelines, their kernel, and the registry of stages."""
 
-from dpcore.adjacency import Adjacency
-from dpcore.binding import Binding, Frame, States
-from dpcore.description import Guarantee, describe
-from dpcore.errors import (
+if __name__ != "dpigu.dpcore":
+    raise ImportError("import dpigu.dpcore, or take what you need from dpigu")
+
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.errors import (
     AccountingError,
     BudgetError,
     ConfigurationError,
@@ -15,23 +17,24 @@ from dpcore.errors import (
     RegistryError,
     RunError,
 )
-from dpcore.kernel import Kernel
-from dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
-from dpcore.pipeline import Pipeline
-from dpcore.plan import Look, Phase, Plan
-from dpcore.registry import Entry, register
-from dpcore.rows import DenseRows, Engine, Rows, Transform
-from dpcore.sampling import PoissonSampler
-from dpcore.spaces import Bounded, Released, Space
-from dpcore.stages import (
+from dpigu.dpcore.kernel import Kernel
+from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
+from dpigu.dpcore.pipeline import Pipeline
+from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
+from dpigu.dpcore.registry.description import Guarantee, describe
+from dpigu.dpcore.registry.entries import Entry, register
+from dpigu.dpcore.rows import DenseRows, Engine, Rows, Transform
+from dpigu.dpcore.sampling import PoissonSampler
+from dpigu.dpcore.spaces import Bounded, Released, Space
+from dpigu.dpcore.stages import (
     Affine,
     AffineRowMap,
     Clipper,
     Clock,
-    Context,
     Decision,
     MaskScheduler,
     Noiser,
+    PhaseContext,
     Point,
     PostMap,
     Query,
@@ -53,29 +56,27 @@ __all__ = [
     "Adjacency",
     "Affine",
     "AffineRowMap",
-    "Binding",
+    "BoundPipeline",
     "Bounded",
     "BudgetError",
     "Clipper",
     "Clock",
     "ConfigurationError",
-    "Context",
     "DataError",
     "Decision",
     "DenseRows",
     "DpiguError",
     "Engine",
     "Entry",
-    "Frame",
     "GrammarError",
     "Guarantee",
     "Kernel",
-    "Look",
     "MaskScheduler",
     "ModelError",
     "NoiseSource",
     "Noiser",
     "Phase",
+    "PhaseContext",
     "Pipeline",
     "Plan",
     "Point",
@@ -93,11 +94,13 @@ __all__ = [
     "Rows",
     "RunError",
     "Scorer",
+    "SelectiveUpdate",
     "Space",
     "State",
     "Stateful",
     "States",
     "Statistic",
+    "StepContext",
     "Subspace",
     "SystemNoise",
     "Transform",

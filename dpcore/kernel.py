@@ -11,15 +11,14 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
+from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.errors import PrivacyError
+from dpigu.dpcore.noise import NoiseSource, SystemNoise
+from dpigu.dpcore.pipeline import Placed
+from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
+from dpigu.dpcore.spaces import _MINT, Bounded, Released
+from dpigu.dpcore.stages import Clipper, Release, State
 from torch import Tensor
-
-from dpcore.binding import Binding, Frame, States
-from dpcore.errors import PrivacyError
-from dpcore.noise import NoiseSource, SystemNoise
-from dpcore.pipeline import Placed
-from dpcore.rows import UNIT_ROUNDOFF, Rows
-from dpcore.spaces import _MINT, Bounded, Released
-from dpcore.stages import Clipper, Release, State
 
 ROUNDING = 2.0**-50
 
@@ -60,25 +59,30 @@ def joint_norm(v_BG: Tensor) -> Tensor:
 def guarded_factors(
     clipper: Clipper, state: State, norms_BG: Tensor, bound: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The clipper's factors c_BG, capped so that √Σ_g (c_g n_g)² ≤ bound; and who is alive.
+    """The clipper's factors c_BG, capped so that √Σ_g (c_g n_g)² ≤ bound; and who is valid.
 
-    A record whose norm is not finite gets factor 0 and is not alive. So does one whose
+    A record whose norm is not finite gets factor 0 and is not valid. So does one whose
     factors are not finite, or whose clipped norm is not.
     """
-    alive_B = norms_BG.isfinite().all(1)
-    norms_BG = torch.where(alive_B[:, None], norms_BG, 1.0)
+    valid_B = norms_BG.isfinite().all(1)
+    norms_BG = torch.where(valid_B[:, None], norms_BG, 1.0)
     c_BG = torch.func.vmap(partial(clipper.factors, state))(norms_BG).to(torch.float64)
     c_BG = of_shape(c_BG, norms_BG.shape, "factors of the clipper")
     joint_B = joint_norm(c_BG * norms_BG)
     c_BG = c_BG * capped(joint_B, bound)[:, None]
-    good_B = alive_B & joint_B.isfinite() & c_BG.isfinite().all(1)
+    good_B = valid_B & joint_B.isfinite() & c_BG.isfinite().all(1)
     return torch.where(good_B[:, None], c_BG, 0.0), good_B
 
 
 def guarded_vectors(
-    placed: Placed, state: State, binding: Binding, states: States, norms_BG: Tensor, good_B: Tensor
+    placed: Placed,
+    state: State,
+    binding: BoundPipeline,
+    states: States,
+    norms_BG: Tensor,
+    good_B: Tensor,
 ) -> Tensor:
-    """Every record's query vector q_BQ, capped at the query's bound; 0 for who is not alive."""
+    """Every record's query vector q_BQ, capped at the query's bound; 0 for who is not valid."""
     query = placed.stage
     reads = binding.reads(placed, states)
     finite_BG = torch.where(good_B[:, None], norms_BG, 1.0)
@@ -107,7 +111,7 @@ class Kernel:
 
     def __init__(
         self,
-        binding: Binding,
+        binding: BoundPipeline,
         *,
         expected_batch: float,
         relative_error: float,
@@ -120,7 +124,7 @@ class Kernel:
         self._margin = 2 * self._max_batch * (relative_error + self._max_batch * UNIT_ROUNDOFF)
 
     def release(
-        self, states: States, frame: Frame, batch: Iterable[Rows]
+        self, states: States, frame: StepContext, batch: Iterable[Rows]
     ) -> tuple[Release, States]:
         """One step: the sums of the batch's guarded rows, noised once and divided.
 

@@ -7,9 +7,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from dpigu.dpcore.sampling import system_generator
 from torch import Tensor
-
-from dpcore.sampling import system_generator
 
 
 class NoiseSource(Protocol):

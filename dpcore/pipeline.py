@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dp_accounting import DpEvent, NonPrivateDpEvent
-
-from dpcore.errors import GrammarError
-from dpcore.spaces import Space
-from dpcore.stages import (
+from dpigu.dpcore.errors import GrammarError
+from dpigu.dpcore.spaces import Space
+from dpigu.dpcore.stages import (
     KINDS,
     Clipper,
     MaskScheduler,

@@ -12,18 +12,17 @@ from dp_accounting import (
     NonPrivateDpEvent,
     SelfComposedDpEvent,
 )
-
-from dpcore.adjacency import Adjacency
-from dpcore.errors import GrammarError
-from dpcore.pipeline import Pipeline
-from dpcore.sampling import PoissonSampler
-from dpcore.stages import Decision, name_of, reads_of
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import GrammarError
+from dpigu.dpcore.pipeline import Pipeline
+from dpigu.dpcore.sampling import PoissonSampler
+from dpigu.dpcore.stages import Decision, name_of, reads_of
 
 Inherited = Literal["weights", "optimizer"]
 
 
 @dataclass(frozen=True)
-class Look:
+class SelectiveUpdate:
     """A look at every update, on a sample of its own, that decides whether it is kept.
 
     The look is a release like any other, of a statistic of each record, and is charged for
@@ -76,28 +75,41 @@ class Phase:
     pipeline: Pipeline
     steps: int
     inherits: tuple[Inherited, ...] = ("weights", "optimizer")
-    look: Look | None = None
+    selective_update: SelectiveUpdate | None = None
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
         """The pipelines of one step: its own, and the look's."""
-        return (self.pipeline,) if self.look is None else (self.pipeline, self.look.pipeline)
+        return (
+            (self.pipeline,)
+            if self.selective_update is None
+            else (self.pipeline, self.selective_update.pipeline)
+        )
 
     def event(self, sampler: PoissonSampler) -> DpEvent:
         """The event of one step: its release, and the look at it on a sample of its own."""
         event = sampler.event(self.pipeline.event())
-        if self.look is None:
+        if self.selective_update is None:
             return event
         return ComposedDpEvent(
-            [event, self.look.sampler(sampler).event(self.look.pipeline.event())]
+            [
+                event,
+                self.selective_update.sampler(sampler).event(
+                    self.selective_update.pipeline.event()
+                ),
+            ]
         )
 
     def scaled_noise(self, factor: float) -> Phase:
         """The same phase with its noise multipliers times `factor`."""
-        look = self.look
-        if look is not None:
-            look = dataclasses.replace(look, pipeline=look.pipeline.scaled_noise(factor))
-        return dataclasses.replace(self, pipeline=self.pipeline.scaled_noise(factor), look=look)
+        selective_update = self.selective_update
+        if selective_update is not None:
+            selective_update = dataclasses.replace(
+                selective_update, pipeline=selective_update.pipeline.scaled_noise(factor)
+            )
+        return dataclasses.replace(
+            self, pipeline=self.pipeline.scaled_noise(factor), selective_update=selective_update
+        )
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -112,7 +124,7 @@ class Phase:
                 got=sorted(unknown),
                 expected=["weights", "optimizer"],
             )
-        if self.look is not None and self.pipeline.statistic is not None:
+        if self.selective_update is not None and self.pipeline.statistic is not None:
             raise GrammarError(
                 "a phase that releases a statistic trains no weights, so there is no update "
                 "to look at",

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from dpigu.dpcore.spaces import Space
+from dpigu.dpcore.stages import Affine, AffineRowMap, RowMap, State, Statistic
 from torch import Tensor
-
-from dpcore.spaces import Space
-from dpcore.stages import Affine, AffineRowMap, RowMap, State, Statistic
 
 UNIT_ROUNDOFF = 2.0**-53
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import dp_accounting
 import numpy as np
+from dpigu.dpcore.errors import GrammarError
 from numpy.typing import NDArray
-
-from dpcore.errors import GrammarError
 
 
 def system_generator() -> np.random.Generator:

@@ -9,9 +9,8 @@ from functools import cached_property
 from typing import Final, Literal, NoReturn
 
 import torch
+from dpigu.dpcore.errors import GrammarError, PrivacyError
 from torch import Tensor
-
-from dpcore.errors import GrammarError, PrivacyError
 
 Grouping = Literal["all", "parameter", "layer", "filter"]
 

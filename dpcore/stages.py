@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from dp_accounting import DpEvent
+from dpigu.dpcore.spaces import Grouping, Released, Space
 from torch import Tensor
-
-from dpcore.spaces import Grouping, Released, Space
 
 State = Mapping[str, Tensor]
 
@@ -41,7 +40,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Context:
+class PhaseContext:
     """What a stage may know when a phase starts. Public or released, all of it.
 
     Args:
@@ -128,7 +127,7 @@ class Affine(NamedTuple):
 class Stateful(Protocol):
     """A stage that learns from released values."""
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         """The state at the start of a phase."""
         ...
 

@@ -1,42 +1,217 @@
-"""dpigu: differentially private training from composable, property-tested stages.
+"""Differentially private training from composable, property-tested stages.
 
-The public names of all packages, loaded when they are first used.
+What this module names is public: stable and documented. What it does not name is private, and may
+change without notice. A name is loaded when it is first used.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from pathlib import Path
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-_PACKAGES = ("dpcore", "mechanisms", "accountants", "trainers", "audits")
-_HOME = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from dpigu.accountants import *
+    from dpigu.audits import *
+    from dpigu.dpcore import *
+    from dpigu.mechanisms import *
+    from dpigu.trainers import *
 
+    __version__: str
 
-def _check_shadowing() -> None:
-    """Fail if another package on the path hides one of ours."""
-    for name in _PACKAGES:
-        found = importlib.util.find_spec(name)
-        ours = _HOME / name / "__init__.py"
-        origin = Path(found.origin).resolve() if found and found.origin else None
-        if origin != ours:
-            raise ImportError(
-                f"another package hides dpigu's {name!r}: found {origin}, expected {ours}. "
-                "Run from another folder, or rename or uninstall the other package."
-            )
+_ROOMS = ("dpcore", "mechanisms", "accountants", "trainers", "audits")
 
-
-_check_shadowing()
+__all__ = [
+    "ACCOUNTANTS",
+    "ATTACKS",
+    "MODELS",
+    "PRESETS",
+    "SPECS",
+    "Accountant",
+    "AccountingError",
+    "AdaClip",
+    "Adjacency",
+    "Affine",
+    "AffineRestorer",
+    "AffineRowMap",
+    "AuditReport",
+    "Automatic",
+    "BoundPipeline",
+    "Bounded",
+    "BudgetError",
+    "CanaryPlan",
+    "ChannelMoments",
+    "Check",
+    "ClippedCount",
+    "Clipper",
+    "Clock",
+    "Coherent",
+    "ConfigurationError",
+    "ConformanceError",
+    "CosineUnfreeze",
+    "Data",
+    "DataError",
+    "DataSpec",
+    "Decision",
+    "Decode",
+    "Decompose",
+    "DenseRows",
+    "DpiguError",
+    "EmaStandardizer",
+    "Encode",
+    "Engine",
+    "Entry",
+    "Epsilon",
+    "EvidenceError",
+    "ExponentialUnfreeze",
+    "Flat",
+    "Gaussian",
+    "GradientCanaries",
+    "GrammarError",
+    "GroupStandardizer",
+    "Guarantee",
+    "JamesStein",
+    "Kernel",
+    "Lift",
+    "LinearUnfreeze",
+    "LossChange",
+    "LowRank",
+    "LowRankRestorer",
+    "MaskScheduler",
+    "MaskedWeights",
+    "MaterialisingEngine",
+    "MeanAbsolute",
+    "Membership",
+    "ModelAudit",
+    "ModelError",
+    "NamedLayers",
+    "NoiseSource",
+    "Noiser",
+    "Normalised",
+    "Observer",
+    "PerGroup",
+    "Phase",
+    "PhaseContext",
+    "Pipeline",
+    "Plan",
+    "Point",
+    "PoissonSampler",
+    "PostMap",
+    "Preset",
+    "PrivacyError",
+    "Project",
+    "ProjectReleased",
+    "PublicSubspace",
+    "Quantile",
+    "Query",
+    "Random",
+    "RandomFreeze",
+    "Reads",
+    "Recipe",
+    "Recompose",
+    "Record",
+    "RegistryError",
+    "Release",
+    "Released",
+    "ReleasedSubspace",
+    "ReproducibleNoise",
+    "RowMap",
+    "RowTopK",
+    "Rows",
+    "Run",
+    "RunError",
+    "Scaling",
+    "Scorer",
+    "ScoresAudit",
+    "SelectiveUpdate",
+    "Settings",
+    "Sharpness",
+    "ShiftFlip",
+    "SoftThreshold",
+    "Space",
+    "State",
+    "Stateful",
+    "States",
+    "Statistic",
+    "StepContext",
+    "StepUnfreeze",
+    "Subspace",
+    "SystemNoise",
+    "Threshold",
+    "TopK",
+    "TopVotes",
+    "Transform",
+    "Trials",
+    "Unclipped",
+    "Verdict",
+    "View",
+    "Views",
+    "VoteCount",
+    "WeightMagnitude",
+    "__version__",
+    "accounted_curve",
+    "adadpigu",
+    "adadpigu_paper",
+    "approximate_dp_tradeoff",
+    "auc",
+    "audit_model",
+    "audit_scores",
+    "build_model",
+    "calibrate_noise_multiplier",
+    "cheapest_trials",
+    "check_stage",
+    "checks_for",
+    "clopper_pearson_epsilon",
+    "cross_entropy",
+    "decide",
+    "default_model",
+    "describe",
+    "dpsgd",
+    "estimate_membership",
+    "f_dp_epsilon_if_gaussian",
+    "fdp_one_run_test",
+    "foreign_scores",
+    "gaussian_tradeoff",
+    "get_accountant",
+    "guess_grid",
+    "invalid_audit",
+    "judge",
+    "load_data",
+    "load_plan",
+    "load_run",
+    "max_steps_within",
+    "mu_to_epsilon",
+    "non_private",
+    "one_run_ceiling",
+    "one_run_epsilon",
+    "one_run_p_value",
+    "one_run_test",
+    "paper_sigma",
+    "parametrize_with_checks",
+    "plan_canaries",
+    "read_scores",
+    "recipe_for",
+    "recipe_from_file",
+    "register",
+    "report_data",
+    "roc_curve",
+    "tpr_at",
+    "train",
+    "tuned_epsilon",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    for package in _PACKAGES:
-        module = importlib.import_module(package)
-        if name in module.__all__:
-            return getattr(module, name)
-    raise AttributeError(f"dpigu has no {name!r}; see dir(dpigu) for its public names.")
+    if name == "__version__":
+        return version("dpigu")
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(f"dpigu.{room}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"dpigu has no public name {name!r}; dir(dpigu) lists them.")
 
 
 def __dir__() -> list[str]:
-    return sorted({n for p in _PACKAGES for n in importlib.import_module(p).__all__})
+    return __all__

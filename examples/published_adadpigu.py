@@ -20,17 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from dpigu.audits import AuditReport, decide, judge
+from dpigu.audits.canaries.gradients import increment
+from dpigu.dpcore import PoissonSampler, Release, StepContext
+from dpigu.mechanisms import adadpigu, adadpigu_paper
+from dpigu.trainers import Data, DataSpec, Settings, load_data, train
+from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers.prepare import noise_factor
 from published_pictures import draw, table
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-
-from audits import AuditReport, decide, judge
-from audits.gradients import increment
-from dpcore import Frame, PoissonSampler, Release
-from mechanisms import adadpigu, adadpigu_paper
-from trainers import Data, DataSpec, Settings, load_data, train
-from trainers.data import Scaling
-from trainers.setup import noise_factor
 
 DELTA, CONFIDENCE = 1e-5, 0.95
 BATCH, BOUND, RATIO, RATE, MOMENTUM = 256, 0.5, 0.6, 0.5, 0.9
@@ -82,7 +81,10 @@ class Canaries:
         mixed = of_the_frame[torch.randperm(len(of_the_frame))]
         self._own_mK = mixed[: len(mixed) // count * count].view(count, -1)
         self._alpha_D: Tensor | None = None
-        self.looks = {look: torch.zeros(count) for look in ("noised sums", "statistics", "mask")}
+        self.looks = {
+            selective_update: torch.zeros(count)
+            for selective_update in ("noised sums", "statistics", "mask")
+        }
 
     def rows(self, support_D: Tensor) -> Tensor:
         """This step's sample of the canaries that are in, a row each."""
@@ -91,7 +93,9 @@ class Canaries:
         row_BD = torch.zeros(len(joins), len(support_D))
         return row_BD.scatter_(1, self._own_mK[joins], BOUND * self._units(support_D)[joins])
 
-    def look(self, phase: str, noised_D: Tensor, alpha_D: Tensor, support_D: Tensor) -> None:
+    def selective_update(
+        self, phase: str, noised_D: Tensor, alpha_D: Tensor, support_D: Tensor
+    ) -> None:
         """Take in what a step published: its noised sum, the moving mean after it, the mask."""
         unit_mK = self._units(support_D) * self._sampler.expected_batch / BOUND
         seen_m = (unit_mK * noised_D.float()[self._own_mK]).sum(1)
@@ -102,7 +106,7 @@ class Canaries:
             if not self.looks["mask"].any():
                 self.looks["mask"] += support_D[self._own_mK].sum(1)
 
-    def extra_rows(self, phase: str, frame: Frame) -> Tensor:
+    def extra_rows(self, phase: str, frame: StepContext) -> Tensor:
         """For dpigu's trainer: the rows before the clipper."""
         return self.rows(frame.support_D)
 
@@ -112,7 +116,7 @@ class Canaries:
         if self._alpha_D is None or phase == "pretraining":
             self._alpha_D = torch.zeros_like(update_D)
         self._alpha_D = self._alpha_D + 0.1 * release.support_D * (update_D - self._alpha_D)
-        self.look(phase, release.noised.value, self._alpha_D, release.support_D)
+        self.selective_update(phase, release.noised.value, self._alpha_D, release.support_D)
 
     def _units(self, support_D: Tensor) -> Tensor:
         """The canaries' directions on their own live weights, of norm 1 (or 0)."""
@@ -149,17 +153,21 @@ class Published:
     the audit looks, chosen before it is trained."""
 
     name: str
-    look: str
+    selective_update: str
     scores: Callable[[Tensor, Tensor], Tensor] = released
     statistics: Callable[[Tensor, Tensor], Tensor] = released
     noise: Callable[[int, int, float], Tensor] = once_on_the_sum
 
 
 LEAKS = (
-    Published(name="scores before noise", look="mask", scores=before_noise),
-    Published(name="statistics before noise", look="statistics", statistics=before_noise),
+    Published(name="scores before noise", selective_update="mask", scores=before_noise),
     Published(
-        name="noise per record, averaged", look="noised sums", noise=per_record_then_averaged
+        name="statistics before noise", selective_update="statistics", statistics=before_noise
+    ),
+    Published(
+        name="noise per record, averaged",
+        selective_update="noised sums",
+        noise=per_record_then_averaged,
     ),
 )
 
@@ -198,7 +206,7 @@ def run_published(
         velocity_D = MOMENTUM * velocity_D + update_D
         weights_D = weights_D - RATE * velocity_D * support_D
         nn.utils.vector_to_parameters(weights_D, parameters)
-        canaries.look("main" if main else "pretraining", noised_D, alpha_D, support_D)
+        canaries.selective_update("main" if main else "pretraining", noised_D, alpha_D, support_D)
     with torch.no_grad():
         return float((model(data.test_x).argmax(1) == data.test_y).float().mean())
 
@@ -223,7 +231,7 @@ class Finding:
     """One audit: what was trained, by which look it was audited, and what came out."""
 
     version: str
-    look: str
+    selective_update: str
     leaky: bool
     accuracy: float
     report: AuditReport
@@ -245,20 +253,25 @@ def findings(epsilon: float, steps: int, count: int) -> Iterator[Finding]:
     for version in LEAKS:
         canaries = Canaries(count, sampler, sigma)
         accuracy = run_published(version, data, steps, sigma, canaries)
-        yield audited(version.name, version.look, True, accuracy, canaries, epsilon)
+        yield audited(version.name, version.selective_update, True, accuracy, canaries, epsilon)
     for name, plan in presets.items():
         canaries = Canaries(count, sampler, sigma)
         run = train(plan, data, new_model(), settings, observer=canaries, progress=False)
-        for look in canaries.looks:
+        for selective_update in canaries.looks:
             accuracy = run.summary["test_accuracy"]
-            yield audited(f"dpigu {name}", look, False, accuracy, canaries, epsilon)
+            yield audited(f"dpigu {name}", selective_update, False, accuracy, canaries, epsilon)
 
 
 def audited(
-    version: str, look: str, leaky: bool, accuracy: float, canaries: Canaries, epsilon: float
+    version: str,
+    selective_update: str,
+    leaky: bool,
+    accuracy: float,
+    canaries: Canaries,
+    epsilon: float,
 ) -> Finding:
     """The two one-run tests of `dpaudit model`, at three numbers of guesses."""
-    scores_m, coins_m = canaries.looks[look], canaries.coins_m
+    scores_m, coins_m = canaries.looks[selective_update], canaries.coins_m
     grid = [len(coins_m) * quarters // 4 for quarters in (1, 2, 3)]
     decision = decide(
         scores_m.numpy(), coins_m.numpy(), grid, epsilon=epsilon, delta=DELTA, confidence=CONFIDENCE
@@ -274,7 +287,7 @@ def audited(
     )
     return Finding(
         version=version,
-        look=look,
+        selective_update=selective_update,
         leaky=leaky,
         accuracy=accuracy,
         report=report,
@@ -294,7 +307,10 @@ def main(arguments: list[str] | None = None) -> list[Finding]:
     found = []
     for finding in findings(given.epsilon, given.steps, given.canaries):
         found.append(finding)
-        print(f"{finding.report.verdict}: {finding.version}, by its {finding.look}", flush=True)
+        print(
+            f"{finding.report.verdict}: {finding.version}, by its {finding.selective_update}",
+            flush=True,
+        )
     print("\n" + table(found, given.epsilon))
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)

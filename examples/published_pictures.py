@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import matplotlib
+from dpigu.audits import AuditReport, Verdict
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-
-from audits import AuditReport, Verdict
 
 RED, BLUE, INK = "#c2410c", "#1d4ed8", "#111827"
 
@@ -23,7 +22,7 @@ class Finding(Protocol):
     @property
     def version(self) -> str: ...
     @property
-    def look(self) -> str: ...
+    def selective_update(self) -> str: ...
     @property
     def leaky(self) -> bool: ...
     @property
@@ -46,7 +45,14 @@ def table(found: Sequence[Finding], epsilon: float) -> str:
     for f in found:
         p = "below 1e-12" if (f.report.p_value or 0.0) < 1e-12 else f"{f.report.p_value:.2g}"
         bound = f"ε ≥ {_down(f.report.lower_bound or 0.0)}"
-        cells = (f.version, f.look, p, bound, str(f.report.verdict), f"{f.accuracy:.1%}")
+        cells = (
+            f.version,
+            f.selective_update,
+            p,
+            bound,
+            str(f.report.verdict),
+            f"{f.accuracy:.1%}",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -59,7 +65,7 @@ def draw_bounds(axes: Axes, found: Sequence[Finding], epsilon: float) -> None:
         axes.barh(y, bound, color=RED if broken else BLUE, height=0.62)
         text = f"≥ {_down(bound)}{', contradicted' if broken else ''}"
         axes.text(bound + 0.08, y, text if bound > 0 else "nothing shown", va="center", fontsize=9)
-    names = [f"{f.version}: its {f.look}" for f in reversed(found)]
+    names = [f"{f.version}: its {f.selective_update}" for f in reversed(found)]
     axes.set_yticks(range(len(found)), names)
     axes.tick_params(axis="y", length=0)
     axes.axvline(epsilon, color=INK, lw=1.6, ls="--")
@@ -96,9 +102,11 @@ def draw(found: Sequence[Finding], epsilon: float, folder: Path) -> None:
         figure = Figure(figsize=(8.4, 3.9), dpi=120, layout="constrained")
         places = figure.subplots(2, 3)
         for i, leak in enumerate(f for f in found if f.leaky):
-            right = next(f for f in found if f.look == leak.look and not f.leaky)
+            right = next(
+                f for f in found if f.selective_update == leak.selective_update and not f.leaky
+            )
             draw_scores(places[0, i], leak, leak.version)
-            draw_scores(places[1, i], right, f"{leak.look}, done right")
+            draw_scores(places[1, i], right, f"{leak.selective_update}, done right")
         places[1, 1].set_xlabel("how much each crafted record looks trained on")
         figure.legend(
             *places[0, 0].get_legend_handles_labels(),

@@ -1,25 +1,31 @@
 """The built-in stages, a file for each idea, and plans that read like the papers."""
 
-from mechanisms.adaclip import AdaClip
-from mechanisms.augmentations import ShiftFlip
-from mechanisms.catalogue import PRESETS
-from mechanisms.clippers import Flat, Unclipped
-from mechanisms.codes import Decode, Encode
-from mechanisms.denoisers import JamesStein, SoftThreshold
-from mechanisms.group_clippers import PerGroup
-from mechanisms.looks import LossChange, Threshold
-from mechanisms.low_rank import LowRank, LowRankRestorer
-from mechanisms.moments import ChannelMoments
-from mechanisms.named_layers import NamedLayers
-from mechanisms.noisers import Gaussian
-from mechanisms.points import MaskedWeights
-from mechanisms.presets import Preset, adadpigu, adadpigu_paper, dpsgd, non_private
-from mechanisms.projections import Decompose, Lift, Project, ProjectReleased, Recompose
-from mechanisms.quantile_clipper import Quantile
-from mechanisms.queries import ClippedCount
-from mechanisms.restorers import AffineRestorer
-from mechanisms.scaled_clippers import Automatic, Normalised
-from mechanisms.schedulers import (
+if __name__ != "dpigu.mechanisms":
+    raise ImportError("import dpigu.mechanisms, or take what you need from dpigu")
+
+from dpigu.mechanisms.clippers.flat import Flat, Unclipped
+from dpigu.mechanisms.clippers.per_group import PerGroup
+from dpigu.mechanisms.clippers.quantile import Quantile
+from dpigu.mechanisms.clippers.queries import ClippedCount
+from dpigu.mechanisms.clippers.scaled import Automatic, Normalised
+from dpigu.mechanisms.points import MaskedWeights
+from dpigu.mechanisms.presets.catalogue import PRESETS
+from dpigu.mechanisms.presets.own import Preset, adadpigu, adadpigu_paper, dpsgd, non_private
+from dpigu.mechanisms.release.denoisers import JamesStein, SoftThreshold
+from dpigu.mechanisms.release.noisers import Gaussian
+from dpigu.mechanisms.release.restorers import AffineRestorer
+from dpigu.mechanisms.release.sharpness import Sharpness
+from dpigu.mechanisms.rows.adaclip import AdaClip
+from dpigu.mechanisms.rows.codes import Decode, Encode
+from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer
+from dpigu.mechanisms.rows.projections import Decompose, Lift, Project, ProjectReleased, Recompose
+from dpigu.mechanisms.rows.sparsifiers import RowTopK
+from dpigu.mechanisms.rows.standardizers import EmaStandardizer, GroupStandardizer
+from dpigu.mechanisms.statistics.moments import ChannelMoments
+from dpigu.mechanisms.statistics.selective_update import LossChange, Threshold
+from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
+from dpigu.mechanisms.support.named_layers import NamedLayers
+from dpigu.mechanisms.support.schedulers import (
     CosineUnfreeze,
     ExponentialUnfreeze,
     LinearUnfreeze,
@@ -27,12 +33,9 @@ from mechanisms.schedulers import (
     StepUnfreeze,
     TopK,
 )
-from mechanisms.scorers import Coherent, MeanAbsolute, Random, WeightMagnitude
-from mechanisms.sharpness import Sharpness
-from mechanisms.sparsifiers import RowTopK
-from mechanisms.standardizers import EmaStandardizer, GroupStandardizer
-from mechanisms.subspaces import PublicSubspace, ReleasedSubspace
-from mechanisms.votes import TopVotes, VoteCount
+from dpigu.mechanisms.support.scorers import Coherent, MeanAbsolute, Random, WeightMagnitude
+from dpigu.mechanisms.support.votes import TopVotes, VoteCount
+from dpigu.mechanisms.views import ShiftFlip
 
 __all__ = [
     "PRESETS",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from dpigu.dpcore import State, register
 from torch import Tensor
-
-from dpcore import State, register
 
 
 @register("point", "masked-weights")

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
+from dpigu.dpcore.stages import name_of
+from dpigu.mechanisms.public_random import public_generator
+from dpigu.mechanisms.validate import require
 from torch import Tensor
-
-from dpcore import Context, GrammarError, Reads, Release, State, register
-from dpcore.stages import name_of
-from mechanisms.options import require
-from mechanisms.public_random import public_generator
 
 FAINT = 1e-6
 """How strong, beside a new gradient, a direction is that no gradient has had a part in."""
 
 
-def random_basis(context: Context, size: int, *parts: object) -> Tensor:
+def random_basis(context: PhaseContext, size: int, *parts: object) -> Tensor:
     """min(size, D) random orthonormal directions from the public seed: D × K, float64."""
     shape = (context.space.size, min(size, context.space.size))
     generator = public_generator(*parts, context.seed)
@@ -59,7 +58,7 @@ class ReleasedSubspace:
         require(self.size >= 1, self, "size", "at least 1")
         require(0 <= self.decay <= 1, self, "decay", "a number in [0, 1]")
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         basis_DK = random_basis(context, self.size, "released-subspace")
         return {"basis_DK": basis_DK, "strength_K": basis_DK.new_zeros(basis_DK.shape[1])}
 
@@ -114,7 +113,7 @@ class PublicSubspace:
         require(self.public_records >= 1, self, "public_records", "at least 1")
         require(self.every >= 1, self, "every", "at least 1")
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         if context.public_MD is None:
             raise GrammarError(
                 "there are no public gradients to learn from",

@@ -34,8 +34,8 @@ def test_the_composed_method_trains(
 
 
 def test_the_plugin_registers_under_its_namespace() -> None:
-    from audits import check_stage
-    from dpcore.registry import lookup
+    from dpigu.audits import check_stage
+    from dpigu.dpcore.registry.entries import lookup
 
     names: dict[str, object] = {"__name__": "stranger"}
     exec(compile(python_examples()[2], "README.md", "exec"), names)

@@ -1,13 +1,16 @@
 """The generic trainer: data, models, engines, the loop and the run folder."""
 
-from trainers.data import SPECS, Data, DataSpec, load_data
-from trainers.engine import MaterialisingEngine, cross_entropy
-from trainers.loop import Run, train
-from trainers.models import MODELS, build_model, default_model
-from trainers.phase import Observer
-from trainers.recipe import Recipe, recipe_for, recipe_from_file
-from trainers.runs import load_run
-from trainers.settings import Settings
+if __name__ != "dpigu.trainers":
+    raise ImportError("import dpigu.trainers, or take what you need from dpigu")
+
+from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
+from dpigu.trainers.engines.materialising import MaterialisingEngine, cross_entropy
+from dpigu.trainers.models.registry import MODELS, build_model, default_model
+from dpigu.trainers.phase import Observer
+from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
+from dpigu.trainers.runs.load import load_run
+from dpigu.trainers.settings import Settings
+from dpigu.trainers.training import Run, train
 
 __all__ = [
     "MODELS",
@@ -18,6 +21,7 @@ __all__ = [
     "Observer",
     "Recipe",
     "Run",
+    "Scaling",
     "Settings",
     "build_model",
     "cross_entropy",

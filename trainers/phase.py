@@ -8,19 +8,16 @@ from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-
-from dpcore import (
-    Binding,
+from dpigu.dpcore import (
+    BoundPipeline,
     Clock,
     ConfigurationError,
-    Context,
     DenseRows,
-    Frame,
     Kernel,
     ModelError,
     NoiseSource,
     Phase,
+    PhaseContext,
     Pipeline,
     PoissonSampler,
     Reads,
@@ -28,9 +25,11 @@ from dpcore import (
     Rows,
     RunError,
     States,
+    StepContext,
 )
-from dpcore.stages import public_records_of
-from trainers.engine import (
+from dpigu.dpcore.stages import public_records_of
+from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
+from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
     RowEngine,
@@ -38,17 +37,17 @@ from trainers.engine import (
     norms_of,
     row_gradients,
 )
-from trainers.ghost import GhostEngine, reason_against_binding
-from trainers.look import RunningLook, Snapshot
-from trainers.microbatch import automatic, evened
-from trainers.settings import masked_step
-from trainers.setup import Setup
+from dpigu.trainers.engines.microbatch import automatic, evened
+from dpigu.trainers.prepare import PreparedRun
+from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
+from dpigu.trainers.settings import masked_step
+from torch import Tensor, nn
 
 
 class Observer(Protocol):
     """Watches a run from outside: white-box canaries and audits."""
 
-    def extra_rows(self, phase: str, frame: Frame) -> Tensor | None:
+    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
         """Rows to add to this step's batch, after the row maps and before the clipper."""
         ...
 
@@ -70,7 +69,7 @@ class RunningPhase:
 
     def __init__(
         self,
-        setup: Setup,
+        prepared: PreparedRun,
         phase: Phase,
         earlier: Reads,
         noise: NoiseSource,
@@ -78,20 +77,22 @@ class RunningPhase:
     ) -> None:
         self.phase = phase
         pipeline = phase.pipeline
-        space = pipeline.row_space(setup.space, setup.data.spec.shape)
-        self.binding = Binding(pipeline, space, earlier, setup.device)
-        self._setup = setup
+        space = pipeline.row_space(prepared.space, prepared.data.spec.shape)
+        self.binding = BoundPipeline(pipeline, space, earlier, prepared.device)
+        self._prepared = prepared
         self._observer = observer
         self._norms = norms_of(self.binding)
-        self._microbatch = microbatch_of(setup, self.binding, setup.sampler)
+        self._microbatch = microbatch_of(prepared, self.binding, prepared.sampler)
         self._look = None
-        if phase.look is not None:
-            self._look = RunningLook(setup, phase.look, self._microbatch, noise)
-        self._public = PublicGradients(setup, pipeline)
-        self._engine = choose_engine(setup, self.binding, self._norms, self._microbatch)
+        if phase.selective_update is not None:
+            self._look = RunningSelectiveUpdate(
+                prepared, phase.selective_update, self._microbatch, noise
+            )
+        self._public = PublicGradients(prepared, pipeline)
+        self._engine = choose_engine(prepared, self.binding, self._norms, self._microbatch)
         self._kernel = Kernel(
             self.binding,
-            expected_batch=setup.sampler.expected_batch,
+            expected_batch=prepared.sampler.expected_batch,
             relative_error=self._engine.relative_error,
             noise=noise,
         )
@@ -99,9 +100,11 @@ class RunningPhase:
     def begin(self, parameters: Mapping[str, Tensor]) -> States:
         """Every stage's state before the first step."""
         weights = {n: p.detach() for n, p in parameters.items()}
-        weights_D, public_MD = self._setup.space.join(weights), self._public.at(weights)
-        seed, steps = self._setup.settings.seed, self.phase.steps
-        return self.binding.begin(Context(self.binding.space, weights_D, steps, seed, public_MD))
+        weights_D, public_MD = self._prepared.space.join(weights), self._public.at(weights)
+        seed, steps = self._prepared.settings.seed, self.phase.steps
+        return self.binding.begin(
+            PhaseContext(self.binding.space, weights_D, steps, seed, public_MD)
+        )
 
     def step(
         self, states: States, step: int, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor
@@ -133,7 +136,7 @@ class RunningPhase:
 
     def _buffers(self) -> dict[str, tuple[int, int]]:
         """Which tensor each buffer of the model is, and how often it was written to."""
-        return {n: (id(b), b._version) for n, b in self._setup.model.named_buffers()}
+        return {n: (id(b), b._version) for n, b in self._prepared.model.named_buffers()}
 
     def update(
         self,
@@ -151,15 +154,15 @@ class RunningPhase:
         """
         statistic = self.phase.pipeline.statistic
         if statistic is not None:
-            buffers = dict(self._setup.model.named_buffers())
+            buffers = dict(self._prepared.model.named_buffers())
             for name, value in statistic.fitted(buffers, release).items():
                 buffers[name].copy_(value)
             return True
         if self._look is None:
-            masked_step(optimizer, parameters, self._setup.space, release)
+            masked_step(optimizer, parameters, self._prepared.space, release)
             return True
         snapshot = Snapshot(optimizer, parameters)
-        masked_step(optimizer, parameters, self._setup.space, release)
+        masked_step(optimizer, parameters, self._prepared.space, release)
         reads = self.binding.views(states)
         kept = self._look.accepts(snapshot.weights, parameters, release.clock, reads, x, y)
         if not kept:
@@ -167,22 +170,22 @@ class RunningPhase:
         return kept
 
     def _weights(
-        self, states: States, frame: Frame, parameters: Mapping[str, Tensor]
+        self, states: States, frame: StepContext, parameters: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
         """Where the gradient is taken: at the weights, or where the pipeline's point says."""
         weights = {name: p.detach() for name, p in parameters.items()}
-        pipeline, space = self.phase.pipeline, self._setup.space
+        pipeline, space = self.phase.pipeline, self._prepared.space
         if pipeline.point is None:
             return weights
         state = states[pipeline.name_in("point")]
         return space.split(pipeline.point.at(state, space.join(weights), frame.support_D))
 
     def _batch(
-        self, frame: Frame, weights: Mapping[str, Tensor], x: Tensor, y: Tensor
+        self, frame: StepContext, weights: Mapping[str, Tensor], x: Tensor, y: Tensor
     ) -> Iterator[Rows]:
-        indices = self._setup.sampler.draw(len(x))
-        for at, alive_B in microbatches(indices, self._microbatch, x.device):
-            yield self._engine.rows(weights, self._viewed(x[at]), y[at], alive_B, frame.transform)
+        indices = self._prepared.sampler.draw(len(x))
+        for at, valid_B in microbatches(indices, self._microbatch, x.device):
+            yield self._engine.rows(weights, self._viewed(x[at]), y[at], valid_B, frame.transform)
         if self._observer is not None:
             extra_KD = self._observer.extra_rows(self.phase.name, frame)
             if extra_KD is not None:
@@ -205,25 +208,27 @@ class PublicGradients:
         pipeline: its stages say by `public_records` how many they want; the most counts.
     """
 
-    def __init__(self, setup: Setup, pipeline: Pipeline) -> None:
-        self._setup = setup
+    def __init__(self, prepared: PreparedRun, pipeline: Pipeline) -> None:
+        self._prepared = prepared
         self._records = max(public_records_of(p.stage) for p in pipeline.placed)
 
     def at(self, weights: Mapping[str, Tensor]) -> Tensor | None:
         """The gradients of a fresh sample at these weights, M × D, or None if nobody asks."""
-        setup = self._setup
-        if not self._records or setup.public is None:
+        prepared = self._prepared
+        if not self._records or prepared.public is None:
             return None
-        x, y = setup.public.train_x, setup.public.train_y
+        x, y = prepared.public.train_x, prepared.public.train_y
         at = torch.randint(len(x), (self._records,))
-        x_M, y_M = x[at].to(setup.device), y[at].to(setup.device)
-        return row_gradients(setup.model, setup.loss, weights, x_M, y_M)
+        x_M, y_M = x[at].to(prepared.device), y[at].to(prepared.device)
+        return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M)
 
 
-def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int) -> RowEngine:
+def choose_engine(
+    prepared: PreparedRun, binding: BoundPipeline, norms: Norms, microbatch: int
+) -> RowEngine:
     """The engine that the settings ask for; `auto` takes the fast one wherever it applies."""
-    reason = reason_against_binding(binding)
-    if setup.settings.engine == "ghost" and reason is not None:
+    reason = reason_against_pipeline(binding)
+    if prepared.settings.engine == "ghost" and reason is not None:
         raise ConfigurationError(
             f"the fast engine does not apply: {reason}",
             where="settings.engine",
@@ -231,29 +236,29 @@ def choose_engine(setup: Setup, binding: Binding, norms: Norms, microbatch: int)
             expected="auto or materialising",
         )
     views = binding.pipeline.views
-    return (GhostEngine if _fast(setup, binding) else MaterialisingEngine)(
-        setup.model,
-        setup.loss,
+    return (GhostEngine if _fast(prepared, binding) else MaterialisingEngine)(
+        prepared.model,
+        prepared.loss,
         norms,
         microbatch,
-        setup.settings.precision,
+        prepared.settings.precision,
         None if views is None else views.count,
     )
 
 
-def microbatch_of(setup: Setup, binding: Binding, sampler: PoissonSampler) -> int:
+def microbatch_of(prepared: PreparedRun, binding: BoundPipeline, sampler: PoissonSampler) -> int:
     """Records in a microbatch: as set, or from public shapes and the engine's budget."""
-    records = setup.settings.physical_batch
+    records = prepared.settings.physical_batch
     if records == "auto":
-        fast, views = _fast(setup, binding), binding.pipeline.views
-        shape, size = setup.data.spec.shape, binding.space.size
-        most = automatic(setup.model, shape, size, fast=fast, device=setup.device)
+        fast, views = _fast(prepared, binding), binding.pipeline.views
+        shape, size = prepared.data.spec.shape, binding.space.size
+        most = automatic(prepared.model, shape, size, fast=fast, device=prepared.device)
         most = max(1, most // (1 if views is None else views.count))
         records = evened(most, sampler.expected_batch)
     return min(records, math.ceil(sampler.expected_batch))
 
 
-def _fast(setup: Setup, binding: Binding) -> bool:
+def _fast(prepared: PreparedRun, binding: BoundPipeline) -> bool:
     """Whether the fast engine serves this pipeline."""
-    wanted = setup.settings.engine != "materialising"
-    return wanted and reason_against_binding(binding) is None
+    wanted = prepared.settings.engine != "materialising"
+    return wanted and reason_against_pipeline(binding) is None

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from dpigu.dpcore import ConfigurationError, PoissonSampler, Release, Space
+from dpigu.trainers.optim.averaging import Average, Averaging
+from dpigu.trainers.optim.optimizers import AdamBC, NoiseAware
 from torch import Tensor, nn
-
-from dpcore import ConfigurationError, PoissonSampler, Release, Space
-from trainers.averaging import Average, Averaging
-from trainers.optimizers import AdamBC, NoiseAware
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 

@@ -17,18 +17,18 @@ from typing import Any
 
 import pooch
 import torch
+from dpigu.accountants import get_accountant
+from dpigu.accountants.events import flatten
+from dpigu.dpcore import Plan
+from dpigu.trainers import train
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.models.registry import build_model
+from dpigu.trainers.prepare import noise_factor
+from dpigu.trainers.recipes.recipe import Recipe, clipped_at, recipe_for
+from dpigu.trainers.runs.folder import RunFolder, versions
+from dpigu.trainers.settings import Settings
 
-from accountants import get_accountant
-from accountants.events import flatten
 from benchmarks.study.plans import ablated
-from dpcore import Plan
-from trainers import train
-from trainers.data import Data
-from trainers.folder import RunFolder, versions
-from trainers.models import build_model
-from trainers.recipe import Recipe, clipped_at, recipe_for
-from trainers.settings import Settings
-from trainers.setup import noise_factor
 
 HELD_BACK = 10_000
 """The last training records of an image data set, which validate a configuration."""
@@ -43,7 +43,7 @@ class Cell:
         data: a data set's name.
         preset: a preset's name.
         epsilon: the target ε; None where the noise multiplier is given in the options.
-        options: of `trainers.recipe.recipe_for`.
+        options: of `dpigu.trainers.recipes.recipe.recipe_for`.
         plan: options of `benchmarks.study.plans.ablated`, in place of the preset's plan.
         validation: train without the last 10,000 training records, and score those; the test
             records are not looked at.

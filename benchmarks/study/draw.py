@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accountants import get_accountant
+from dpigu.accountants import get_accountant
+
 from benchmarks.study import pictures, report, table3
 from benchmarks.study.cells import Cell
 from benchmarks.study.store import Store

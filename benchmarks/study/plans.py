@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpcore import Phase, Pipeline, Plan
-from dpcore.registry import lookup
-from mechanisms.clippers import Flat
-from mechanisms.noisers import Gaussian
-from mechanisms.restorers import AffineRestorer
-from mechanisms.standardizers import GroupStandardizer
+from dpigu.dpcore import Phase, Pipeline, Plan
+from dpigu.dpcore.registry.entries import lookup
+from dpigu.mechanisms.clippers.flat import Flat
+from dpigu.mechanisms.release.noisers import Gaussian
+from dpigu.mechanisms.release.restorers import AffineRestorer
+from dpigu.mechanisms.rows.standardizers import GroupStandardizer
 
 PRETRAINING = 0.1
 """The share of the steps that learn the importance, where there is one."""

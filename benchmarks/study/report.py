@@ -14,15 +14,15 @@ from dp_accounting import (
     DpEvent,
     GaussianDpEvent,
 )
+from dpigu.accountants.selection import tuned_epsilon
+from dpigu.dpcore import Plan, PoissonSampler
+from dpigu.trainers.data.dataset import SPECS
 from scipy.stats import t as student
 
-from accountants.selection import tuned_epsilon
 from benchmarks.study.cells import Cell, mean_and_spread
 from benchmarks.study.claims import ACCURACY, DELTA
 from benchmarks.study.store import Store
 from benchmarks.study.tables import BUDGETS, DATA, METHODS
-from dpcore import Plan, PoissonSampler
-from trainers.data import SPECS
 
 FLAGS = {
     "expected_batch": "--batch",

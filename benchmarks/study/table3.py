@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dpigu.accountants import get_accountant, max_steps_within
+from dpigu.trainers.data.dataset import SPECS
 
-from accountants import get_accountant, max_steps_within
 from benchmarks.study.claims import BATCH, DELTA, EPOCHS, NOISE
-from trainers.data import SPECS
 
 
 def table3() -> list[dict[str, Any]]:

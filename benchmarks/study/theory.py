@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dpigu.dpcore import Release, StepContext
+from dpigu.trainers import build_model, train
+from dpigu.trainers.engines.materialising import cross_entropy, row_gradients
+from dpigu.trainers.prepare import noise_factor
 from torch import Tensor
 
 from benchmarks.study.cells import Cell
-from dpcore import Frame, Release
-from trainers import build_model, train
-from trainers.engine import cross_entropy, row_gradients
-from trainers.setup import noise_factor
 
 RECORDS = 2000
 """Whose gradients are looked at."""
@@ -46,7 +46,7 @@ class Looks:
         self._sum: Tensor | float = 0.0
         self._sizes: Tensor | float = 0.0
 
-    def extra_rows(self, phase: str, frame: Frame) -> Tensor | None:
+    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:

@@ -13,12 +13,11 @@ from dp_accounting import (
     PoissonSampledDpEvent,
     SelfComposedDpEvent,
 )
-
-from accountants import Epsilon
-from accountants.events import Term, flatten
-from accountants.rdp import RDP
-from dpcore.adjacency import Adjacency
-from dpcore.errors import AccountingError
+from dpigu.accountants import Epsilon
+from dpigu.accountants.events import Term, flatten
+from dpigu.accountants.rdp import RDP
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 
 
 def steps(rate: float, noise_multiplier: float, count: int = 1) -> DpEvent:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 from dp_accounting import DpEvent, NonPrivateDpEvent
+from dpigu.accountants import calibrate_noise_multiplier, get_accountant, max_steps_within
+from dpigu.accountants.calibrate import _edge, _log_ratio
+from dpigu.accountants.rdp import RDP
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accountants import calibrate_noise_multiplier, get_accountant, max_steps_within
-from accountants.calibrate import _edge, _log_ratio
-from accountants.rdp import RDP
-from dpcore.adjacency import Adjacency
-from dpcore.errors import AccountingError
 from tests.accountants.cases import Mutant, changed, phases, steps
 
 FEW = settings(max_examples=settings.default.max_examples // 3)

@@ -16,11 +16,11 @@ from dp_accounting import (
     PoissonSampledDpEvent,
     SelfComposedDpEvent,
 )
+from dpigu.accountants.events import Term, flatten, has_guarantee, joined_gaussian
+from dpigu.dpcore.errors import AccountingError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accountants.events import Term, flatten, has_guarantee, joined_gaussian
-from dpcore.errors import AccountingError
 from tests.accountants.cases import rebuilt
 
 MULTIPLIERS = st.sampled_from([0.3, 1.0, 2.5, 40.0]) | st.floats(1e-3, 1e3)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dpigu.accountants import calibrate_noise_multiplier, get_accountant
+from dpigu.dpcore import Adjacency
 from hypothesis import given
 from hypothesis import strategies as st
-
-from accountants import calibrate_noise_multiplier, get_accountant
-from dpcore import Adjacency
 
 RECORDS, STEPS, EPSILON, DELTA = 10_000, 200, 2.0, 1e-5
 

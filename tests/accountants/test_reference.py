@@ -19,15 +19,15 @@ from dp_accounting import (
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from dp_accounting.rdp import RdpAccountant
+from dpigu.accountants import get_accountant, paper_sigma
+from dpigu.accountants.events import flatten
+from dpigu.accountants.pld import GRID, PLD, discretisation
+from dpigu.accountants.prv import PRV, _interval
+from dpigu.accountants.rdp import RDP
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 
-import accountants
-from accountants import get_accountant, paper_sigma
-from accountants.events import flatten
-from accountants.pld import GRID, PLD, discretisation
-from accountants.prv import PRV, _interval
-from accountants.rdp import RDP
-from dpcore.adjacency import Adjacency
-from dpcore.errors import AccountingError
+from dpigu import accountants
 from tests.accountants.cases import phases, steps
 
 ROOT = Path(accountants.__file__).parents[1]
@@ -181,7 +181,7 @@ def test_an_interval_that_misses_the_truth_falls_back(monkeypatch: pytest.Monkey
     """
     event = steps(0.1, 0.8, 300)
     interval = _interval(flatten(event), 1e-5, 19.3)
-    monkeypatch.setattr("accountants.prv._interval", lambda *arguments: interval)
+    monkeypatch.setattr("dpigu.accountants.prv._interval", lambda *arguments: interval)
     answer = PRV().epsilon(event, 1e-5)
     assert answer == _with_pld(event, answer.note)
     assert "misses PLD" in answer.note
@@ -196,10 +196,10 @@ def test_any_interval_that_misses_pld_falls_back(
     interval: tuple[float, float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PLD says 1.327: too low, too high, endless or no number at all is not reported."""
-    monkeypatch.setattr("accountants.prv._interval", lambda *arguments: interval)
+    monkeypatch.setattr("dpigu.accountants.prv._interval", lambda *arguments: interval)
     answer = PRV().epsilon(PAPER, 1e-5)
     assert answer == _with_pld(PAPER, answer.note)
-    monkeypatch.setattr("accountants.prv._interval", lambda *arguments: (1.3, 1.32, 1.34))
+    monkeypatch.setattr("dpigu.accountants.prv._interval", lambda *arguments: (1.3, 1.32, 1.34))
     assert PRV().epsilon(PAPER, 1e-5) == accountants.Epsilon(1.34, 1.3, 1.32, "prv")
 
 

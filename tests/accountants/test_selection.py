@@ -17,13 +17,13 @@ from dp_accounting import (
 from dp_accounting.dp_event import RepeatAndSelectDpEvent
 from dp_accounting.rdp import RdpAccountant
 from dp_accounting.rdp import rdp_privacy_accountant as library
+from dpigu.accountants import Trials, cheapest_trials, get_accountant, tuned_epsilon
+from dpigu.accountants.selection import GEOMETRIC, LOGARITHMIC, POISSON
+from dpigu.dpcore.errors import AccountingError
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from accountants import Trials, cheapest_trials, get_accountant, tuned_epsilon
-from accountants.selection import GEOMETRIC, LOGARITHMIC, POISSON
-from dpcore.errors import AccountingError
 from tests.accountants.cases import steps
 
 DELTA = 1e-5

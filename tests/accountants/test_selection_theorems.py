@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from dp_accounting import GaussianDpEvent
 from dp_accounting.rdp import RdpAccountant
+from dpigu.accountants import Trials, get_accountant
+from dpigu.accountants.selection import GEOMETRIC, POISSON
 from scipy import stats
 
-from accountants import Trials, get_accountant
-from accountants.selection import GEOMETRIC, POISSON
 from tests.accountants.test_selection import DELTA, FINITE, NAMED, tuned
 
 # The theorem, computed here from Gaussians alone --------------------------------------------

@@ -18,10 +18,10 @@ from dp_accounting import (
     SelfComposedDpEvent,
     UnsupportedDpEvent,
 )
+from dpigu.accountants import ACCOUNTANTS, Accountant, Epsilon, get_accountant
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 
-from accountants import ACCOUNTANTS, Accountant, Epsilon, get_accountant
-from dpcore.adjacency import Adjacency
-from dpcore.errors import AccountingError
 from tests.accountants.cases import (
     Lenient,
     Mutant,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
+from dpigu.dpcore import Affine, Space, Transform
+from dpigu.mechanisms import EmaStandardizer, GroupStandardizer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-
-from dpcore import Affine, Space, Transform
-from mechanisms import EmaStandardizer, GroupStandardizer
 
 SIZE = 7
 

@@ -6,11 +6,8 @@ import math
 
 import dp_accounting
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from dpcore import GrammarError, Pipeline, Space
-from mechanisms import (
+from dpigu.dpcore import GrammarError, Pipeline, Space
+from dpigu.mechanisms import (
     AffineRestorer,
     EmaStandardizer,
     Flat,
@@ -20,7 +17,10 @@ from mechanisms import (
     TopK,
     Unclipped,
 )
-from tests.dpcore.strange_stages import FirstHalf, Padded, Share, Warm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.strange_stages import FirstHalf, Padded, Share, Warm
 
 C, SIGMA = Flat(bound=1.0), Gaussian()
 

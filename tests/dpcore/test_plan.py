@@ -6,12 +6,11 @@ import dataclasses
 
 import dp_accounting
 import pytest
+from dpigu.dpcore import Adjacency, GrammarError, Phase, Pipeline, Plan, PoissonSampler
+from dpigu.dpcore.sampling import system_generator
+from dpigu.mechanisms import AffineRestorer, EmaStandardizer, Flat, Gaussian, MeanAbsolute, TopK
 from hypothesis import given
 from hypothesis import strategies as st
-
-from dpcore import Adjacency, GrammarError, Phase, Pipeline, Plan, PoissonSampler
-from dpcore.sampling import system_generator
-from mechanisms import AffineRestorer, EmaStandardizer, Flat, Gaussian, MeanAbsolute, TopK
 
 C = Flat(bound=1.0)
 PLAIN = Pipeline(clipper=C, noiser=Gaussian())

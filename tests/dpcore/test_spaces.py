@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from dpigu.dpcore import Bounded, GrammarError, PrivacyError, Released, Space
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpcore import Bounded, GrammarError, PrivacyError, Released, Space
-from tests.mechanisms.stage_steps import minted
+from tests.support.stage_steps import minted
 
 SHAPES = st.lists(
     st.lists(st.integers(1, 4), min_size=0, max_size=4).map(tuple), min_size=1, max_size=6

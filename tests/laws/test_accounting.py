@@ -18,14 +18,9 @@ import numpy as np
 import pytest
 import torch
 from dp_accounting import DpEvent, GaussianDpEvent, LaplaceDpEvent, PoissonSampledDpEvent
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
-from torch import Tensor
-
-from accountants import get_accountant
-from accountants.events import Term, flatten
-from dpcore import (
+from dpigu.accountants import get_accountant
+from dpigu.accountants.events import Term, flatten
+from dpigu.dpcore import (
     AccountingError,
     Kernel,
     Phase,
@@ -34,13 +29,18 @@ from dpcore import (
     PoissonSampler,
     Release,
 )
-from mechanisms import Flat, Gaussian, Random, TopK
-from tests.laws.data import RECORDS, linear, points, settings_of
-from tests.laws.strategies import WildQuery, dpsgd
+from dpigu.mechanisms import Flat, Gaussian, Random, TopK
+from dpigu.trainers import train
+from dpigu.trainers.runs.folder import RunFolder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
 from tests.laws.test_noise import StopAt
 from tests.laws.test_support import Ones
-from trainers import train
-from trainers.folder import RunFolder
+from tests.support.law_data import RECORDS, linear, points, settings_of
+from tests.support.strategies import WildQuery, dpsgd
 
 LEVEL = 1e-6
 MARGIN = 1e-3

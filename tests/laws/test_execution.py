@@ -7,16 +7,16 @@ from fractions import Fraction
 
 import pytest
 import torch
+from dpigu.dpcore import Transform
+from dpigu.mechanisms import EmaStandardizer, GroupStandardizer, RowTopK
+from dpigu.trainers.engines.materialising import Norms
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torch import Tensor
 
-from dpcore import Transform
-from mechanisms import EmaStandardizer, GroupStandardizer, RowTopK
-from tests.laws.engines import ENGINES, Task, applies, row_of, tasks
-from tests.laws.strategies import GROUPINGS, Opened, WildQuery, batches, exact_square, steps
-from trainers.engine import Norms
+from tests.support.law_engines import ENGINES, Task, applies, row_of, tasks
+from tests.support.strategies import GROUPINGS, Opened, WildQuery, batches, exact_square, steps
 
 QUERY = WildQuery(bound=2.0, factor=1.0)
 STEPS = steps(queries=st.just(QUERY))
@@ -96,21 +96,21 @@ def law_engine_keeps_its_contract(job: Job, engine: str) -> None:
     if not applies(engine, job.transform):
         return
     count, groups = len(job.task.x_B), job.norms.count
-    alive_B = torch.arange(count) != 1
-    made, rows = job.task.rows(engine, job.transform, job.norms, alive_B=alive_B)
+    valid_B = torch.arange(count) != 1
+    made, rows = job.task.rows(engine, job.transform, job.norms, valid_B=valid_B)
     norms_BG = rows.norm_upper_bounds().detach()
     assert norms_BG.shape == (count, groups) and norms_BG.dtype == torch.float64
-    assert bool(norms_BG[~alive_B].isinf().all()) and not bool(norms_BG.isnan().any())
+    assert bool(norms_BG[~valid_B].isinf().all()) and not bool(norms_BG.isnan().any())
     groups_K = job.norms.groups_K
     if groups_K is None:
         groups_K = torch.zeros(job.task.space.size, dtype=torch.int64)
     factors_BG = torch.rand(count, groups, generator=torch.Generator().manual_seed(0)).double()
-    factors_BG[~alive_B] = 0
+    factors_BG[~valid_B] = 0
     whole = rows.weighted_sum(factors_BG).detach()
     total, size = torch.zeros_like(whole), 0.0
     slack = 1 + Fraction(made.relative_error)
     for i in range(count):
-        if not bool(alive_B[i]):
+        if not bool(valid_B[i]):
             continue
         row_K = row_of(rows, i, count, groups)
         for g in range(groups):

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from dpigu.dpcore import AffineRowMap, PhaseContext, Release, RowMap, State
+from dpigu.dpcore.stages import View, name_of
+from dpigu.mechanisms import AffineRestorer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dpcore import AffineRowMap, Context, Release, RowMap, State
-from dpcore.stages import View, name_of
-from mechanisms import AffineRestorer
-from tests.laws.strategies import SPACE, registered, stages
-from tests.mechanisms.stage_steps import minted, release_of
+from tests.support.stage_steps import minted, release_of
+from tests.support.strategies import SPACE, registered, stages
 
 UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
 LARGEST = 1e15
@@ -37,7 +37,7 @@ def releases(draw: Any) -> Release:
 
 def reached(stage: Any, steps: list[Release]) -> State:
     """The state that these releases lead to."""
-    state = stage.init(Context(SPACE, torch.zeros(24).double(), len(steps) + 1, 0), {})
+    state = stage.init(PhaseContext(SPACE, torch.zeros(24).double(), len(steps) + 1, 0), {})
     for release in steps:
         state = stage.update(state, release, {})
     return state

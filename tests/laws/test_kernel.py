@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
-
-from dpcore import (
-    Binding,
+from dpigu.dpcore import (
+    BoundPipeline,
     Clock,
-    Context,
     DenseRows,
     Kernel,
+    PhaseContext,
     Pipeline,
     PrivacyError,
     Release,
@@ -23,8 +21,10 @@ from dpcore import (
     State,
     kernel,
 )
-from mechanisms import Flat, Gaussian
-from tests.laws.strategies import SPACE, Mixed, Unmixed, WildClipper, WildQuery
+from dpigu.mechanisms import Flat, Gaussian
+from torch import Tensor
+
+from tests.support.strategies import SPACE, Mixed, Unmixed, WildClipper, WildQuery
 
 SMALL = Space(("a.weight", "b.weight"), ((2, 1), (1, 1)))
 SIGMA, RATIO, BATCH, ERROR = 3.0, 0.5, 4.0, 2.0**-10
@@ -55,7 +55,7 @@ class AllButTheLast:
     monotone: bool = True
     live: bool = False
 
-    def init(self, context: Context, reads: object) -> State:
+    def init(self, context: PhaseContext, reads: object) -> State:
         return {"all_D": torch.ones(context.space.size, dtype=torch.bool)}
 
     def update(self, state: State, release: Release, reads: object) -> State:
@@ -71,8 +71,8 @@ def step(
     pipeline: Pipeline, space: Space, g_BD: Tensor, sizes: tuple[int, ...]
 ) -> tuple[Release, list[int]]:
     """A release of these gradients in pieces of these sizes; how much noise was drawn."""
-    binding, noise = Binding(pipeline, space), Rising()
-    states = binding.begin(Context(space, torch.zeros(space.size).double(), 1, 0))
+    binding, noise = BoundPipeline(pipeline, space), Rising()
+    states = binding.begin(PhaseContext(space, torch.zeros(space.size).double(), 1, 0))
     frame = binding.open(states, Clock(0, 1))
     by = pipeline.clipper.groups
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dpigu.dpcore import kernel
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dpcore import kernel
-from tests.laws.engines import ENGINES, Task, row_of, tasks
-from tests.laws.strategies import NOT_FINITE, Opened, batches, same, steps
+from tests.support.law_engines import ENGINES, Task, row_of, tasks
+from tests.support.strategies import NOT_FINITE, Opened, batches, same, steps
 
 STEPS = steps(wild=True)
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from dpigu.dpcore import DenseRows, DpiguError, Kernel, Phase, Pipeline, Plan, Released
+from dpigu.mechanisms import Flat, Gaussian, Unclipped
+from dpigu.trainers.engines.probe import refuse_batch_statistics
 from torch import nn
 
-from dpcore import DenseRows, DpiguError, Kernel, Phase, Pipeline, Plan, Released
-from mechanisms import Flat, Gaussian, Unclipped
-from tests.dpcore.strange_stages import Warm
-from tests.laws.strategies import opened
 from tests.laws.test_sensitivity import Misshapen
 from tests.mutants import broken_boundary, broken_public, broken_rows
 from tests.mutants.table import MUTANTS
-from trainers.probe import refuse_batch_statistics
+from tests.support.strange_stages import Warm
+from tests.support.strategies import opened
 
 assert broken_boundary and broken_public and broken_rows
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "guarantees.md"

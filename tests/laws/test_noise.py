@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dpigu.dpcore import BoundPipeline, Clock, Kernel, PhaseContext, Release, Space, SystemNoise
+from dpigu.dpcore.kernel import max_batch
+from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.trainers import train
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from dpcore import Binding, Clock, Context, Kernel, Release, Space, SystemNoise
-from dpcore.kernel import max_batch
-from dpcore.rows import UNIT_ROUNDOFF
-from tests.laws.data import linear, points, settings_of
-from tests.laws.strategies import (
+from tests.laws.test_support import Ones
+from tests.support.law_data import linear, points, settings_of
+from tests.support.strategies import (
     SPACE,
     Opened,
     WildQuery,
@@ -34,8 +36,6 @@ from tests.laws.strategies import (
     opened,
     steps,
 )
-from tests.laws.test_support import Ones
-from trainers import train
 
 LEVEL = 1e-6
 QUERY = WildQuery(bound=2.0, factor=1.0, noise_ratio=3.0)
@@ -95,8 +95,8 @@ def released_noise(count: int, size: int, pieces: int = 3) -> NDArray[np.float64
     """
     plan = dpsgd(noise_multiplier=2.0)
     space = Space.flat("all", size)
-    binding = Binding(plan.phases[0].pipeline, space)
-    states = binding.begin(Context(space, torch.zeros(size), 4, 0))
+    binding = BoundPipeline(plan.phases[0].pipeline, space)
+    states = binding.begin(PhaseContext(space, torch.zeros(size), 4, 0))
     here = Opened(binding, states, binding.open(states, Clock(0, 4)))
     kernel = Kernel(binding, expected_batch=4.0, relative_error=0.0)
     zeros = torch.zeros(pieces, size)

@@ -13,11 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
-
-from dpcore import (
+from dpigu.dpcore import (
     Clock,
     Kernel,
     Phase,
@@ -27,7 +23,7 @@ from dpcore import (
     ReproducibleNoise,
     States,
 )
-from mechanisms import (
+from dpigu.mechanisms import (
     AffineRestorer,
     Coherent,
     EmaStandardizer,
@@ -38,8 +34,13 @@ from mechanisms import (
     MaskedWeights,
     MeanAbsolute,
 )
-from tests.laws.data import points, settings_of
-from tests.laws.strategies import (
+from dpigu.trainers import train
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.support.law_data import points, settings_of
+from tests.support.strategies import (
     SPACE,
     Opened,
     WildQuery,
@@ -52,7 +53,6 @@ from tests.laws.strategies import (
     same,
     same_release,
 )
-from trainers import train
 
 TINY = 2.0**-80
 PLANS = plans(

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import torch
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dpigu.accountants import get_accountant, paper_sigma
+from dpigu.dpcore import Space
+from dpigu.mechanisms import MeanAbsolute, RowTopK, TopK
+from dpigu.mechanisms.support.schedulers import kept
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from accountants import get_accountant, paper_sigma
-from dpcore import Space
-from mechanisms import MeanAbsolute, RowTopK, TopK
-from mechanisms.schedulers import kept
-from tests.mechanisms.stage_steps import context, release_of
+from tests.support.stage_steps import context, release_of
 
 Vector = NDArray[np.float64]
 SEEDS, SIZES = st.integers(0, 10_000), st.integers(1, 30)

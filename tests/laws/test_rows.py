@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from dpigu.dpcore import DenseRows, Space, State
+from dpigu.dpcore.rows import Transform
+from dpigu.mechanisms import RowTopK
 from torch import Tensor
 
-from dpcore import DenseRows, Space, State
-from dpcore.rows import Transform
-from mechanisms import RowTopK
-from tests.laws.strategies import SPACE, Mixed, Shifted
+from tests.support.strategies import SPACE, Mixed, Shifted
 
 TINY = 2.0**-536
 GROUPS_K = torch.tensor([0, 1, 0])

@@ -12,30 +12,30 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import Phase as Part
-from hypothesis import find, given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-
-from dpcore import (
-    Binding,
+from dpigu.dpcore import (
+    BoundPipeline,
     Clock,
-    Context,
     DenseRows,
     GrammarError,
     Kernel,
     Phase,
+    PhaseContext,
     Pipeline,
     Plan,
     PrivacyError,
     Space,
     kernel,
 )
-from dpcore.kernel import max_batch
-from dpcore.rows import UNIT_ROUNDOFF
-from dpcore.stages import KINDS, name_of
-from mechanisms import Flat, Gaussian, Unclipped
-from tests.laws.strategies import (
+from dpigu.dpcore.kernel import max_batch
+from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.dpcore.stages import KINDS, name_of
+from dpigu.mechanisms import Flat, Gaussian, Unclipped
+from hypothesis import Phase as Part
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.support.strategies import (
     BOUNDS,
     DTYPES,
     NOT_FINITE,
@@ -106,7 +106,7 @@ def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
 
 
 def law_guarded_query(here: Opened, g_BD: Tensor) -> None:
-    """A query's vectors are within its bound exactly, and 0 for who is not alive."""
+    """A query's vectors are within its bound exactly, and 0 for who is not valid."""
     pipeline, states = here.binding.pipeline, here.states
     norms_BG = here.rows(g_BD).norm_upper_bounds()
     good_B = norms_BG.isfinite().all(1)
@@ -193,8 +193,8 @@ def test_sums_of_many_equal_records_stay_within_the_margin(count: int) -> None:
     """All errors of summation point one way here."""
     space = Space.flat("one", 3)
     pipeline = Pipeline(clipper=Flat(bound=0.1), noiser=Gaussian())
-    binding = Binding(pipeline, space)
-    states = binding.begin(Context(space, torch.zeros(3), 1, 0))
+    binding = BoundPipeline(pipeline, space)
+    states = binding.begin(PhaseContext(space, torch.zeros(3), 1, 0))
     here = Opened(binding, states, binding.open(states, Clock(0, 1)))
     g_BD = torch.full((count + 1, 3), 0.7, dtype=torch.float64)
     sums = []
@@ -296,7 +296,7 @@ class Drifting:
 
     groups: str = "all"
 
-    def init(self, context: Context, reads: Any) -> dict[str, Tensor]:
+    def init(self, context: PhaseContext, reads: Any) -> dict[str, Tensor]:
         return {"bound": torch.tensor(1.0, dtype=torch.float64)}
 
     def update(self, state: Any, release: Any, reads: Any) -> Any:
@@ -331,6 +331,6 @@ def test_the_laws_reach_every_registered_stage(cls: type) -> None:
 
 def stages_of(plan: Plan) -> set[type]:
     pipelines = [pipeline for phase in plan.phases for pipeline in phase.pipelines]
-    looks = [phase.look for phase in plan.phases if phase.look is not None]
+    looks = [phase.selective_update for phase in plan.phases if phase.selective_update is not None]
     placed = {type(p.stage) for pipeline in pipelines for p in pipeline.placed}
-    return placed | {type(look.decision) for look in looks}
+    return placed | {type(selective_update.decision) for selective_update in looks}

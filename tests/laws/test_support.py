@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from dpigu.dpcore import BoundPipeline, Clock, Phase, PhaseContext, Pipeline, Plan, Space, States
+from dpigu.dpcore.stages import name_of
+from dpigu.mechanisms import Coherent, Flat, Gaussian, Random, TopK
+from dpigu.trainers.engines.materialising import trainable
+from dpigu.trainers.settings import masked_step
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dpcore import Binding, Clock, Context, Phase, Pipeline, Plan, Space, States
-from dpcore.stages import name_of
-from mechanisms import Coherent, Flat, Gaussian, Random, TopK
-from tests.laws.strategies import Opened, Shifted, batches, opened, registered, stages, steps
-from trainers.engine import trainable
-from trainers.settings import masked_step
+from tests.support.strategies import Opened, Shifted, batches, opened, registered, stages, steps
 
 
 class Ones:
@@ -70,8 +70,8 @@ def supports(scheduler: Any, size: int, length: int, seed: int) -> list[Tensor]:
     pipeline = Pipeline(
         Flat(bound=1.0), Gaussian(), scorer=Random(), scheduler=scheduler, rows=(Shifted(),)
     )
-    binding = Binding(pipeline, Space.flat("all", size))
-    states: States = binding.begin(Context(binding.space, torch.zeros(size), length, seed))
+    binding = BoundPipeline(pipeline, Space.flat("all", size))
+    states: States = binding.begin(PhaseContext(binding.space, torch.zeros(size), length, seed))
     clocks = [Clock(step, length) for step in range(length)]
     return [binding.open(states, clock).support_D for clock in clocks]
 
@@ -128,8 +128,8 @@ def law_frozen_weights_stay(scheduler: Any, optimizer: str, seed: int) -> None:
     parameters, space = dict(model.named_parameters()), Space.of(trainable(model))
     made = OPTIMIZERS[optimizer](list(parameters.values()))
     pipeline = Pipeline(Flat(bound=1.0), Gaussian(), scorer=Random(), scheduler=scheduler)
-    binding = Binding(pipeline, space)
-    states = binding.begin(Context(space, torch.zeros(space.size), 4, seed))
+    binding = BoundPipeline(pipeline, space)
+    states = binding.begin(PhaseContext(space, torch.zeros(space.size), 4, seed))
     for step in range(4):
         here = Opened(binding, states, binding.open(states, Clock(step, 4)))
         release, states = here.kernel().release(states, here.frame, [])

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from dpigu.dpcore import Bounded, PrivacyError, Released
 
-from dpcore import Bounded, PrivacyError, Released
 from tests.laws.test_messages import quoted_from_mypy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,11 +22,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from torch import Tensor
 from dp_accounting import DpEvent
-from dpcore import (
-    Binding, Bounded, Clipper, Clock, Kernel, MaskScheduler, Noiser, Phase, Pipeline, Plan,
+from dpigu.dpcore import (
+    BoundPipeline, Bounded, Clipper, Clock, Kernel, MaskScheduler, Noiser, Phase, Pipeline, Plan,
     PoissonSampler, PostMap, Query, Reads, Release, Released, RowMap, Scorer, Space, State,
 )
-from mechanisms import AffineRestorer, Coherent, Flat, Gaussian, GroupStandardizer, TopK
+from dpigu.mechanisms import AffineRestorer, Coherent, Flat, Gaussian, GroupStandardizer, TopK
 
 C, N, S = Flat(bound=1.0), Gaussian(), Space.flat("one", 3)
 
@@ -143,7 +143,7 @@ SNIPPETS = {
         r'Unexpected keyword argument "divisor"',
     ),
     "noise with a seed": (
-        "Kernel(Binding(Pipeline(C, N), S), expected_batch=8.0, relative_error=0.0, seed=0)",
+        "Kernel(BoundPipeline(Pipeline(C, N), S), expected_batch=8.0, relative_error=0.0, seed=0)",
         r'Unexpected keyword argument "seed"',
     ),
     "a sampler without the declared records": (

@@ -12,13 +12,13 @@ import dp_accounting
 import pytest
 import tomli_w
 import torch
+from dpigu.dpcore import GrammarError, PoissonSampler, describe
+from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
+from dpigu.mechanisms import PRESETS, MaskedWeights, SoftThreshold, adadpigu, adadpigu_paper
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpcore import GrammarError, PoissonSampler, describe
-from dpcore.configuration import plan_from_dict, plan_to_dict
-from mechanisms import PRESETS, MaskedWeights, SoftThreshold, adadpigu, adadpigu_paper
-from tests.mechanisms.stage_steps import SPACE, normal, steps_of
+from tests.support.stage_steps import SPACE, normal, steps_of
 
 NAMES = sorted(PRESETS)
 PRIVATE = [name for name in NAMES if name != "non-private"]
@@ -145,12 +145,17 @@ def test_every_step_of_every_phase_is_charged(name):
     for phase, step in zip(plan.phases, event.events, strict=True):
         joint = 2.5 / sqrt(1 + sum(q.noise_ratio**-2 for q in phase.pipeline.queries))
         one = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(joint))
-        if phase.look is None:
+        if phase.selective_update is None:
             assert step.event == one
             continue
-        looked = 2.5 * PRESETS[name].plan(STEPS).phases[0].look.pipeline.noiser.noise_multiplier
-        look = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(looked))
-        assert step.event.events == [one, look]
+        looked = (
+            2.5
+            * PRESETS[name].plan(STEPS).phases[0].selective_update.pipeline.noiser.noise_multiplier
+        )
+        selective_update = dp_accounting.PoissonSampledDpEvent(
+            0.1, dp_accounting.GaussianDpEvent(looked)
+        )
+        assert step.event.events == [one, selective_update]
 
 
 def test_the_non_private_preset_claims_nothing_and_says_so():

@@ -6,16 +6,16 @@ import dataclasses
 
 import pytest
 import torch
+from dpigu.dpcore import Clock, ConfigurationError, GrammarError, Phase, Pipeline, Plan, Space
+from dpigu.mechanisms import Flat, Gaussian
+from dpigu.mechanisms.rows.projections import Lift, Project
+from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace, principal
+from dpigu.trainers import Settings, build_model, load_data, train
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpcore import Clock, ConfigurationError, GrammarError, Phase, Pipeline, Plan, Space
-from mechanisms import Flat, Gaussian
-from mechanisms.projections import Lift, Project
-from mechanisms.subspaces import PublicSubspace, ReleasedSubspace, principal
-from tests.mechanisms.linear import orthonormal
-from tests.mechanisms.stage_steps import context, normal, release_of
-from trainers import Settings, build_model, load_data, train
+from tests.support.linear import orthonormal
+from tests.support.stage_steps import context, normal, release_of
 
 SIZES = st.integers(1, 12)
 

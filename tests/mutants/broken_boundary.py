@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 from dp_accounting import DpEvent, GaussianDpEvent
+from dpigu.dpcore import PhaseContext, Reads, Release, State
 from torch import Tensor
 
-from dpcore import Context, Reads, Release, State
 from tests.mutants.broken_rows import escaped
 from tests.mutants.table import broken
 
@@ -38,7 +38,7 @@ class _Flat:
 class QuantileOfRawNorms(_Flat):
     """Follows the norms that it sees: quantile clipping without its noise."""
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"bound": number(1.0)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
@@ -57,7 +57,7 @@ class QuantileOfRawNorms(_Flat):
 class BoundThatSinks(_Flat):
     """A bound that falls to 0 with the steps."""
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"bound": number(1.0)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:

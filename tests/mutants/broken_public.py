@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from dpigu.dpcore import Clock, PhaseContext, Reads, Release, Released, Space, State
 from torch import Tensor
 
-from dpcore import Clock, Context, Reads, Release, Released, Space, State
 from tests.mutants.broken_rows import escaped
 from tests.mutants.table import broken
 
@@ -16,7 +16,7 @@ SUPPORTS: dict[int, Tensor] = {}
 
 
 class _Sum:
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"total_D": torch.zeros(context.space.size, dtype=torch.float64)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
@@ -97,7 +97,7 @@ class CachesItsSupport:
     monotone: ClassVar[bool] = True
     live: ClassVar[bool] = False
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"order_D": context.weights_D.double()}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
@@ -158,7 +158,7 @@ class ChangesDtype(_Sum):
 class StateWithGradient(_Sum):
     """A state that drags an autograd graph along."""
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"total_D": torch.zeros(context.space.size, requires_grad=True)}
 
 
@@ -206,7 +206,7 @@ class _Half:
     monotone: ClassVar[bool] = True
     live: ClassVar[bool] = False
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"index_D": torch.arange(context.space.size)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from dpigu.mechanisms.statistics.selective_update import LossChange
+from dpigu.mechanisms.views import ShiftFlip
 
-from mechanisms.augmentations import ShiftFlip
-from mechanisms.looks import LossChange
 from tests.mutants.broken_rows import escaped
 from tests.mutants.table import broken
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from dpigu.dpcore import Affine, PhaseContext, Reads, Release, Released, Space, State
 from torch import Tensor
 
-from dpcore import Affine, Context, Reads, Release, Released, Space, State
 from tests.mutants.table import broken
 
 SEEN: list[Tensor] = []
@@ -117,7 +117,7 @@ class _Remembers(_Same):
 class StatisticsFromRawGradients(_Remembers):
     """Moments of the gradients before the noise, as in the paper's released code."""
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"mean": torch.zeros((), dtype=torch.float64)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
@@ -134,7 +134,7 @@ class Accomplice(_Remembers):
 class ScoresFromRawGradients:
     """Importance of gradients before the noise, as in the paper's Algorithm 1."""
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"total_D": torch.arange(context.space.size, dtype=torch.float64)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
@@ -152,7 +152,7 @@ class SupportFromRawGradients:
     monotone: ClassVar[bool] = False
     live: ClassVar[bool] = True
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"index_D": torch.arange(context.space.size)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
@@ -221,7 +221,7 @@ class WrongAffine(_Same):
     def affine(self, state: State) -> Affine:
         return Affine(2 * state["ones_D"], -state["ones_D"])
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"ones_D": torch.ones(context.space.size)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:

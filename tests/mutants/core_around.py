@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import torch
+from dpigu.accountants import rdp
+from dpigu.accountants.rdp import RDP
+from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform
+from dpigu.dpcore import kernel as kernel_module
+from dpigu.mechanisms import AffineRestorer, EmaStandardizer
+from dpigu.mechanisms.support.schedulers import LinearUnfreeze, _Ranked
+from dpigu.trainers import settings as trainer_settings
+from dpigu.trainers import training
+from dpigu.trainers.engines.materialising import MaterialisingEngine, PaddedRows
+from dpigu.trainers.runs import report
+from dpigu.trainers.runs.folder import RunFolder
 from hypothesis import strategies as st
 
-from accountants import rdp
-from accountants.rdp import RDP
-from dpcore import Pipeline, Plan, PoissonSampler, Transform
-from dpcore import kernel as kernel_module
-from mechanisms import AffineRestorer, EmaStandardizer
-from mechanisms.schedulers import LinearUnfreeze, _Ranked
 from tests.laws import test_accounting as accounting
 from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_support as support
-from tests.laws.engines import tasks
-from tests.laws.strategies import stages, steps
 from tests.mutants.core_table import Mutant
-from trainers import loop, report
-from trainers import settings as trainer_settings
-from trainers.engine import MaterialisingEngine, PaddedRows
-from trainers.folder import RunFolder
+from tests.support.law_engines import tasks
+from tests.support.strategies import stages, steps
 
 MAPPED = {"here": steps(), "g_BD": locality.TAME}
 COMPOSED = "SelfComposedDpEvent(phase.event(sampler), count)"
@@ -138,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "a ledger written after the release",
-        loop,
+        training,
         "_train",
         ((CHARGE, "pass"), (STEP, STEP + "\n            folder.charge(phase.name, step)")),
         accounting.law_the_ledger_is_ahead,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import torch
+from dpigu.dpcore import DenseRows, Kernel, SystemNoise, Transform
+from dpigu.dpcore import kernel as kernel_module
+from dpigu.trainers import prepare
 from hypothesis import strategies as st
 
-from dpcore import DenseRows, Kernel, SystemNoise, Transform
-from dpcore import kernel as kernel_module
 from tests.laws import test_accounting as accounting
 from tests.laws import test_execution as execution
 from tests.laws import test_noise as noise
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.laws.strategies import batches, steps
 from tests.mutants.core_table import Mutant
-from trainers import setup
+from tests.support.strategies import batches, steps
 
 TAME = batches(min_size=1, wild=False, dtypes=(torch.float64,))
 STEPS = {"here": noise.WITH_QUERIES, "g_BD": batches()}
@@ -168,7 +168,7 @@ MUTANTS = (
         ROWS,
     ),
     Mutant(
-        "a query of a record that is not alive",
+        "a query of a record that is not valid",
         kernel_module,
         "guarded_vectors",
         (("good_B = good_B & norm_B.isfinite()", "good_B = norm_B.isfinite()"),),
@@ -281,7 +281,7 @@ MUTANTS = (
     ),
     Mutant(
         "a divisor from the records that are present",
-        setup,
+        prepare,
         "prepare",
         (("settings.sampler(data.spec.records)", "settings.sampler(len(data.train_x))"),),
         accounting.law_the_divisor_is_public,

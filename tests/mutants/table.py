@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dpcore import register
+from dpigu.dpcore import register
 
 C = TypeVar("C", bound=type)
 

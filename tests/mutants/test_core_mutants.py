@@ -16,10 +16,10 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+from dpigu.dpcore import kernel as kernel_module
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from dpcore import kernel as kernel_module
 from tests.laws import test_accounting as accounting
 from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse

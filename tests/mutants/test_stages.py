@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from dpigu.audits import checks_for, conformance
+from dpigu.audits.conformance.check import ConformanceError
+from dpigu.dpcore import registry
 
-from audits import checks_for, conformance
-from audits.checks_base import ConformanceError
-from dpcore import registry
 from tests.mutants import broken_boundary, broken_public, broken_records, broken_rows
 from tests.mutants.table import MUTANTS
 

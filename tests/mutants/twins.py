@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from dpigu.dpcore import Clock, PhaseContext, Reads, Release, Released, Space, State
 from torch import Tensor
 
-from dpcore import Clock, Context, Reads, Release, Released, Space, State
 from tests.mutants.table import twin
 
 
@@ -60,7 +60,7 @@ class ReRanked:
     monotone: ClassVar[bool] = False
     live: ClassVar[bool] = True
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         return self.update({}, None, reads)
 
     def update(self, state: State, release: Release | None, reads: Reads) -> State:

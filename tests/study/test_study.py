@@ -11,18 +11,18 @@ from pathlib import Path
 
 import click
 import pytest
+from dpigu.accountants import get_accountant
+from dpigu.cli.dpigu.train import train
+from dpigu.cli.shared.recipes import recipe_from
+from dpigu.dpcore import PoissonSampler
+from dpigu.mechanisms.presets.own import adadpigu, dpsgd
 from scipy.stats import t as student
 
-from accountants import get_accountant
 from benchmarks.study import report
 from benchmarks.study.cells import Cell, calibrated, measure
 from benchmarks.study.plans import ablated
 from benchmarks.study.store import RESULTS, Store
 from benchmarks.study.tables import METHODS, TABLES, TRIALS, chosen, trials
-from cli.recipes import recipe_from
-from cli.train import train
-from dpcore import PoissonSampler
-from mechanisms.presets import adadpigu, dpsgd
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dpigu.dpcore import Phase, Pipeline, Plan
+from dpigu.mechanisms import Flat, Gaussian
+from dpigu.trainers import Data, DataSpec, Settings
+from dpigu.trainers.data.dataset import Scaling
 from torch import nn
-
-from dpcore import Phase, Pipeline, Plan
-from mechanisms import Flat, Gaussian
-from trainers import Data, DataSpec, Settings
-from trainers.data import Scaling
 
 RECORDS = 120
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-
-from mechanisms import PRESETS
-from trainers import build_model, load_run, recipe_from_file, train
-from trainers.recipe import recipe_for
+from dpigu.mechanisms import PRESETS
+from dpigu.trainers import build_model, load_run, recipe_from_file, train
+from dpigu.trainers.recipes.recipe import recipe_for
 
 
 @pytest.fixture(scope="module", autouse=True)

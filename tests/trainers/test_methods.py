@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-from dpcore import (
+from dpigu.dpcore import (
     ConfigurationError,
-    Context,
-    Look,
     ModelError,
     Phase,
+    PhaseContext,
     Pipeline,
     Plan,
     Reads,
@@ -25,14 +22,22 @@ from dpcore import (
     Release,
     Released,
     ReproducibleNoise,
+    SelectiveUpdate,
     Space,
     State,
     Transform,
 )
-from mechanisms import Flat, Gaussian
-from mechanisms.looks import LossChange
-from trainers import train
-from trainers.engine import MaterialisingEngine, Norms, cross_entropy, row_gradients, trainable
+from dpigu.mechanisms import Flat, Gaussian
+from dpigu.mechanisms.statistics.selective_update import LossChange
+from dpigu.trainers import train
+from dpigu.trainers.engines.materialising import (
+    MaterialisingEngine,
+    Norms,
+    cross_entropy,
+    row_gradients,
+    trainable,
+)
+from torch import Tensor, nn
 
 QUIET = Gaussian(noise_multiplier=1e-6)
 
@@ -105,7 +110,7 @@ class Watcher:
 
     public_records: int = 5
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         assert context.public_MD is not None
         return {"seen_MD": context.public_MD}
 
@@ -120,7 +125,16 @@ class Watcher:
 def looked_at(decision: object, noiser: Gaussian = QUIET, steps: int = 6) -> Plan:
     looking = Pipeline(clipper=Flat(bound=100.0), noiser=noiser, statistic=LossChange())
     pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=noiser)
-    return Plan((Phase("main", pipeline, steps, look=Look(looking, decision, rate=1.0)),))
+    return Plan(
+        (
+            Phase(
+                "main",
+                pipeline,
+                steps,
+                selective_update=SelectiveUpdate(looking, decision, rate=1.0),
+            ),
+        )
+    )
 
 
 def weights_of(model: nn.Module) -> Tensor:
@@ -160,7 +174,7 @@ def test_momentum_is_rolled_back_too(data, model, settings):
     settings = replace(settings, noise_multiplier=1.0, rate=1.0, expected_batch=None, momentum=0.9)
     other = copy.deepcopy(model)
     train(looked_at(OnlyLast(), steps=3), data, model, settings, progress=False)
-    once = Plan((replace(looked_at(Always(says=True), steps=1).phases[0], look=None),))
+    once = Plan((replace(looked_at(Always(says=True), steps=1).phases[0], selective_update=None),))
     train(once, data, other, settings, progress=False)
     torch.testing.assert_close(weights_of(model), weights_of(other), rtol=0, atol=1e-4)
 
@@ -244,7 +258,7 @@ def test_public_gradients_are_those_of_public_records(data, model, settings):
 
     @dataclass(frozen=True, kw_only=True)
     class Noting(Watcher):
-        def init(self, context: Context, reads: Reads) -> State:
+        def init(self, context: PhaseContext, reads: Reads) -> State:
             seen.append(context.public_MD)
             return super().init(context, reads)
 

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
+from dpigu.dpcore import Affine, GrammarError, PhaseContext, Reads, Release, Space, State, register
 from torch import Tensor
-
-from dpcore import Affine, Context, GrammarError, Reads, Release, Space, State, register
 
 
 @register("row", "acme/fan-in-scale")
@@ -45,7 +44,7 @@ class FanInScale:
     def output_space(self, space: Space) -> Space:
         return space
 
-    def init(self, context: Context, reads: Reads) -> State:
+    def init(self, context: PhaseContext, reads: Reads) -> State:
         weight_D = torch.ones_like(context.weights_D, dtype=torch.float64)
         for _, at, shape in context.space.blocks():
             weight_D[at] = math.prod(shape[1:]) ** -self.power

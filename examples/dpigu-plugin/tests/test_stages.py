@@ -9,13 +9,21 @@ from typing import ClassVar
 import pytest
 import torch
 from acme_dpigu import FanInScale, SoftClamp
+from dpigu.audits import ConformanceError, check_stage, parametrize_with_checks
+from dpigu.dpcore import (
+    AffineRowMap,
+    GrammarError,
+    Phase,
+    PhaseContext,
+    Pipeline,
+    Plan,
+    Space,
+    State,
+)
+from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
+from dpigu.dpcore.registry.entries import lookup
+from dpigu.mechanisms import AffineRestorer, Flat, Gaussian
 from torch import Tensor
-
-from audits import ConformanceError, check_stage, parametrize_with_checks
-from dpcore import AffineRowMap, Context, GrammarError, Phase, Pipeline, Plan, Space, State
-from dpcore.configuration import plan_from_dict, plan_to_dict
-from dpcore.registry import lookup
-from mechanisms import AffineRestorer, Flat, Gaussian
 
 SPACE = Space(("layer.weight", "layer.bias"), ((2, 4), (2,)))
 
@@ -38,7 +46,7 @@ def test_the_stages_are_found_by_name_and_say_who_brought_them(cls):
 
 
 def test_a_weight_is_divided_by_the_root_of_its_units_inputs_and_a_bias_is_left():
-    state = FanInScale().init(Context(SPACE, torch.zeros(10), 1, 0), {})
+    state = FanInScale().init(PhaseContext(SPACE, torch.zeros(10), 1, 0), {})
     z_D = FanInScale().row(state, torch.ones(10))
     assert z_D.tolist() == [0.5] * 8 + [1.0] * 2
 

@@ -1,0 +1,21 @@
+"""Whether coins may pass for fair ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dpigu.audits.evidence import EvidenceError
+from scipy.special import bdtr
+
+UNFAIR = 1e-9
+"""Coins less likely than this are taken for no fair coins; honest ones are refused as often."""
+
+
+def check_coins(coins: Sequence[int]) -> None:
+    """Refuse coins whose number of heads no fair coins would give."""
+    heads, m = sum(coins), len(coins)
+    if 2 * bdtr(min(heads, m - heads), m, 0.5) < UNFAIR:
+        raise EvidenceError(
+            "the coins are no fair coins",
+            remedy="Train again with canaries by fresh coins.",
+        )

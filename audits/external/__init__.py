@@ -1,0 +1,1 @@
+"""Audits of what was trained elsewhere: scores, tables and models."""

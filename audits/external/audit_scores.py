@@ -1,0 +1,114 @@
+"""Audits of scores and membership from anywhere; a verdict only where coins decided who was in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dpigu.audits.canaries.coins import check_coins
+from dpigu.audits.evidence import EvidenceError
+from dpigu.audits.report.audit_report import report_data
+from dpigu.audits.statistics.combined import Decision, decide
+from dpigu.audits.statistics.one_run import check_claim, guess_grid
+from dpigu.audits.verdict import AuditReport, invalid_audit, judge
+from dpigu.dpcore.errors import DataError
+from numpy.typing import ArrayLike
+
+ASSUMPTIONS = (
+    "As you said: a fair, independent coin for each record alone decided whether it trained.",
+    "Every coin that was flipped has its row, and no score was made by looking at a coin.",
+)
+NO_COINS = (
+    "no coins decided who was in, so members and non-members may differ in more than membership"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresAudit:
+    """The verdict, and the report as plain data."""
+
+    report: AuditReport
+    data: Mapping[str, Any]
+
+
+def audit_scores(
+    scores: ArrayLike,
+    members: ArrayLike,
+    *,
+    coins: bool,
+    claim_epsilon: float,
+    delta: float,
+    confidence: float = 0.95,
+    command: str = "scores",
+    subject: str = "scores",
+    facts: Sequence[tuple[str, str]] = (),
+    reproduce: Sequence[str] = (),
+) -> ScoresAudit:
+    """Whether scores contradict a claim; AUC and TPR beside it, coins or not.
+
+    Args:
+        scores: one a record, higher for "member"; members: 1 where it was in.
+        coins: whether independent fair coins decided who was in. Without them no verdict.
+        claim_epsilon, delta: the claim. confidence: of the verdict.
+        command, subject, facts, reproduce: what the report says of where they are from.
+
+    The tests and the grid are those of `dpaudit model`; the grid follows from the number of
+    records alone.
+    Raises: DataError where scores and members do not pair up, or are no numbers of a side.
+    """
+    check_claim(claim_epsilon, delta)
+    s_n, in_n = np.asarray(scores, dtype=np.float64), np.asarray(members)
+    if s_n.ndim != 1 or s_n.shape != in_n.shape:
+        raise DataError("scores and members must pair up", got=s_n.shape, expected=in_n.shape)
+    checks: list[tuple[str, str]] = []
+    decision: Decision | None = None
+    try:
+        if np.isnan(s_n).any():
+            s_n = np.zeros(0)
+            raise EvidenceError("some scores are not numbers", remedy="Score every record.")
+        checks.append(("scores", f"{len(s_n)}, all of them numbers"))
+        if not coins:
+            raise EvidenceError(NO_COINS, remedy="What they show is an estimate, given beside.")
+        check_coins(in_n.tolist())
+        checks.append(("coins", f"{len(in_n)}, not unlike fair ones"))
+        decision = decide(
+            s_n,
+            in_n,
+            guess_grid(len(s_n)),
+            epsilon=claim_epsilon,
+            delta=delta,
+            confidence=confidence,
+        )
+        report = judge(
+            claim_epsilon=claim_epsilon,
+            delta=delta,
+            p_value=decision.p_value,
+            lower_bound=decision.one_run.lower_bound,
+            ceiling=decision.one_run.ceiling,
+            confidence=confidence,
+            assumptions=ASSUMPTIONS,
+            checks=checks,
+        )
+    except EvidenceError as error:
+        report = invalid_audit(
+            error.problem,
+            remedy=error.remedy,
+            claim_epsilon=claim_epsilon,
+            delta=delta,
+            confidence=confidence,
+            checks=(*checks, ("failed", error.problem)),
+        )
+    sides = f"{int(in_n.sum())} members, {int((in_n == 0).sum())} non-members"
+    data = report_data(
+        report,
+        command=command,
+        subject=subject,
+        facts=(*facts, ("records", sides)),
+        decision=decision,
+        scores=s_n if s_n.size else None,
+        members=in_n if s_n.size else None,
+        reproduce=reproduce,
+    )
+    return ScoresAudit(report=report, data=data)

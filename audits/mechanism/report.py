@@ -1,0 +1,157 @@
+"""What a mechanism audit says: its tests, its verdict, and its report as plain data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dpigu.audits.mechanism.sampling import SamplerAudit
+from dpigu.audits.statistics.fdp import mu_to_epsilon
+from dpigu.audits.verdict import Verdict
+
+SCHEMA = "dpigu/audit-mechanism/1"
+
+SHARES = {"likelihood ratio": 0.6, "released vectors": 0.1, "states": 0.1, "sampler": 0.2}
+"""How the error probability 1 − confidence is divided among the tests that may decide."""
+
+ASSUMPTIONS = (
+    "Runs were independent: nothing but the plan and its options went from one to the next.",
+    "A made-up space of few coordinates and made-up rows stand for a model's: what a model's "
+    "layers or a row engine do is not looked at here.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MechanismTest:
+    """One test that decides: what was run, the rule's errors, and what they show.
+
+    Args:
+        name: of the test, a key of `SHARES`.
+        short run: the steps that were run.
+        situation: the record's rows, and the batch that it joins.
+        statistic: what the rule reads.
+        kind: `total` or `pair`, the test of `dpigu.audits.statistics.error_counts`.
+        mu: the event of these steps is μ-GDP.
+        p_value: at the event, not divided.
+        mu_bound, mu_ceiling: the largest μ that the errors reject at the divided level, and that
+            no error at all would have.
+        epsilon_bound: lower bound on ε at δ, by counting alone.
+    """
+
+    name: str
+    short_run: str
+    situation: str
+    statistic: str
+    kind: str
+    false_positives: int
+    false_negatives: int
+    runs: int
+    mu: float
+    p_value: float
+    mu_bound: float
+    mu_ceiling: float
+    epsilon_bound: float
+
+    @property
+    def reach(self) -> float:
+        """The bound in units of what the event allows; above 1 it contradicts the event."""
+        return self.mu_bound / self.mu
+
+
+@dataclass(frozen=True, kw_only=True)
+class MechanismAudit:
+    """A mechanism audit's answer: CONTRADICTED if and only if p_value < 1 − confidence.
+
+    Args:
+        p_value: of all tests together, each divided by its share (Bonferroni, weighted).
+        tests: of the kernel; the likelihood ratio's is always there, others where something
+            promised more than the event allows.
+        sampler: the tests of the draws.
+        explored: how many runs suggested them.
+    """
+
+    verdict: Verdict
+    sentence: str
+    event: str
+    noise_multipliers: tuple[float, ...]
+    delta: float
+    confidence: float
+    p_value: float
+    tests: tuple[MechanismTest, ...]
+    sampler: SamplerAudit
+    explored: int
+    quick: bool
+    assumptions: tuple[str, ...] = field(default=ASSUMPTIONS)
+
+    @property
+    def exit_status(self) -> int:
+        """The status that a command line ends with."""
+        return self.verdict.exit_status
+
+    @property
+    def strongest(self) -> MechanismTest:
+        """The kernel's test with the furthest reach."""
+        return max(self.tests, key=lambda test: test.reach)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {
+            "schema": SCHEMA,
+            **asdict(self),
+            "verdict": self.verdict.value,
+            "noise_multipliers": list(self.noise_multipliers),
+            "mu": self.strongest.mu,
+            "epsilon_of_mu": mu_to_epsilon(self.strongest.mu, self.delta),
+            "mu_bound": self.strongest.mu_bound,
+            "reach": self.strongest.reach,
+            "tests": [{**asdict(test), "reach": test.reach} for test in self.tests],
+            "shares": dict(SHARES),
+            "assumptions": list(self.assumptions),
+            "exit_status": self.exit_status,
+        }
+
+
+def judged(
+    tests: tuple[MechanismTest, ...], sampler: SamplerAudit, p_value: float, confidence: float
+) -> tuple[Verdict, str]:
+    """The verdict and its sentence."""
+    best = max(tests, key=lambda test: test.reach)
+    sure = f"{100 * confidence:.6g}%"
+    if p_value < 1 - confidence:
+        times = f"{math.floor(1 / p_value):,}" if p_value > 1e-9 else "a billion"
+        sentence = (
+            "The evidence contradicts the event that accountants charge: were it true, evidence "
+            f"this strong would turn up in at most one of {times} audits."
+        )
+        if best.reach > 1:
+            sentence += (
+                f" What is released tells one record apart by more than μ = {_down(best.mu_bound)}"
+                f" ({sure} confidence), where the event allows {best.mu:.4g}."
+            )
+        if sampler.p_value / SHARES["sampler"] < 1 - confidence:
+            sentence += f" The sampler's draws are not Poisson: {_told(sampler)}."
+        return Verdict.CONTRADICTED, sentence
+    first = tests[0]
+    if first.mu_ceiling <= first.mu:
+        return Verdict.INVALID_AUDIT, (
+            "This audit cannot support a verdict: so little noise is claimed that not even "
+            "perfect guesses would pass the claim. Audit the same plan with more noise, such as "
+            "--noise-multiplier 1."
+        )
+    return Verdict.NOT_CONTRADICTED, (
+        "The evidence does not contradict the event that accountants charge. At "
+        f"{sure} confidence what is released tells one record apart by μ = "
+        f"{_down(best.mu_bound)} or more, where the event allows {best.mu:.4g}; noise that were "
+        f"{100 * (1 - first.reach):.0f}% smaller would probably have been contradicted. A claim "
+        "that is not contradicted is not thereby proven."
+    )
+
+
+def _told(sampler: SamplerAudit) -> str:
+    worst = sampler.worst
+    return f"{worst.name} were {worst.observed:,}, where chance gives {worst.expected:,.1f}"
+
+
+def _down(value: float) -> str:
+    return f"{math.floor(value * 1000) / 1000:.3f}"

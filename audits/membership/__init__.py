@@ -1,0 +1,1 @@
+"""Membership inference by shadow models: estimates that decide nothing."""

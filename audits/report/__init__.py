@@ -1,0 +1,1 @@
+"""A verdict's report as JSON and as one HTML page."""

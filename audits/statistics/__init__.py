@@ -1,0 +1,1 @@
+"""Valid tests and bounds on ε, how they combine, and their power."""

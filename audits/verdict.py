@@ -1,0 +1,228 @@
+"""Verdicts: what an audit may say, its exit status, and its report as plain data.
+
+An audit contradicts a claim, or does not, or could not have. It never confirms one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from dpigu.audits.statistics.one_run import check_claim, check_confidence
+from dpigu.dpcore.errors import DataError
+
+
+class Verdict(StrEnum):
+    """The three answers to "does evidence contradict the claim?"."""
+
+    NOT_CONTRADICTED = "NOT CONTRADICTED"
+    CONTRADICTED = "CONTRADICTED"
+    INVALID_AUDIT = "INVALID AUDIT"
+
+    @property
+    def exit_status(self) -> int:
+        """0, 1 and 3; 2 is kept for a user's error."""
+        return _EXIT_STATUS[self]
+
+
+_EXIT_STATUS = {Verdict.NOT_CONTRADICTED: 0, Verdict.CONTRADICTED: 1, Verdict.INVALID_AUDIT: 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """One audit's answer: CONTRADICTED if and only if p_value < 1 − confidence.
+
+    An invalid audit may leave the claim, p-value, bound and ceiling None. `checks` are
+    (name, result) pairs, `assumptions` plain sentences.
+
+    Raises: DataError where the verdict does not follow from the numbers.
+    """
+
+    verdict: Verdict
+    sentence: str
+    claim_epsilon: float | None
+    delta: float | None
+    p_value: float | None
+    lower_bound: float | None
+    ceiling: float | None
+    confidence: float
+    assumptions: tuple[str, ...] = ()
+    checks: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_confidence(self.confidence)
+        if self.verdict is Verdict.INVALID_AUDIT:
+            return
+        claim, delta, p, bound = self.claim_epsilon, self.delta, self.p_value, self.lower_bound
+        if claim is None or delta is None or p is None or bound is None or self.ceiling is None:
+            raise DataError("a verdict needs a claim and its numbers", where=self.verdict)
+        _check_numbers(claim, delta, p, bound, self.ceiling)
+        rejected = p < 1 - self.confidence
+        if rejected != (self.verdict is Verdict.CONTRADICTED) or (bound > claim and not rejected):
+            raise DataError(
+                "the verdict does not follow from the numbers",
+                where=self.verdict,
+                got=f"p = {p:.3g} at the claim {claim:.6g}, lower bound {bound:.6g}",
+                remedy="p-value, bound and confidence must come from the same tests.",
+            )
+
+    @property
+    def exit_status(self) -> int:
+        """The status that a command line ends with."""
+        return self.verdict.exit_status
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`: numbers that are not finite become None."""
+        plain = {key: _finite(value) for key, value in asdict(self).items()}
+        return plain | {
+            "verdict": self.verdict.value,
+            "assumptions": list(self.assumptions),
+            "checks": [{"name": name, "result": result} for name, result in self.checks],
+            "exit_status": self.exit_status,
+        }
+
+
+def judge(
+    *,
+    claim_epsilon: float,
+    delta: float,
+    p_value: float,
+    lower_bound: float,
+    ceiling: float,
+    confidence: float,
+    against: str = "",
+    assumptions: Iterable[str] = (),
+    checks: Iterable[tuple[str, str]] = (),
+) -> AuditReport:
+    """The report of an audit that ran: contradicted if and only if p_value < 1 − confidence.
+
+    `against` names what was rejected, where that says more than the claim (a run's accounting).
+    A ceiling of zero cannot support a verdict: INVALID AUDIT, unless the p-value (of another
+    valid test among them) rejects all the same.
+    Raises: DataError for numbers that cannot be.
+    """
+    check_confidence(confidence)
+    _check_numbers(claim_epsilon, delta, p_value, lower_bound, ceiling)
+    contradicted = p_value < 1 - confidence
+    if contradicted:
+        verdict = Verdict.CONTRADICTED
+        sentence = _contradicted(claim_epsilon, delta, p_value, lower_bound, confidence, against)
+    elif ceiling <= 0:
+        verdict = Verdict.INVALID_AUDIT
+        sentence = _invalid(
+            "even if every guess were right, it could not show any leak",
+            "Audit with more canaries or trials.",
+        )
+    else:
+        verdict = Verdict.NOT_CONTRADICTED
+        sentence = _not_contradicted(claim_epsilon, delta, lower_bound, ceiling, confidence)
+    return AuditReport(
+        verdict=verdict,
+        sentence=sentence,
+        claim_epsilon=claim_epsilon,
+        delta=delta,
+        p_value=p_value,
+        lower_bound=lower_bound,
+        ceiling=ceiling,
+        confidence=confidence,
+        assumptions=tuple(assumptions),
+        checks=tuple(checks),
+    )
+
+
+def invalid_audit(
+    reason: str,
+    *,
+    remedy: str = "",
+    claim_epsilon: float | None = None,
+    delta: float | None = None,
+    confidence: float = 0.95,
+    assumptions: Iterable[str] = (),
+    checks: Iterable[tuple[str, str]] = (),
+) -> AuditReport:
+    """The report of an audit whose evidence cannot support a verdict, with the reason."""
+    return AuditReport(
+        verdict=Verdict.INVALID_AUDIT,
+        sentence=_invalid(reason, remedy),
+        claim_epsilon=claim_epsilon,
+        delta=delta,
+        p_value=None,
+        lower_bound=None,
+        ceiling=None,
+        confidence=confidence,
+        assumptions=tuple(assumptions),
+        checks=tuple(checks),
+    )
+
+
+def _check_numbers(claim: float, delta: float, p: float, bound: float, ceiling: float) -> None:
+    check_claim(claim, delta)
+    if not (0 <= p <= 1 and 0 <= bound < math.inf and 0 <= ceiling < math.inf):
+        raise DataError(
+            "numbers that cannot be",
+            where="audit report",
+            got=f"p = {p}, lower bound {bound}, ceiling {ceiling}",
+        )
+
+
+def _contradicted(
+    claim: float, delta: float, p: float, bound: float, confidence: float, against: str
+) -> str:
+    times = f"{math.floor(1 / p):,}" if p > 1e-9 else "a billion"
+    sentence = (
+        f"The evidence contradicts {against or 'the claim ' + _claim(claim, delta)}: were it true, "
+        f"evidence this strong would turn up in at most one of {times} audits."
+    )
+    if against:
+        sentence += (
+            f" The claim {_claim(claim, delta)} rests on it; by itself, without the noise and the"
+            " steps that it names, it is not contradicted."
+        )
+    if bound > claim:
+        sentence += f" At {_percent(confidence)} confidence the true ε is at least {_down(bound)}."
+    return sentence
+
+
+def _not_contradicted(
+    claim: float, delta: float, bound: float, ceiling: float, confidence: float
+) -> str:
+    found = (
+        f"shows a leak of at least ε = {_down(bound)}"
+        if bound > 0
+        else "shows no leak that chance would not explain"
+    )
+    sentence = (
+        f"The evidence does not contradict the claim {_claim(claim, delta)}. At "
+        f"{_percent(confidence)} confidence it {found}; the most that this audit could have shown "
+        f"is ε = {_down(ceiling)}."
+    )
+    if ceiling <= claim:
+        sentence += (
+            " That does not pass the claim, so even perfect guesses would have shown no more than"
+            " the claim allows: use more canaries."
+        )
+    return sentence + " A claim that is not contradicted is not thereby proven."
+
+
+def _invalid(reason: str, remedy: str) -> str:
+    return f"This audit cannot support a verdict: {reason}. {remedy}".strip()
+
+
+def _claim(epsilon: float, delta: float) -> str:
+    return f"ε = {epsilon:g} at δ = {delta:g}"
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:.6g}%"
+
+
+def _down(value: float) -> str:
+    """Three decimals, rounded towards zero: a bound is never printed larger than it is."""
+    return f"{math.floor(value * 1000) / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""The commands of `dpaudit`, a file each."""

@@ -1,0 +1,105 @@
+"""`dpaudit plan`: how many canaries, for how much power."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from dpigu.cli.shared.options import COUNT, POSITIVE, PROBABILITY, SHARE, json_option
+from dpigu.cli.shared.output import print_fields, print_json
+
+if TYPE_CHECKING:
+    from dpigu.audits.statistics.power import PowerPlan
+
+
+@click.command("plan")
+@click.option("--noise-multiplier", type=POSITIVE, required=True, help="σ of the run.")
+@click.option("--rate", type=SHARE, required=True, help="Its sampling rate.")
+@click.option("--steps", type=COUNT, required=True, help="Its steps.")
+@click.option("--delta", type=PROBABILITY, default=1e-5, show_default=True, help="Of its claim.")
+@click.option("--confidence", type=PROBABILITY, default=0.95, show_default=True)
+@click.option("--canaries", type=COUNT, multiple=True, help="A number to try; repeatable.")
+@click.option(
+    "--noise", type=POSITIVE, multiple=True, help="A share of σ really drawn; repeatable."
+)
+@click.option("--records", type=COUNT, help="Declared records: what the canaries cost of them.")
+@click.option("--picture", type=click.Path(path_type=Path), help="A .png or .svg to draw.")
+@json_option("the plan")
+def power_plan(
+    noise_multiplier: float,
+    rate: float,
+    steps: int,
+    delta: float,
+    confidence: float,
+    canaries: tuple[int, ...],
+    noise: tuple[float, ...],
+    records: int | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """How many canaries an audit needs against noise that is less than claimed, by simulation.
+
+    The canaries are crafted gradients (dpigu train --canary-kind gradient). Those told by the
+    model alone show less.
+
+    \b
+    Example:
+      dpaudit plan --noise-multiplier 3.3 --rate 0.17 --steps 300 --picture power.png
+    """
+    from dpigu.audits.report.power_picture import draw_power
+    from dpigu.audits.statistics.power import CANARIES, NOISE, plan_power
+
+    plan = plan_power(
+        noise_multiplier=noise_multiplier,
+        rate=rate,
+        steps=steps,
+        delta=delta,
+        confidence=confidence,
+        canaries=canaries or CANARIES,
+        noise=noise or NOISE,
+    )
+    if picture is not None:
+        draw_power(plan, picture)
+    if as_json:
+        print_json(_json(plan))
+    else:
+        _show(plan, records, picture)
+
+
+def _json(plan: PowerPlan) -> dict[str, object]:
+    from dataclasses import asdict
+
+    violations = [
+        asdict(violation) | {"canaries_for_80_percent": plan.enough(violation)}
+        for violation in plan.violations
+    ]
+    return asdict(plan) | {"violations": violations}
+
+
+def _show(plan: PowerPlan, records: int | None, picture: Path | None) -> None:
+    """A line for each violation, a column for each number of canaries."""
+    click.echo(f"Claim: ε = {plan.epsilon:.4g} at δ = {plan.delta:g}. Power of an audit, by")
+    click.echo(f"crafted gradients, at {100 * plan.confidence:g}% confidence:\n")
+    head = "".join(f"{m:>8}" for m in plan.canaries)
+    click.echo(f"{'noise drawn':<13}{'true ε':>9}{head}  canaries")
+    for violation in plan.violations:
+        true = "none" if violation.epsilon is None else f"{violation.epsilon:.4g}"
+        row = "".join(f"{power:>8.0%}" for power in violation.power)
+        click.echo(f"{violation.noise:<13g}{true:>9}{row}")
+    click.echo("")
+    fields = []
+    for violation in plan.violations:
+        if violation.noise < 1:
+            enough = plan.enough(violation)
+            said = f"{enough} canaries" if enough else "more canaries than these"
+            fields.append((f"80% at {violation.noise:g} σ", said))
+    fields.append(("noise 1", "no violation: what is contradicted there is a false alarm"))
+    if records is not None:
+        few = [m for m in plan.canaries if 2 * m <= records]
+        cost = ", ".join(f"{m}: {m / records:.1%}" for m in few) or "none, they are too many"
+        fields.append(("cost", f"records set aside or added, of {records}: {cost}"))
+        fields.append(("", "crafted gradients set none aside; half of them add a clipped row"))
+    if picture is not None:
+        fields.append(("picture", str(picture)))
+    print_fields(fields)

@@ -1,0 +1,330 @@
+"""`dpigu train`: a private model, and the run folder that says what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from dpigu.cli.shared.errors import crashes_reported
+from dpigu.cli.shared.options import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    data_dir_option,
+    plan_options,
+    together,
+)
+from dpigu.cli.shared.output import print_fields
+
+if TYPE_CHECKING:
+    from dpigu.audits.canaries.gradients import GradientCanaries
+    from dpigu.audits.canaries.planting import CanaryPlan
+    from dpigu.dpcore import Plan
+    from dpigu.trainers import Data, Recipe, Run
+    from dpigu.trainers.runs.folder import RunFolder
+
+CANARY_KINDS = ("mislabelled", "records", "random", "blank", "gradient")
+RESUMABLE = ("resume", "out", "data_dir", "quiet", "as_json")
+"""The options that may stand beside --resume."""
+
+
+class _Rows(click.IntRange):
+    """A number of rows, or auto."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return "auto" if value == "auto" else super().convert(value, param, ctx)
+
+
+_training_options = together(
+    click.option("--learning-rate", type=POSITIVE, help="Peak learning rate."),
+    click.option("--momentum", type=NOT_NEGATIVE, help="Momentum of sgd."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adam-bc"])),
+    click.option(
+        "--schedule",
+        type=click.Choice(["constant", "linear", "cosine"]),
+        help="Of the learning rate.",
+    ),
+    click.option(
+        "--warmup", type=NOT_NEGATIVE, help="Share of the steps over which that rises from 0."
+    ),
+    click.option(
+        "--average",
+        type=click.Choice(["none", "ema", "tail"]),
+        help="Of the weights of past steps: what is evaluated and kept.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "ghost", "materialising"]),
+        help="How rows are formed; never what they are.",
+    ),
+    click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
+    click.option("--device", help="auto, cpu, cuda, …"),
+    click.option("--autocast/--no-autocast", default=None, help="Forward in bfloat16."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        help="Of the initial weights only: noise and sampling take no seed.",
+    ),
+    click.option(
+        "--diagnostics/--no-diagnostics",
+        default=None,
+        help="Also record training accuracy; the run is then not private.",
+    ),
+)
+
+
+@click.command()
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="A plan by name, such as adadpigu, dpsgd or dpsgd-hf; `dpigu presets` lists them all.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A TOML file in place of a preset, such as a run's public/config.toml; "
+    "options given beside it override it, and its noise stays as it is unless ε or σ is given.",
+)
+@plan_options
+@_training_options
+@data_dir_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/PRESET-DATA-N]"
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was configured.")
+@click.option("--canaries", type=COUNT, help="Plant so many coins for `dpaudit model`.")
+@click.option(
+    "--canary-kind",
+    type=click.Choice(CANARY_KINDS),
+    default=CANARY_KINDS[0],
+    show_default=True,
+    help="What a coin decides on; gradient: crafted rows, the strongest.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no plan and no progress.")
+def train(
+    preset: str | None,
+    config: Path | None,
+    data_dir: str | None,
+    out: Path | None,
+    resume: bool,
+    canaries: int | None,
+    canary_kind: str,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a model with differential privacy, by a preset or a configuration.
+
+    \b
+    Examples:
+      dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5
+      dpigu train --preset dpsgd --data mnist --set clipper.bound=0.3 --out runs/low
+      dpigu train --config runs/low/public/config.toml --epochs 30
+      dpigu train --resume --out runs/low
+    """
+    from dpigu.cli.shared.recipes import recipe_from
+    from dpigu.trainers import build_model
+    from dpigu.trainers import train as run_training
+
+    if resume:
+        folder = _resumed(out)
+        recipe, out = recipe_from(None, folder.public / "config.toml", options), folder.path
+    else:
+        _refuse_kind_alone(canaries)
+        recipe = recipe_from(preset, config, options)
+        out = out if out is not None else _free_folder(recipe)
+    began = time.monotonic()
+    show_plan = not (as_json or quiet)
+    folder_of_data = Path(data_dir) if data_dir else None
+    data = recipe.load_data(folder_of_data, progress=show_plan)
+    public = recipe.load_public(data.spec, folder_of_data, progress=show_plan)
+    model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
+    planned: CanaryPlan | None = None
+    if resume:
+        data, observer = _with_planned_canaries(data, folder, recipe.plan)
+        if show_plan:
+            click.echo(_plan_line(recipe, recipe.plan))
+    else:
+        planned = _planned_canaries(data, canaries, canary_kind)
+        data, observer = _planted(data, planned, recipe.plan)
+
+    def before_training(folder: RunFolder) -> None:
+        if planned is not None:
+            planned.save(folder)
+        if observer is not None:
+            observer.begin(folder)
+        if show_plan:
+            click.echo(_plan_line(recipe, _calibrated(folder)))
+
+    with crashes_reported(out / "private"):
+        try:
+            run = run_training(
+                recipe.plan,
+                data,
+                model,
+                recipe.settings,
+                out=out,
+                observer=observer,
+                labels=recipe.labels(data.spec),
+                public=public,
+                resume=resume,
+                before_training=before_training,
+                progress=show_plan,
+            )
+        except KeyboardInterrupt as interrupt:
+            if not (out / "public" / "config.toml").is_file():
+                raise
+            where = f"--out {out}" + (f" --data-dir {data_dir}" if data_dir else "")
+            raise click.Abort(f"go on with: dpigu train --resume {where}") from interrupt
+    if as_json:
+        click.echo((out / "public" / "summary.json").read_text(), nl=False)
+    else:
+        _report(run, out, time.monotonic() - began)
+
+
+def _resumed(out: Path | None) -> RunFolder:
+    """The folder to go on in, if no option stands beside --resume that would change the run."""
+    from dpigu.trainers.runs.folder import RunFolder
+
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if given and name not in RESUMABLE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} cannot stand beside --resume: the run goes on as it was "
+                "configured."
+            )
+    if out is None:
+        raise click.UsageError("--resume needs --out: the run to go on with.")
+    return RunFolder.existing(out)
+
+
+def _refuse_kind_alone(canaries: int | None) -> None:
+    given = click.get_current_context().get_parameter_source("canary_kind")
+    if canaries is None and given is not ParameterSource.DEFAULT:
+        raise click.UsageError("--canary-kind needs --canaries: how many of them.")
+
+
+def _planned_canaries(data: Data, count: int | None, kind: str) -> CanaryPlan | None:
+    """A plan of canaries with fresh coins, if any are wanted."""
+    if count is None:
+        return None
+    from dpigu.audits.canaries.planting import plan_canaries
+
+    return plan_canaries(data, count, kind)
+
+
+def _planted(
+    data: Data, planned: CanaryPlan | None, plan: Plan
+) -> tuple[Data, GradientCanaries | None]:
+    """The data with canaries planted, and what plants those that are no data."""
+    if planned is None:
+        return data, None
+    from dpigu.audits.canaries.gradients import GradientCanaries
+
+    return planned.apply(data), GradientCanaries(planned, plan) if planned.white_box else None
+
+
+def _with_planned_canaries(
+    data: Data, folder: RunFolder, plan: Plan
+) -> tuple[Data, GradientCanaries | None]:
+    """The data as the run saw it before: with the canaries of its plan, if it has one."""
+    from dpigu.audits.canaries.planting import COMMITMENT, PLAN, load_plan
+
+    there = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
+    data, observer = _planted(data, load_plan(folder) if there else None, plan)
+    if observer is not None:
+        observer.begin(folder)
+    return data, observer
+
+
+def _free_folder(recipe: Recipe) -> Path:
+    """runs/<preset>-<data>-<n>, for the first n that is free."""
+    name = f"{recipe.preset}-{Path(recipe.data).stem}"
+    n = 1
+    while (folder := Path("runs") / f"{name}-{n}").exists():
+        n += 1
+    return folder
+
+
+def _calibrated(folder: RunFolder) -> Plan:
+    from dpigu.trainers import recipe_from_file
+
+    return recipe_from_file(folder.public / "config.toml").plan
+
+
+def _plan_line(recipe: Recipe, plan: Plan) -> str:
+    """Phases, σ and the target, in one line."""
+    settings = recipe.settings
+    phases = ", then ".join(f"{phase.name} {phase.steps} steps" for phase in plan.phases)
+    if not plan.private:
+        return f"plan       {phases}; no noise: NOT PRIVATE"
+    sigmas = dict.fromkeys(f"{p.pipeline.noiser.noise_multiplier:.5g}" for p in plan.phases)
+    line = f"plan       {phases}; σ = {', '.join(sigmas)}"
+    if looks := [
+        phase.selective_update.pipeline.noiser
+        for phase in plan.phases
+        if phase.selective_update is not None
+    ]:
+        of_looks = dict.fromkeys(f"{noiser.noise_multiplier:.5g}" for noiser in looks)
+        line += f", at every look {', '.join(of_looks)},"
+    if settings.epsilon is not None:
+        calibrated = settings.noise_multiplier is None
+        line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
+    return f"{line} at δ = {settings.delta:g} ({settings.accountant.upper()})"
+
+
+def _report(run: Run, out: Path, seconds: float) -> None:
+    """What the run reached, what it cost, and where everything lies."""
+    from dpigu.audits.canaries.planting import PLAN
+
+    summary = run.summary
+    audited = (out / "private" / PLAN).is_file()
+    print_fields(
+        [
+            ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
+            ("accuracy", f"{summary['test_accuracy']:.2%} of held-out records, at the last step"),
+            *_privacy(summary),
+            ("folder", str(out)),
+            ("statement", str(out / "public" / "STATEMENT.txt")),
+            ("picture", str(out / "public" / "run.png")),
+            *([("audit", f"dpaudit model {out}")] if audited else []),
+            ("time", f"{seconds:.0f} s"),
+        ]
+    )
+
+
+def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    steps = f"{summary['steps']} steps"
+    if summary["repeated_steps"]:
+        steps += f", {summary['repeated_steps']} of them run again after an interruption,"
+    steps += f" at rate {summary['rate']:.6g}"
+    if summary["stopped_early"]:
+        steps += f", stopped at the budget before the {summary['planned_steps']} planned"
+    if not summary["private"]:
+        return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
+    target = summary["target_epsilon"]
+    claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
+    claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
+    lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
+    if summary["accountant_note"]:
+        lines.append(("note", summary["accountant_note"]))
+    sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
+    lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
+    if looks := [
+        phase["selective_update"] for phase in summary["phases"] if phase["selective_update"]
+    ]:
+        each = dict.fromkeys(
+            f"σ = {selective_update['noise_multiplier']:.5g} at rate {selective_update['rate']:.6g}"
+            for selective_update in looks
+        )
+        lines.append(("looks", f"one at every step, charged too: {', '.join(each)}"))
+    return lines

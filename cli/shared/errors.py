@@ -1,0 +1,114 @@
+"""Exit statuses, and who is to blame: the user (2), a bug of ours (70), or an interrupt (130)."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+USER_ERROR = 2
+BUG = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Commands(click.Group):
+    """A command group that ends every failure with one line on standard error and its status.
+
+    A `DpiguError` or a mistake in the options is the user's: `error: …`, 2. An interrupt: 130.
+    A reader that closed the pipe: 141, in silence. Anything else is a bug of ours: 70, with the
+    traceback in the run's `private/` folder where `crashes_reported` knows it, else on standard
+    error. A command with a status of its own ends with `ctx.exit(status)`.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command that the arguments name, and exit."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal without an ε
+        try:
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            status = USER_ERROR
+        except click.ClickException as error:
+            status = _mistake(error)
+        except click.Abort as error:
+            status = _say(f"interrupted{f'; {error}' if str(error) else ''}", INTERRUPTED)
+        sys.exit(status)
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Run the command; its status."""
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+            return 0
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        except Crash as crash:
+            return _say(f"{_bug(crash.cause)}; the traceback is in {crash.report}", BUG)
+        except Exception as error:  # whatever is no user's mistake is a bug, and says so
+            if _is_users(error):
+                return _say(f"error: {error}", USER_ERROR)
+            traceback.print_exc()
+            return _say(_bug(error), BUG)
+
+
+class Crash(Exception):
+    """A bug of ours whose traceback has been put away."""
+
+    def __init__(self, cause: Exception, report: Path) -> None:
+        super().__init__(str(report))
+        self.cause = cause
+        self.report = report
+
+
+@contextmanager
+def crashes_reported(private: Path) -> Iterator[None]:
+    """Put the traceback of a crash into a run's `private/` folder, if the folder is there.
+
+    A traceback and its message may show training records, so neither goes anywhere else.
+    """
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except Exception as error:  # put away, and raised again as a crash
+        if _is_users(error) or not private.is_dir():
+            raise
+        report = private / "crashes.txt"
+        with report.open("a") as file:
+            file.write(traceback.format_exc() + "\n")
+        raise Crash(error, report) from error
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether it is a `DpiguError`, found without loading torch for the sake of `--help`."""
+    module = sys.modules.get("dpigu.dpcore.errors")
+    return module is not None and isinstance(error, module.DpiguError)
+
+
+def _mistake(error: click.ClickException) -> int:
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f" See {context.command_path} --help." if context is not None else ""
+    return _say(f"error: {message}{hint}", USER_ERROR)
+
+
+def _bug(error: Exception) -> str:
+    return f"error: this is a bug in dpigu or in a plugin ({type(error).__name__})"
+
+
+def _say(line: str, status: int) -> int:
+    click.echo(line, err=True)
+    return status

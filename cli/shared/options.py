@@ -1,0 +1,95 @@
+"""Options that several commands share: numbers, and the public choices that make a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A finite number in a range."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+POSITIVE = Number(min=0, min_open=True)
+NOT_NEGATIVE = Number(min=0)
+SHARE = Number(min=0, min_open=True, max=1)
+PROBABILITY = Number(min=0, min_open=True, max=1, max_open=True)
+COUNT = click.IntRange(min=1)
+
+
+def json_option(what: str) -> Callable[[Command], Command]:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options as one decorator, in the order in which `--help` shows them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(), help="Where the data lies (or DPIGU_DATA)."
+)
+
+plan_options = together(
+    click.option(
+        "--data", metavar="NAME|FILE", help="digits, mnist, fashion-mnist, cifar10, or an .npz."
+    ),
+    click.option("--records", type=COUNT, help="Declared number of records, for an .npz."),
+    click.option("--classes", type=COUNT, help="Declared number of classes, for an .npz."),
+    click.option(
+        "--features",
+        metavar="NAME",
+        help="Fixed features before the model: scattering or patches.",
+    ),
+    click.option(
+        "--public-data",
+        "public",
+        metavar="NAME|FILE",
+        help="Records that nobody protects, for the stages that learn from some: a data set, an "
+        ".npz, or procedural (made up).",
+    ),
+    click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
+    click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),
+    click.option("--delta", type=PROBABILITY, help="Target δ."),
+    click.option("--accountant", type=click.Choice(["prv", "pld", "rdp"]), help="Who states ε."),
+    click.option(
+        "--noise-multiplier",
+        type=NOT_NEGATIVE,
+        help="σ, in place of calibrating; with --epsilon, training stops at the target.",
+    ),
+    click.option("--epochs", type=POSITIVE, help="Steps × expected batch / records."),
+    click.option("--steps", type=COUNT, help="Steps of all phases together."),
+    click.option("--batch", type=POSITIVE, help="Expected batch: rate × records."),
+    click.option("--rate", type=SHARE, help="Sampling rate, in place of --batch."),
+    click.option("--clip", type=POSITIVE, help="Clipping norm C."),
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="STAGE.OPTION=VALUE",
+        help="Change an option of the plan, such as scheduler.ratio=0.4 or "
+        "selective_update.decision.below=0.1; repeatable.",
+    ),
+)

@@ -1,0 +1,148 @@
+"""A recipe from the command line: a preset or a configuration, with options on top."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpigu.dpcore import ConfigurationError, Plan
+from dpigu.dpcore.registry.configuration import dataclass_from, options_of
+from dpigu.mechanisms import PRESETS
+from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
+from dpigu.trainers.recipes.recipe import assigned, clipped_at
+
+SETTINGS = {"batch": "expected_batch"} | {f.name: f.name for f in dataclasses.fields(Settings)}
+"""Which option sets which field of `Settings`, where there is such an option."""
+NAMED = ("records", "classes", "features", "public", "model")
+"""The options that are fields of a recipe as they stand."""
+
+
+def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, Any]) -> Recipe:
+    """The recipe of a preset or a configuration, with the options that were given on top.
+
+    Errors: `ConfigurationError` for options that contradict each other or the plan.
+    """
+    _refuse_declared(options)
+    assignments = options["assignments"]
+    settings = {
+        field: options[name] for name, field in SETTINGS.items() if options.get(name) is not None
+    }
+    if (preset is None) == (config is None):
+        raise ConfigurationError(
+            "give a preset or a configuration, and not both",
+            where="--preset, --config",
+            expected=f"--preset {', '.join(PRESETS)}; or --config FILE",
+        )
+    if config is not None:
+        recipe = _changed(recipe_from_file(config), options, settings, assignments)
+    else:
+        assert preset is not None
+        if options["data"] is None:
+            raise ConfigurationError(
+                "a preset needs data",
+                where="--data",
+                expected=f"{', '.join(SPECS)} or an .npz file",
+            )
+        names = ("data", "steps", "epochs", *NAMED, "clip")
+        arguments = {name: options[name] for name in names}
+        recipe = recipe_for(preset, **arguments, assignments=assignments, **settings)
+    _refuse_claim_without_noise(recipe)
+    return recipe
+
+
+def declared_records(recipe: Recipe) -> int:
+    """The declared number of records; an error if nobody declared it."""
+    records = SPECS[recipe.data].records if recipe.data in SPECS else recipe.records
+    if records is None:
+        raise ConfigurationError(
+            "the number of records of this data set is not known, and is not read off it",
+            where=recipe.data,
+            remedy="Declare it with --records; it is public.",
+        )
+    return records
+
+
+def last_noise_multiplier(plan: Plan) -> float:
+    """σ of the last phase, the one that a plan is known by."""
+    return plan.phases[-1].pipeline.noiser.noise_multiplier
+
+
+def _changed(
+    recipe: Recipe,
+    options: Mapping[str, Any],
+    given: Mapping[str, Any],
+    assignments: Sequence[str],
+) -> Recipe:
+    """A configuration with options on top.
+
+    ε and σ replace each other, as do the rate and the expected batch. Either ε or σ on top
+    takes the plan's noise as a ratio between the phases, with 1 for the last.
+    """
+    if (data := options["data"]) is not None:
+        recipe = dataclasses.replace(recipe, data=data, records=None, classes=None)
+    declared = {k: options[k] for k in NAMED if options[k] is not None}
+    recipe = dataclasses.replace(recipe, **declared)
+    settings = options_of(recipe.settings)
+    for one, other in (("rate", "expected_batch"), ("epsilon", "noise_multiplier")):
+        if one in given or other in given:
+            settings.pop(one, None)
+            settings.pop(other, None)
+    chosen: Settings = dataclass_from(Settings, {**settings, **given}, "settings")
+    plan = recipe.plan
+    if ("epsilon" in given or "noise_multiplier" in given) and plan.private:
+        plan = plan.scaled_noise(1 / last_noise_multiplier(plan))
+    steps, epochs = options["steps"], options["epochs"]
+    if steps is not None and epochs is not None:
+        raise ConfigurationError("give steps or epochs, and not both", where="settings")
+    if epochs is not None:
+        steps = max(1, round(epochs / chosen.sampler(declared_records(recipe)).rate))
+    if steps is not None:
+        plan = _with_steps(plan, steps)
+    if options["clip"] is not None:
+        plan = clipped_at(plan, options["clip"])
+    return dataclasses.replace(recipe, settings=chosen, plan=assigned(plan, assignments))
+
+
+def _with_steps(plan: Plan, steps: int) -> Plan:
+    """The plan with so many steps in all, divided among the phases as before."""
+    ends = [0]
+    for phase in plan.phases:
+        ends.append(ends[-1] + phase.steps)
+    scaled = [round(end * steps / ends[-1]) for end in ends]
+    phases = tuple(
+        dataclasses.replace(phase, steps=scaled[i + 1] - scaled[i])
+        for i, phase in enumerate(plan.phases)
+    )
+    return dataclasses.replace(plan, phases=phases)
+
+
+def _refuse_declared(options: Mapping[str, Any]) -> None:
+    for option in ("records", "classes"):
+        if options["data"] in SPECS and options[option] is not None:
+            raise ConfigurationError(
+                f"the number of {option} of this data set is declared already",
+                where=f"--{option}",
+                got=options[option],
+                expected=f"{getattr(SPECS[options['data']], option)} for {options['data']}",
+                remedy="Leave the option out.",
+            )
+
+
+def _refuse_claim_without_noise(recipe: Recipe) -> None:
+    factor = recipe.settings.noise_multiplier
+    if recipe.settings.epsilon is not None and (not recipe.plan.private or factor == 0):
+        raise ConfigurationError(
+            "a target ε, and no noise that could keep it",
+            where="--epsilon",
+            got=recipe.settings.epsilon,
+            remedy="Leave ε out, or take a private preset with noise.",
+        )
+    if factor and not recipe.plan.private:
+        raise ConfigurationError(
+            "a noise multiplier for a plan without noise",
+            where="--noise-multiplier",
+            got=factor,
+            remedy="Take a private preset.",
+        )

@@ -1,0 +1,78 @@
+"""An audit's report in a terminal: the verdict first, and all of it on one screen."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from dpigu.cli.shared.output import print_fields
+
+COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
+WIDTH = 96
+_NAME = 13
+
+
+def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
+    """Print the data of a report (`report_data`), and where its page is."""
+    from dpigu.audits.report.page import estimate_rows, p_text
+
+    click.secho(data["verdict"], fg=COLOURS[data["verdict"]], bold=True)
+    click.echo(textwrap.fill(data["sentence"], WIDTH) + "\n")
+    fields: list[tuple[str, str]] = []
+    if data["p_value"] is not None:
+        fields += _numbers(data)
+    fields += [(fact["name"], fact["value"]) for fact in data["facts"]]
+    if data["tests"]:
+        each = "; ".join(f"{t['name']}: p = {p_text(t['p_value'])}" for t in data["tests"])
+        fields.append(("tests", each))
+    if data["estimates"] is not None:
+        said = [f"{n} {v} ({i})" for n, v, i in estimate_rows(data["estimates"])]
+        fields += _wrapped("estimates", ["; ".join(said)])
+    if data["membership"] is not None:
+        fields += _wrapped("membership", _membership(data["membership"]))
+    fields += _wrapped("assumed", data["assumptions"])
+    checks = [check for check in data["checks"] if check["name"] != "failed"]
+    fields += _wrapped("checked", ["; ".join(f"{c['name']}: {c['result']}" for c in checks)])
+    failed = (check["result"] for check in data["checks"] if check["name"] == "failed")
+    fields += _wrapped("failed", failed)
+    if page is not None:
+        fields.append(("report", str(page)))
+    if fields:
+        print_fields(fields)
+
+
+def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    from dpigu.audits.report.page import down, p_text
+
+    at = f"{100 * data['confidence']:g}% confidence"
+    rows = [
+        ("claim", f"ε = {data['claim_epsilon']:g} at δ = {data['delta']:g}"),
+        ("p-value", f"{p_text(data['p_value'])} at the claim, all tests together"),
+        ("lower bound", f"ε ≥ {down(data['lower_bound'])} at {at}"),
+        ("ceiling", f"ε = {down(data['ceiling'])}, had every guess been right"),
+    ]
+    if data["guesses"] is not None:
+        right = f"{data['correct']} of {data['guesses']} right"
+        rows.append(("guesses", f"{right}: the strongest of {len(data['grid'])} planned counts"))
+    return rows
+
+
+def _membership(data: Mapping[str, Any]) -> list[str]:
+    """A sentence, and a line for each attack."""
+    from dpigu.audits.membership.page import membership_head, membership_rows
+
+    names = membership_head(data)[1:]
+    lines = [
+        f"{title}: " + "; ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+        for title, *values in membership_rows(data)
+    ]
+    return [data["sentence"], *lines, "Estimates: they decide nothing."]
+
+
+def _wrapped(name: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Lines that stay within the screen, the name beside the first."""
+    lines = [line for text in texts for line in textwrap.wrap(text, WIDTH - _NAME)]
+    return [(name if i == 0 else "", line) for i, line in enumerate(lines)]

@@ -1,0 +1,143 @@
+"""A pipeline bound to a space: its stages' states, and what is public before a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from dpigu.dpcore.errors import PrivacyError
+from dpigu.dpcore.pipeline import RANGE, Pipeline, Placed, in_range
+from dpigu.dpcore.rows import Transform
+from dpigu.dpcore.spaces import Released, Space
+from dpigu.dpcore.stages import Clock, PhaseContext, Reads, Release, State, Stateful, View, reads_of
+from torch import Tensor
+
+States = Mapping[str, State]
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What is fixed, and public, before a step looks at a record."""
+
+    clock: Clock
+    support_D: Tensor
+    transform: Transform
+    versions: Mapping[tuple[str, str], int]
+    public_MD: Tensor | None = None
+
+
+class BoundPipeline:
+    """The stages of one phase in one space; reads and writes released values only.
+
+    Args:
+        pipeline: the stages.
+        space: the layout of the model's trainable parameters.
+        earlier: the stages of past phases, as `views` gave them.
+        device: where states and sums live.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        space: Space,
+        earlier: Reads | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device if device is not None else torch.device("cpu")
+        self.pipeline = pipeline
+        self.space = space
+        self.output = pipeline.check(space)
+        self._earlier = dict(earlier or {})
+
+    def begin(self, context: PhaseContext) -> States:
+        """Every stage's state at the start of the phase."""
+        states: dict[str, State] = {}
+        space = self.space
+        for placed in self.pipeline.placed:
+            stage = placed.stage
+            own = replace(context, space=space)
+            initial = stage.init(own, self.reads(placed, states)) if _learns(stage) else {}
+            states[placed.name] = initial
+            if placed.slot in ("row", "post"):
+                space = stage.output_space(space)
+        self.bound(states)
+        return states
+
+    def open(self, states: States, clock: Clock, public_MD: Tensor | None = None) -> StepContext:
+        """The support and the transform of this step, from released and public values."""
+        scheduler = self.pipeline.scheduler
+        support_D = None
+        if scheduler is not None:
+            support_D = scheduler.support(states[self.pipeline.name_in("scheduler")], clock)
+        maps = tuple((p.stage, states[p.name]) for p in self.pipeline.of("row"))
+        statistic = self.pipeline.statistic
+        source = None
+        if statistic is not None:
+            source = (statistic, states[self.pipeline.name_in("statistic")])
+        transform = Transform(self.space, self.output, maps, support_D, source)
+        if support_D is None:
+            support_D = torch.ones(self.space.size, dtype=torch.bool, device=self.device)
+        versions = {(name, k): t._version for name, s in states.items() for k, t in s.items()}
+        return StepContext(clock, support_D, transform, versions, public_MD)
+
+    def bound(self, states: States) -> Tensor:
+        """The clipper's joint bound at this step: one number, where noise is drawn in range."""
+        bound = self.pipeline.clipper.joint_bound(states[self.pipeline.name_in("clipper")])
+        if bound.numel() != 1 or (self.pipeline.private and not in_range(float(bound))):
+            raise PrivacyError(
+                "noise cannot be calibrated: the clipper's bound is not a number in range",
+                where="Pipeline.clipper",
+                got=bound.tolist(),
+                expected=RANGE,
+                remedy="Choose a clipper with a bound, such as flat, or keep its state in range.",
+            )
+        return bound.to(device=self.device, dtype=torch.float64).reshape(())
+
+    def post(self, states: States, released: Released) -> Released:
+        """The released vector through every post map."""
+        for p in self.pipeline.of("post"):
+            released = p.stage.apply(states[p.name], released, self.reads(p, states))
+        return released
+
+    def updated(self, states: States, frame: StepContext, release: Release) -> States:
+        """Every stage's state after a release; all see the states from before it."""
+        after = dict(states)
+        for p in self.pipeline.placed:
+            if not _learns(p.stage):
+                continue
+            state = p.stage.update(states[p.name], release, self.reads(p, states))
+            if state.keys() != states[p.name].keys():
+                raise PrivacyError(
+                    "update must return the tensors that init returned",
+                    where=p.name,
+                    got=sorted(state),
+                    expected=sorted(states[p.name]),
+                )
+            after[p.name] = state
+        for name, state in states.items():
+            for key, tensor in state.items():
+                if tensor._version != frame.versions[name, key]:
+                    raise PrivacyError(
+                        f"the state {key!r} was assigned in place",
+                        where=name,
+                        remedy="Return a new tensor from update.",
+                    )
+        return after
+
+    def reads(self, placed: Placed, states: States) -> Reads:
+        """The stages that this one named: this phase's, else an earlier one's."""
+        views = self.views(states)
+        return {name: views[name] for name in reads_of(placed.stage)}
+
+    def views(self, states: States) -> Reads:
+        """What later phases may read, by slot and by name."""
+        views = dict(self._earlier)
+        for p in self.pipeline.placed:
+            if p.name in states:
+                views[p.slot] = views[p.name] = View(p.stage, states[p.name])
+        return views
+
+
+def _learns(stage: object) -> bool:
+    return isinstance(stage, Stateful)

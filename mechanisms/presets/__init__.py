@@ -1,0 +1,1 @@
+"""Plans by name: published methods and this project's own, one function each."""

@@ -1,0 +1,1 @@
+"""The noiser, and the post maps of what it released."""

@@ -1,0 +1,1 @@
+"""Which coordinates are live at a step: importance scorers and mask schedulers."""

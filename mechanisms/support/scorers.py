@@ -1,0 +1,113 @@
+"""Importance of every coordinate, learnt from released gradients or fixed by public values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from dpigu.dpcore import PhaseContext, Reads, Release, State, register
+from dpigu.mechanisms.public_random import public_generator
+from torch import Tensor
+
+
+@register("scorer", "mean-abs")
+@dataclass(frozen=True, kw_only=True)
+class MeanAbsolute:
+    """The mean size of the released gradient.
+
+    s_j = (1/T) Σ_t |ĝ_{t,j}|
+
+    State: `total_D`, the sum, and `steps`, T. Scores have the gradient's unit. At the usual
+    signal-to-noise ratio |noise| dominates every term; `coherent` averages it out.
+
+    Source: arXiv 2507.06525, Algorithm 1, with ĝ released in place of clipped.
+    Privacy: no bound needed; reads released gradients only (post-processing); checked by
+    tests/mechanisms/support/test_scorers.py.
+    """
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        return {
+            "total_D": torch.zeros_like(context.weights_D, dtype=torch.float64),
+            "steps": context.weights_D.new_zeros((), dtype=torch.float64),
+        }
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return {
+            "total_D": state["total_D"] + release.gradient.value.abs(),
+            "steps": state["steps"] + 1,
+        }
+
+    def score(self, state: State) -> Tensor:
+        return state["total_D"] / state["steps"].clamp(min=1)
+
+
+@register("scorer", "coherent")
+@dataclass(frozen=True, kw_only=True)
+class Coherent:
+    """The size of the released gradients' sum: steps that agree count, noise averages out.
+
+    s_j = |Σ_t ĝ_{t,j}|
+
+    State: `total_D`, the signed sum. After T steps the signal has grown by T, the noise by √T.
+
+    Source: the ranking that a progress ratio ρ²/(π·k/D) asks for: ρ is the share of the mean
+    gradient's energy, which the sum estimates.
+    Privacy: no bound needed; reads released gradients only (post-processing); checked by
+    tests/mechanisms/support/test_scorers.py.
+    """
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        return {"total_D": torch.zeros_like(context.weights_D, dtype=torch.float64)}
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return {"total_D": state["total_D"] + release.gradient.value}
+
+    def score(self, state: State) -> Tensor:
+        return state["total_D"].abs()
+
+
+@register("scorer", "random")
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """A fixed random order of the coordinates: the control that importance must beat.
+
+    s_j ~ U(0, 1), independent, from the public seed
+
+    State: `score_D`, which no step changes.
+
+    Privacy: reads the public seed only; checked by tests/mechanisms/support/test_scorers.py.
+    """
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        generator = public_generator("random", context.seed)
+        score_D = torch.rand(context.space.size, generator=generator, dtype=torch.float64)
+        return {"score_D": score_D.to(context.weights_D.device)}
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return state
+
+    def score(self, state: State) -> Tensor:
+        return state["score_D"]
+
+
+@register("scorer", "weight-magnitude")
+@dataclass(frozen=True, kw_only=True)
+class WeightMagnitude:
+    """The size of the weights at the start of the phase.
+
+    s_j = |θ_j|
+
+    State: `score_D`, which no step changes.
+
+    Privacy: reads weights that are public (initial) or released (trained before this phase);
+    checked by tests/mechanisms/support/test_scorers.py.
+    """
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        return {"score_D": context.weights_D.detach().to(torch.float64).abs()}
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return state
+
+    def score(self, state: State) -> Tensor:
+        return state["score_D"]

@@ -1,0 +1,233 @@
+"""Reports: one page that needs no network and shows whatever it is given as text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from functools import cache
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import dp_accounting
+import numpy as np
+import pytest
+from dpigu.audits import (
+    Membership,
+    decide,
+    guess_grid,
+    invalid_audit,
+    judge,
+    report_data,
+    write_report,
+)
+from dpigu.audits.report.page import page
+from dpigu.audits.statistics.combined import accounted_curve
+from dpigu.dpcore import Adjacency, PoissonSampler
+from PIL import Image
+
+EVIL = "</title><script>alert('x')</script><img src=http://evil.test/a onerror=\"x\">&amp;"
+
+
+def leaking(count: int = 200, shift: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    coins = draw.integers(0, 2, count)
+    return draw.normal(size=count) + shift * coins, coins
+
+
+@cache
+def data_of(claim: float = 0.1, text: str = "runs/a", shift: float = 2.0) -> dict[str, Any]:
+    scores, coins = leaking(shift=shift)
+    event = PoissonSampler(1.0, 100).event(dp_accounting.GaussianDpEvent(1.0))
+    own = accounted_curve(event, Adjacency.ADD_OR_REMOVE_ONE)
+    made = decide(
+        scores, coins, guess_grid(200), epsilon=claim, delta=1e-5, confidence=0.95, own=own
+    )
+    report = judge(
+        claim_epsilon=claim,
+        delta=1e-5,
+        p_value=made.p_value,
+        lower_bound=made.one_run.lower_bound,
+        ceiling=made.one_run.ceiling,
+        confidence=0.95,
+        against=made.against,
+        assumptions=(text,),
+        checks=(("coins", text), ("failed", text)),
+    )
+    return report_data(
+        report,
+        command="model",
+        subject=text,
+        facts=((text, text),),
+        decision=made,
+        scores=scores,
+        members=coins,
+        reproduce=(f"dpaudit model {text}",),
+    )
+
+
+@cache
+def page_of(text: str = "runs/a") -> str:
+    return page(data_of(text=text))
+
+
+class Strict(HTMLParser):
+    """Counts tags, and fails on whatever would leave the page or run."""
+
+    VOID = frozenset({"meta", "br", "path", "use", "rect", "line", "circle", "ellipse"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert tag not in {"script", "iframe", "object", "embed", "img", "link", "base", "form"}
+        for name, value in attrs:
+            assert not name.startswith("on"), name
+            if name in {"href", "src", "xlink:href", "action"}:
+                assert value is not None and value.startswith("#"), value
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def strictly(html: str) -> list[str]:
+    parser = Strict()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    return parser.tags
+
+
+def test_a_page_names_no_address_outside_itself() -> None:
+    html = page_of()
+    assert not re.search(r"https?:|//[a-z]|url\((?!#)|@import|data:", html)
+    assert "default-src 'none'" in html
+    assert strictly(html).count("svg") == 5
+
+
+def test_everything_given_is_shown_as_text() -> None:
+    html = page_of(EVIL)
+    strictly(html)
+    assert "<script" not in html and "<img" not in html
+    assert html.count("&lt;script&gt;") >= 6
+
+
+def test_that_check_sees_a_page_that_does_not_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpigu.audits.report.page.escape", lambda text: text)
+    with pytest.raises(AssertionError):
+        strictly(page(data_of(text=EVIL)))
+
+
+def test_the_verdict_comes_first_with_its_sentence_and_numbers() -> None:
+    data = data_of()
+    text = re.sub(r"<(style|svg).*?</\1>|<[^>]+>", " ", page_of(), flags=re.DOTALL)
+    assert data["verdict"] == "CONTRADICTED"
+    places = [
+        text.index(word)
+        for word in ("CONTRADICTED", data["sentence"][:60], "p-value at the claim", "Lower bound")
+    ]
+    assert places == sorted(places)
+    for word in ("Ceiling", "What was assumed", "What was checked", "How to reproduce"):
+        assert word in text
+
+
+def test_an_invalid_audit_has_a_page_too() -> None:
+    report = invalid_audit("no coins decided who was in it", checks=(("failed", "no coins"),))
+    data = report_data(report, command="model", subject="runs/a")
+    html = page(data)
+    strictly(html)
+    assert "INVALID AUDIT" in html and "no coins" in html and "<svg" not in html
+
+
+def test_the_data_are_plain_and_the_same_each_time(tmp_path: Path) -> None:
+    data = data_of()
+    assert data == data_of.__wrapped__()
+    write_report(tmp_path, data)
+    refuse = pytest.fail
+    stored = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    assert stored == data
+    assert (tmp_path / "report.html").read_text() == page_of()
+    for name in ("report.json", "report.html"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_schema_page_names_every_key() -> None:
+    """What report.json holds is what docs/report-schema.md documents, and nothing else."""
+    text = (Path(__file__).parents[3] / "docs" / "report-schema.md").read_text()
+    documented = set(re.findall(r"^\| `([\w.\[\]]+)` \|", text, flags=re.MULTILINE))
+    membership = Membership(scores={"loss": np.arange(4.0)}, member_N=np.arange(4) > 1, shadows=0)
+    data = data_of() | {"membership": membership.to_json()}
+    assert data["schema"] in text
+    assert keys(data) <= documented
+    assert documented - keys(data) <= {"kind", "score"}  # of `dpaudit model` alone
+
+
+def keys(value: Any, path: str = "") -> set[str]:
+    """Every path of keys, a list's items as []."""
+    if isinstance(value, dict):
+        paths = {f"{path}.{key}".strip(".") for key in value}
+        return paths.union(*(keys(v, f"{path}.{key}".strip(".")) for key, v in value.items()))
+    if isinstance(value, list):
+        return set().union(*(keys(item, f"{path}[]") for item in value))
+    return set()
+
+
+WIDTHS = (390, 1280)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here to draw the page")
+def test_a_browser_draws_it_for_a_phone_and_a_desk(tmp_path: Path) -> None:
+    """Nothing is wider than a window of 390 or 1280 pixels, and the verdict's red is seen."""
+    inside = escape(page_of(), quote=True)
+    frames = "".join(
+        f'<iframe width="{w}" height="800" srcdoc="{inside}"></iframe>' for w in WIDTHS
+    )
+    script = (
+        "<script>onload=()=>{document.title=Array.from(document.querySelectorAll('iframe'),"
+        "f=>f.contentDocument.documentElement.scrollWidth).join()}</script>"
+    )
+    (tmp_path / "probe.html").write_text(f"<!doctype html><body>{frames}{script}</body>")
+    (tmp_path / "report.html").write_text(page_of())
+    title = re.search(r"<title>([\d,]+)</title>", browse(tmp_path, "probe.html", "--dump-dom"))
+    assert title is not None
+    wide = map(int, title[1].split(","))
+    assert all(w <= most for w, most in zip(wide, WIDTHS, strict=True))
+    shot = tmp_path / "shot.png"
+    browse(tmp_path, "report.html", f"--screenshot={shot}", "--window-size=390,900")
+    with Image.open(shot) as image:
+        colours = image.convert("RGB").getcolors(maxcolors=2**24)
+    assert colours is not None
+    red = sum(count for count, colour in colours if colour == (185, 28, 28))
+    assert red > 0.03 * 390 * 900
+
+
+def browse(folder: Path, name: str, *options: str) -> str:
+    """What chromium, without a network and with a fresh profile, prints."""
+    assert CHROMIUM is not None
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    more = "--disable-component-update --disable-sync --hide-scrollbars"
+    profile = f"--user-data-dir={folder / 'profile'}-{len(options)}"
+    command = [CHROMIUM, *flags.split(), *more.split(), profile, *options]
+    done = subprocess.run(
+        [*command, f"file://{folder / name}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout

@@ -1,0 +1,78 @@
+"""Imports point one way, and the right to mint stays in two files. Read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAY_IMPORT = {
+    "dpcore": set(),
+    "mechanisms": {"dpcore"},
+    "accountants": {"dpcore"},
+    "trainers": {"dpcore", "mechanisms", "accountants"},
+    "audits": {"dpcore", "mechanisms", "accountants", "trainers"},
+    "cli": {"dpcore", "mechanisms", "accountants", "trainers", "audits", "dpigu"},
+    "dpigu": {"dpcore", "mechanisms", "accountants", "trainers", "audits"},
+}
+MINTS = {"dpcore/kernel.py", "dpcore/spaces.py"}
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(source: str, package: str) -> Iterator[str]:
+    """The packages of ours that a source imports, at any depth, by statement or by name."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [package] if node.level else [node.module or ""]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "__import__"):
+                names = [str(node.args[0].value)]
+        yield from (top for name in names if (top := name.partition(".")[0]) in MAY_IMPORT)
+
+
+def violations(source: str, package: str) -> set[str]:
+    return set(imported(source, package)) - MAY_IMPORT[package] - {package}
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_an_import_never_points_the_other_way(path):
+    assert violations(path.read_text(), path.relative_to(ROOT).parts[0]) == set()
+
+
+def test_every_package_is_looked_at():
+    assert {path.relative_to(ROOT).parts[0] for path in sources()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import mechanisms",
+        "import dpigu.mechanisms.presets.own as m",
+        "from dpigu.mechanisms.presets.own import dpsgd",
+        "def late():\n    from mechanisms import Flat",
+        "import importlib\nimportlib.import_module('dpigu.mechanisms.presets.own')",
+        "if True:\n    __import__('mechanisms')",
+    ],
+)
+def test_a_planted_import_is_found(source):
+    assert violations(source, "dpcore") == {"mechanisms"}
+    assert violations(source, "trainers") == set()
+
+
+def names_mint(source: str) -> bool:
+    return "_MINT" in source
+
+
+def test_only_the_kernel_and_the_spaces_name_the_right_to_mint():
+    named = {str(p.relative_to(ROOT)) for p in sources() if names_mint(p.read_text())}
+    assert named == MINTS

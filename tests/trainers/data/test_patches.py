@@ -1,0 +1,118 @@
+"""Features of whitened procedural patches: a map of one record, learnt from no record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from dpigu.dpcore import DataError
+from dpigu.trainers.data import patches
+from dpigu.trainers.data.dead_leaves import dead_leaves
+from dpigu.trainers.data.features import feature_map
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHAPES = ((1, 8, 8), (3, 9, 12))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fewer filters and images, so that a prior takes no time."""
+    patches._prior.cache_clear()
+    for name, value in (("FILTERS", 64), ("CHANNELS", 32), ("IMAGES", 300)):
+        monkeypatch.setattr(patches, name, value)
+    yield
+    patches._prior.cache_clear()
+
+
+def images(count: int, shape: tuple[int, ...], seed: int = 5) -> torch.Tensor:
+    return dead_leaves(count, shape, seed)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@given(order=st.permutations(range(6)), kept=st.integers(1, 6))
+def test_a_records_features_do_not_depend_on_the_others(
+    shape: tuple[int, ...], order: list[int], kept: int
+) -> None:
+    x = images(6, shape)
+    features = patches.Patches(shape)
+    at = order[:kept]
+    torch.testing.assert_close(features(x[at]), features(x)[at], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_record_has_norm_ten_and_the_declared_shape(shape: tuple[int, ...]) -> None:
+    found = patches.Patches(shape)(images(4, shape))
+    assert tuple(found.shape[1:]) == patches.patches_shape(shape) == (32, 3, 3)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.full((4,), 10.0))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_image_and_its_mirror_image_have_the_same_features(shape: tuple[int, ...]) -> None:
+    """To bfloat16's rounding; other images are far away."""
+    x = images(4, shape)
+    features = patches.Patches(shape)
+    found, mirrored, upside = features(x), features(x.flip(3)), features(x.flip(2))
+    assert float((found - mirrored).flatten(1).norm(dim=1).max()) < 0.3
+    assert float((found - upside).flatten(1).norm(dim=1).min()) > 3
+
+
+def test_light_and_contrast_of_an_image_count_little() -> None:
+    """Patches are normalised: a shift drops out, a scale nearly."""
+    x = images(4, (1, 8, 8)) / 2
+    features = patches.Patches((1, 8, 8))
+    assert float((features(x) - features(x + 0.25)).flatten(1).norm(dim=1).max()) < 0.5
+    assert float((features(x) - features(1.5 * x)).flatten(1).norm(dim=1).max()) < 1.5
+
+
+def test_the_prior_is_the_same_for_everybody_and_moves_no_generator() -> None:
+    state = torch.get_rng_state()
+    first = patches._prior((1, 8, 8))
+    patches._prior.cache_clear()
+    torch.rand(3)
+    second = patches._prior((1, 8, 8))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+    torch.set_rng_state(state)
+    patches._prior.cache_clear()
+    patches._prior((1, 8, 8))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@given(size=st.integers(2, 8), seed=st.integers(0, 9), shrinkage=st.floats(0.01, 10))
+def test_whitening_evens_out_the_leading_directions(size: int, seed: int, shrinkage: float) -> None:
+    """RᵀΣR = diag(v/(v + s·mean v)) over the leading eigenvalues v, signs fixed."""
+    rows = torch.randn((50, size), generator=torch.Generator().manual_seed(seed)).double()
+    covariance = rows.T @ rows / 50
+    root = patches._root(covariance, size - 1, shrinkage)
+    values = torch.linalg.eigvalsh(covariance)
+    expected = values[1:] / (values[1:] + shrinkage * values.mean())
+    torch.testing.assert_close(root.T @ covariance @ root, expected.diag(), atol=1e-9, rtol=1e-7)
+    assert bool((root.gather(0, root.abs().argmax(0, keepdim=True)) > 0).all())
+
+
+def test_regions_average_and_cover_every_patch_equally() -> None:
+    pool = patches._pooling((3, 9, 12))
+    assert pool.shape == (9, 4 * 7)
+    torch.testing.assert_close(pool.sum(1), torch.ones(9))
+    torch.testing.assert_close(pool.mean(0), torch.full((28,), 1 / 28))
+
+
+def test_dead_leaves_are_images_of_every_shade_and_alike_for_everybody() -> None:
+    x = dead_leaves(300, (3, 8, 9))
+    assert x.shape == (300, 3, 8, 9) and x.dtype == torch.float32
+    assert -1 <= float(x.min()) < -0.8 and 0.8 < float(x.max()) <= 1
+    assert float(x.flatten(1).std(1).min()) > 0
+    assert torch.equal(x, dead_leaves(300, (3, 8, 9)))
+    assert not torch.equal(x, dead_leaves(300, (3, 8, 9), seed=1))
+    near = float((x[..., 1:] - x[..., :-1]).abs().mean())
+    far = float((x[..., 4:] - x[..., :-4]).abs().mean())
+    assert 1.2 * near < far  # neighbours are alike, as in photographs
+
+
+def test_what_is_no_image_or_too_small_is_refused() -> None:
+    for shape in ((5,), (1, 7, 9)):
+        with pytest.raises(DataError, match="from 8 pixels on"):
+            feature_map("patches").shape(shape)

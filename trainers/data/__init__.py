@@ -1,0 +1,1 @@
+"""Records and their declared constants: by name, from files, as fixed features."""

@@ -1,0 +1,42 @@
+"""Public records made by a program: no data set, nobody's record, the same for everybody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from dpigu.trainers.data.dataset import Data, DataSpec
+from torch import Tensor
+from torch.nn import functional as F
+
+RECORDS = 2048
+PROCEDURAL = "procedural"
+"""The name by which `--public-data` takes them."""
+
+
+def procedural(spec: DataSpec) -> Data:
+    """Made-up records of a shape: a smooth pattern for each class, and noise around it.
+
+    x = clamp(pattern_y + noise, −1, 1), both of random numbers; for images of rising smoothness
+
+    Args:
+        spec: the shape and the classes that the records must have.
+
+    They know nothing of the private data but its declared constants. What a gradient of such
+    records says about a gradient of real ones is little; it is never private.
+    """
+    draw = torch.Generator().manual_seed(0)
+    patterns = _smooth(torch.randn((spec.classes, *spec.shape), generator=draw))
+    y = torch.randint(spec.classes, (RECORDS,), generator=draw)
+    noise = _smooth(torch.randn((RECORDS, *spec.shape), generator=draw))
+    x = (patterns[y] + 0.5 * noise).clamp(-1, 1)
+    made = replace(spec, name=PROCEDURAL, records=RECORDS)
+    return Data(made, x, y, x[:1], y[:1])
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Images averaged over 3 × 3 pixels and brought back to unit spread; vectors as they are."""
+    if x.dim() != 4 or min(x.shape[-2:]) < 3:
+        return x
+    x = F.avg_pool2d(x, 3, stride=1, padding=1)
+    return x / x.std().clamp(min=1e-6)

@@ -1,0 +1,70 @@
+"""Which engine would serve each phase of a plan, and how each parameter's rows would go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from dpigu.dpcore import BoundPipeline, PhaseContext, Pipeline, Plan, Space, State, Transform
+from dpigu.dpcore.stages import Stateful
+from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
+from dpigu.trainers.engines.materialising import Loss, norms_of, trainable
+from torch import Tensor, nn
+
+
+class Explanation(NamedTuple):
+    """The engine of one phase, why, and the choice for each parameter (fast engine only)."""
+
+    phase: str
+    engine: str
+    reason: str
+    choices: Mapping[str, str]
+
+
+def explain(
+    plan: Plan, model: nn.Module, loss: Loss, x: Tensor, seed: int, engine: str
+) -> Sequence[Explanation]:
+    """The engine of every phase, from shapes: on made-up records, states and support.
+
+    Row maps are in their first state. A scheduler's support is every second coordinate.
+
+    Args:
+        x: two made-up records.
+        engine: what the settings ask for.
+    """
+    y = torch.zeros(len(x), dtype=torch.int64)
+    values = {name: p.detach() for name, p in trainable(model).items()}
+    parameters = Space.of(values)
+    valid = torch.ones(len(x), dtype=torch.bool)
+    found = []
+    for phase in plan.phases:
+        space = phase.pipeline.row_space(parameters, tuple(x.shape[1:]))
+        binding = BoundPipeline(phase.pipeline, space)
+        reason = reason_against_pipeline(binding)
+        if engine == "materialising":
+            reason = "the settings ask for it"
+        if reason is not None:
+            found.append(Explanation(phase.name, "materialising", reason, {}))
+            continue
+        context = PhaseContext(space, parameters.join(values), phase.steps, seed)
+        x_B, views = x, None
+        if phase.pipeline.views is not None:
+            views = phase.pipeline.views.count
+            x_B = x[:, None].expand(-1, views, *x.shape[1:])
+        fast = GhostEngine(model, loss, norms_of(binding), len(x), views=views)
+        fast.rows(values, x_B, y, valid, _made_up(phase.pipeline, context))
+        reason = "every row map is diagonal and affine"
+        found.append(Explanation(phase.name, "ghost", reason, fast.choices()))
+    return found
+
+
+def _made_up(pipeline: Pipeline, context: PhaseContext) -> Transform:
+    space = context.space
+    support_D = None if pipeline.scheduler is None else torch.arange(space.size) % 2 == 0
+    maps = []
+    for placed in pipeline.of("row"):
+        learns = isinstance(placed.stage, Stateful)
+        state: State = placed.stage.init(context, {}) if learns else {}
+        maps.append((placed.stage, state))
+    return Transform(space, space, tuple(maps), support_D)

@@ -1,0 +1,273 @@
+"""The fast exact engine: norms and clipped sums layer by layer, without the B × D matrix.
+
+One forward and one backward stop at the layers' outputs. From what passes there, each
+parameter's squared norms and clipped sums are formed the cheapest exact way
+(`dpigu.trainers.engines.layers`), for the affine transform z = w ⊙ g − s of the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from dpigu.dpcore import (
+    Affine,
+    AffineRowMap,
+    BoundPipeline,
+    ModelError,
+    RowMap,
+    Rows,
+    Space,
+    State,
+    Transform,
+)
+from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.dpcore.stages import name_of
+from dpigu.trainers.engines.anatomy import Anatomy
+from dpigu.trainers.engines.layers import (
+    GRAM_ERROR,
+    AffineSlice,
+    NormMethod,
+    Statistic,
+    Workspace,
+    choose,
+    viewed,
+)
+from dpigu.trainers.engines.materialising import Loss, Norms, trainable
+from dpigu.trainers.engines.probe import anatomy_of
+from torch import Tensor, nn
+
+
+def reason_against(transform: Transform) -> str | None:
+    """Why the fast engine cannot take this transform, or None if it can."""
+    for stage, _ in transform.maps:
+        if not isinstance(stage, AffineRowMap):
+            return f"{type(stage).__name__} is not a diagonal affine map of a row"
+    if transform.output != transform.space:
+        return "the rows live in another space than the parameters"
+    return None
+
+
+def reason_against_pipeline(binding: BoundPipeline) -> str | None:
+    """Why the fast engine cannot serve this pipeline, or None if it can."""
+    pipeline = binding.pipeline
+    if pipeline.statistic is not None:
+        return f"{name_of(pipeline.statistic)} is not a gradient"
+    maps: tuple[tuple[RowMap, State], ...] = tuple((p.stage, {}) for p in pipeline.of("row"))
+    return reason_against(Transform(binding.space, binding.output, maps, None))
+
+
+@dataclass(frozen=True)
+class GhostRows:
+    """The rows of one microbatch, in parts: one way a parameter, None where z is 0."""
+
+    parts: tuple[tuple[int, NormMethod | None], ...]
+    valid_B: Tensor
+    group_count: int
+
+    def norm_upper_bounds(self) -> Tensor:
+        total_BG = torch.zeros(
+            len(self.valid_B), self.group_count, dtype=torch.float64, device=self.valid_B.device
+        )
+        for _, way in self.parts:
+            if way is not None:
+                total_BG += way.squares_BG
+        size = sum(size for size, _ in self.parts)
+        upper_BG = total_BG.sqrt_() * (1 + (size + 64) * UNIT_ROUNDOFF)
+        upper_BG += (size + 1) ** 0.5 * 2.0**-500
+        upper_BG = torch.where(upper_BG.isnan(), torch.inf, upper_BG)
+        return torch.where(self.valid_B[:, None], upper_BG, torch.inf)
+
+    def weighted_sum(self, factors_BG: Tensor) -> Tensor:
+        valid_B = (factors_BG != 0).any(1)
+        every = valid_B.device.type == "cpu" and bool(valid_B.all())
+        live_B = None if every else valid_B
+        sizes = [size for size, _ in self.parts]
+        total_K = factors_BG.new_empty(sum(sizes))
+        for (_, way), out_P in zip(self.parts, torch.split(total_K, sizes), strict=True):
+            if way is None:
+                out_P.zero_()
+            else:
+                way.sum(factors_BG, live_B, out_P)
+        return total_K
+
+
+class GhostEngine:
+    """Rows that are never all in memory, for affine transforms and any clipper.
+
+    Args:
+        model: maps a batch of inputs to outputs, one record at a time.
+        loss: one loss a record.
+        norms: the clipper's groups.
+        physical_batch: the largest microbatch that `rows` will see.
+        autocast: the dtype of forward and backward, or None for the weights' own. Rows are
+            in float32 or wider, norms and sums in float64 either way.
+        views: how many views of every record a batch holds (B × views × …), whose losses are
+            averaged; None for a batch of records as they are (B × …).
+
+    Errors: `ModelError` for a model whose records have no rows of their own, for a transform
+    that is not affine (`reason_against`), and for weights that leave a parameter out.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        norms: Norms,
+        physical_batch: int,
+        autocast: torch.dtype | None = None,
+        views: int | None = None,
+    ) -> None:
+        self._model = model
+        self._views = views
+        self._loss = loss if views is None else lambda o_B, y_B: loss(o_B, y_B) / views
+        self._norms = norms
+        self._autocast = autocast
+        self._space = Space.of(trainable(model))
+        self._anatomy: Anatomy | None = None
+        self._prepared: tuple[Transform, dict[str, AffineSlice | None]] | None = None
+        self._choices: dict[str, str] = {}
+        self._workspace = Workspace()
+        self._groups = _groups(self._space, norms)
+        self.relative_error = GRAM_ERROR + 2 * (physical_batch + 16) * UNIT_ROUNDOFF
+
+    def choices(self) -> Mapping[str, str]:
+        """The way that each parameter's rows went in the last microbatch, and why."""
+        taken = {} if self._anatomy is None else self._anatomy.by_product
+        return {
+            name: f"{choice}; by a product of {taken[name]}" if name in taken else choice
+            for name, choice in self._choices.items()
+        }
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The format in which images pass through the model."""
+        return torch.contiguous_format if self._anatomy is None else self._anatomy.memory_format
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> Rows:
+        if missing := set(self._space.names) - set(weights):
+            raise ModelError(
+                "weights are missing for trainable parameters",
+                where="GhostEngine.rows",
+                got=sorted(missing),
+                remedy="Give every parameter that requires a gradient.",
+            )
+        if self._views is not None:
+            x_B, y_B = x_B.flatten(0, 1), y_B.repeat_interleave(self._views, 0)
+        if self._anatomy is None:
+            self._anatomy = anatomy_of(self._model, self._loss, weights, x_B, y_B)
+        diagonals = self._diagonals(transform, x_B.device)
+        live = {name for name, diagonal in diagonals.items() if diagonal is not None}
+        ways: dict[str, NormMethod] = {}
+        self._choices = dict.fromkeys(self._space.names, "none: frozen at this step")
+
+        def finish(name: str, statistic: Statistic) -> None:
+            diagonal = diagonals[name]
+            assert diagonal is not None
+            if self._views is not None:
+                statistic = viewed(statistic, self._views)
+            ways[name], self._choices[name] = choose(statistic, diagonal, self._workspace)
+
+        if live:
+            self._anatomy.collect(
+                self._model,
+                self._loss,
+                weights,
+                x_B,
+                y_B,
+                self._autocast,
+                self._workspace,
+                live,
+                finish,
+            )
+        parts = tuple(
+            (at.stop - at.start, ways[name] if name in live else None)
+            for name, at, _ in self._space.blocks()
+        )
+        return GhostRows(parts, valid_B, self._norms.count)
+
+    def _diagonals(
+        self, transform: Transform, device: torch.device
+    ) -> dict[str, AffineSlice | None]:
+        """The transform on every parameter: once a step, for all its microbatches."""
+        if self._prepared is None or self._prepared[0] is not transform:
+            if reason := reason_against(transform):
+                raise ModelError(
+                    f"the fast engine does not apply: {reason}",
+                    where="GhostEngine",
+                    remedy="Use the materialising engine.",
+                )
+            self._prepared = (transform, self._prepare(transform, device))
+        return self._prepared[1]
+
+    def _prepare(self, transform: Transform, device: torch.device) -> dict[str, AffineSlice | None]:
+        whole = _composed(transform)
+        on_host = device.type == "cpu"  # elsewhere, looking at values would wait for the device
+        diagonals: dict[str, AffineSlice | None] = {}
+        for name, at, _ in self._space.blocks():
+            groups_P, group, by_output = self._groups[name]
+            weight = None if whole is None else whole.weight_D[at]
+            shift = None if whole is None or whole.shift_D is None else whole.shift_D[at]
+            support = None if transform.support_D is None else transform.support_D[at]
+            scale: Tensor | None = None
+            if on_host and weight is not None and bool(torch.eq(*weight.aminmax())):
+                scale, weight = weight[0], None
+            if on_host and shift is not None and not bool(shift.any()):
+                shift = None
+            if on_host and support is not None:
+                if not bool(support.any()):
+                    diagonals[name] = None
+                    continue
+                support = None if bool(support.all()) else support
+            if shift is not None and support is not None:
+                shift = shift * support
+            diagonals[name] = AffineSlice(
+                weight,
+                scale,
+                support,
+                shift,
+                None if groups_P is None else groups_P.to(device),
+                group,
+                self._norms.count,
+                by_output,
+            )
+        return diagonals
+
+
+def _composed(transform: Transform) -> Affine | None:
+    """The row maps as one affine map, before the support; None for no map.
+
+    The support before the maps needs no place of its own: what it sets to zero, the support
+    after them sets to zero again.
+    """
+    whole: Affine | None = None
+    for stage, state in transform.maps:
+        assert isinstance(stage, AffineRowMap)
+        here = stage.affine(state)
+        whole = here if whole is None else here.after(whole)
+    return whole
+
+
+def _groups(space: Space, norms: Norms) -> dict[str, tuple[Tensor | None, int, bool]]:
+    """For each parameter its coordinates' groups, or the one group of all; and whether every
+    group is a union of entries along the first dimension."""
+    found: dict[str, tuple[Tensor | None, int, bool]] = {}
+    for name, at, shape in space.blocks():
+        if norms.groups_K is None:
+            found[name] = (None, 0, True)
+            continue
+        groups = norms.groups_K[at].cpu()
+        if bool((groups == groups[0]).all()):
+            found[name] = (None, int(groups[0]), True)
+            continue
+        rows = groups.view(shape[0], -1)
+        found[name] = (groups, 0, bool((rows == rows[:, :1]).all()))
+    return found

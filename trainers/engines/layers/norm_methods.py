@@ -1,0 +1,217 @@
+"""The exact ways from one parameter's statistic to squared norms and clipped sums.
+
+With z = w ⊙ g − s, every way has `squares_BG`, bounds in float64 that are never below the true
+Σ_j z_j² of each group (but for the last few roundings, for which the engine adds its final
+factor), made at once, and `sum(c_BG) -> Σ_i c_i z_i` in float64.
+
+| way | when | norm | its error |
+|---|---|---|---|
+| form | always possible | forms z in float64, block by block | float64 rounding |
+| ghost | one position, s = 0 | (b²)ᵀW²(a²), non-negative terms | γ of the type, added |
+| gram | w constant, s = 0 | Σ_tt′ (a_t·a_t′)(b_t·b_t′) in float64 | certified, added |
+| sparse | an embedding, s = 0 | the touched rows of the table | float64 rounding |
+
+Sums over records are taken in float64: the error of a sum over m terms is at most γ_m times
+the sum of the terms' norms, γ_m = m·2⁻⁵³/(1 − m·2⁻⁵³) (Higham 2002, section 3.1). For form,
+sparse and ghost the terms are the rows themselves. For gram they are Σ_t ‖b_t‖‖a_t‖, which may
+exceed the row's norm; a multiple of it is added to the norm, so that the sum is within
+GRAM_ERROR of Σ (bound on the clipped norm).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.trainers.engines.layers.affine_slice import AffineSlice, kept
+from dpigu.trainers.engines.layers.outer_product import Ghost
+from dpigu.trainers.engines.layers.parameter_rows import (
+    Factors,
+    Formed,
+    Layout,
+    Sparse,
+    Statistic,
+    from_layout,
+)
+from dpigu.trainers.engines.layers.workspace import Workspace, blocks, wide
+from torch import Tensor
+
+GRAM_ERROR = 2.0**-24
+STREAM = 2**18
+"""Numbers that `form` works on at a time: few enough to stay in cache."""
+STORE = 2**24
+"""Numbers of one parameter's rows that are kept between norm and sum; more are formed twice."""
+FORM = 60
+"""What it costs to make, weigh and reduce one coordinate of one row, in float32 products."""
+
+
+class NormMethod(Protocol):
+    """One parameter of one microbatch, ready to answer."""
+
+    @property
+    def squares_BG(self) -> Tensor:
+        """Upper bounds on Σ z² of each record in each group, float64."""
+        ...
+
+    def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
+        """Write Σ_i c_i z_i in the parameter's order, float64; records not live are left out.
+
+        `live_B` is None where all are live.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Form:
+    """Rows formed and reduced at once, in float64; without a shift the sum is w ⊙ Σ c g."""
+
+    statistic: Statistic
+    diagonal: AffineSlice
+    workspace: Workspace
+    squares_BG: Tensor
+
+    @classmethod
+    def of(cls, statistic: Statistic, diagonal: AffineSlice, workspace: Workspace) -> Form:
+        _, _, groups = diagonal.ordered(statistic.layout)
+        shape = (statistic.records, statistic.size)
+        stored = None
+        if shape[0] * shape[1] <= STORE:
+            stored = torch.empty(shape, dtype=statistic.dtype, device=statistic.device)
+        pieces = []
+        for lo, hi in blocks(statistic.records, max(1, STREAM // statistic.width)):
+            out = None if stored is None else stored[lo:hi]
+            z = _z(statistic.block(lo, hi, out), diagonal, statistic.layout, workspace)
+            if groups is None:
+                pieces.append(torch.linalg.vector_norm(z, dim=1).square_())
+            else:
+                grouped = z.new_zeros(hi - lo, diagonal.group_count)
+                pieces.append(grouped.index_add_(1, groups, z.square_()))
+        squares = torch.cat(pieces)
+        if groups is None:
+            squares = diagonal.place(squares)
+        keep = statistic if stored is None else Formed(stored, statistic.layout)
+        return cls(keep, diagonal, workspace, squares)
+
+    def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
+        statistic, diagonal = self.statistic, self.diagonal
+        _, _, groups = diagonal.ordered(statistic.layout)
+        total = torch.zeros(statistic.size, dtype=torch.float64, device=c_BG.device)
+        for lo, hi in blocks(statistic.records, max(1, STREAM // statistic.width)):
+            block = kept(statistic.block(lo, hi), None if live_B is None else live_B[lo:hi])
+            if diagonal.shift_P is None:
+                z, c_nG = wide("rows", block, self.workspace), diagonal.scaled(c_BG[lo:hi])
+            else:
+                z, c_nG = _z(block, diagonal, statistic.layout, self.workspace), c_BG[lo:hi]
+            if groups is None:
+                total += c_nG[:, diagonal.group] @ z
+            else:
+                total += (c_nG[:, groups] * z).sum(0)
+        out_P.copy_(from_layout(total, statistic.layout))
+        if diagonal.shift_P is None:
+            diagonal.weigh(out_P)
+
+
+def _z(block: Tensor, diagonal: AffineSlice, layout: Layout | None, workspace: Workspace) -> Tensor:
+    """z = w ⊙ g − s in float64, in working memory."""
+    w, s, _ = diagonal.ordered(layout)
+    z = wide("rows", block, workspace)
+    if w is not None:
+        z *= w
+    elif diagonal.scale is not None:
+        z *= diagonal.scale
+    if s is not None:
+        z -= s
+    return z
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Several positions, w constant: ‖Σ_t b_t a_tᵀ‖² = Σ_tt′ (a_t·a_t′)(b_t·b_t′) in float64.
+
+    Its terms cancel, so γ·S² is added, S = Σ_t ‖a_t‖‖b_t‖, and then η·S to the norm, with
+    η = γ_m / GRAM_ERROR and m the terms of the clipped sum.
+    """
+
+    statistic: Factors
+    diagonal: AffineSlice
+    squares_BG: Tensor
+
+    @classmethod
+    def of(cls, statistic: Factors, diagonal: AffineSlice) -> Gram:
+        a = statistic.left(0, statistic.records).to(torch.float64)
+        b = statistic.b_BqOT.to(torch.float64)
+        gram_a, gram_b = a.transpose(2, 3) @ a, b.transpose(2, 3) @ b
+        squares = (gram_a * gram_b).sum((1, 2, 3)).clamp_min_(0)
+        diagonals = gram_a.diagonal(dim1=2, dim2=3) * gram_b.diagonal(dim1=2, dim2=3)
+        size = diagonals.sqrt().sum((1, 2))
+        q, o, i = statistic.layout.sizes
+        t = statistic.positions
+        squares += 2 * (i + o + q * t * t + 8) * UNIT_ROUNDOFF * size.square()
+        terms = 2 * (statistic.records * t + 8) * UNIT_ROUNDOFF
+        norm = squares.sqrt_() + (terms / GRAM_ERROR) * size
+        if diagonal.scale is not None:
+            norm = norm * diagonal.scale.abs()
+        return cls(statistic, diagonal, diagonal.place(norm.square_()))
+
+    def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
+        a = kept(self.statistic.left(0, self.statistic.records), live_B).to(torch.float64)
+        b = kept(self.statistic.b_BqOT, live_B).to(torch.float64)
+        b = b * self.diagonal.scaled(c_BG[:, self.diagonal.group, None, None, None])
+        b_qOn, a_qIn = b.permute(1, 2, 0, 3).flatten(2), a.permute(1, 2, 0, 3).flatten(2)
+        total = (a_qIn @ b_qOn.transpose(1, 2)).flatten()
+        out_P.copy_(from_layout(total, self.statistic.layout))
+        self.diagonal.weigh(out_P)
+
+
+@dataclass(frozen=True)
+class Touched:
+    """An embedding without a shift: only the rows of the table that a record reads."""
+
+    statistic: Sparse
+    diagonal: AffineSlice
+    z_BSE: Tensor
+    squares_BG: Tensor
+
+    @classmethod
+    def of(cls, statistic: Sparse, diagonal: AffineSlice) -> Touched:
+        z_BSE = statistic.g_BSE.to(torch.float64)
+        if diagonal.full_P is not None:
+            z_BSE = z_BSE * diagonal.full_P.view(statistic.entries, -1)[statistic.index_BS]
+        elif diagonal.scale is not None:
+            z_BSE = z_BSE * diagonal.scale
+        return cls(statistic, diagonal, z_BSE, diagonal.place(z_BSE.square().sum((1, 2))))
+
+    def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
+        z_BSE = kept(self.z_BSE, live_B) * c_BG[:, self.diagonal.group, None, None]
+        total = out_P.zero_().view(self.statistic.entries, -1)
+        total.index_add_(0, self.statistic.index_BS.flatten(), z_BSE.flatten(0, 1))
+
+
+def choose(
+    statistic: Statistic, diagonal: AffineSlice, workspace: Workspace
+) -> tuple[NormMethod, str]:
+    """The cheapest exact way for this statistic, from its shapes, and why.
+
+    A product in float32 counts 1, one in float64 counts 2.
+    """
+    if diagonal.shift_P is not None:
+        return Form.of(statistic, diagonal, workspace), "form: rows are centred"
+    if isinstance(statistic, Sparse):
+        if diagonal.groups_P is None:
+            return Touched.of(statistic, diagonal), f"sparse: {statistic.g_BSE.shape[1]} table rows"
+        return Form.of(statistic, diagonal, workspace), "form: clipping groups split the table"
+    if not isinstance(statistic, Factors):
+        return Form.of(statistic, diagonal, workspace), f"form: rows of {statistic.size}"
+    q, o, i = statistic.layout.sizes
+    t = statistic.positions
+    if t == 1 and diagonal.by_output:
+        return Ghost.of(
+            statistic, diagonal, workspace
+        ), f"ghost: one position, {q}×{o}×{i} never formed"
+    form = q * o * i * (t + FORM)
+    gram = 2 * q * t * (t * (i + o) + o * i)
+    if diagonal.uniform and diagonal.groups_P is None and gram < form:
+        return Gram.of(statistic, diagonal), f"gram: {t} positions, {q}×{o}×{i} never formed"
+    return Form.of(statistic, diagonal, workspace), f"form: {t} positions, rows of {statistic.size}"

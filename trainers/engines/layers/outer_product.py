@@ -1,0 +1,141 @@
+"""Weighted ghost norms: one position a record, so that its row is an outer product b aᵀ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from dpigu.trainers.engines.layers.affine_slice import AffineSlice, kept
+from dpigu.trainers.engines.layers.parameter_rows import Factors, Layout, from_layout
+from dpigu.trainers.engines.layers.workspace import Workspace, blocks, wide
+from torch import Tensor
+
+WIDE = 2**17
+"""Coordinates up to which a ghost norm is taken in float64; above, in the inputs' type."""
+TERMS = 128
+"""Terms that a ghost norm then sums at a time: float32 stays within 1e-5 for 4000 inputs."""
+RUN = 512
+"""Records whose ghost norms or clipped sum are taken at a time: their products stay in cache."""
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """One position a record: g = b aᵀ, never formed."""
+
+    statistic: Factors
+    diagonal: AffineSlice
+    workspace: Workspace
+    squares_BG: Tensor
+
+    @classmethod
+    def of(cls, statistic: Factors, diagonal: AffineSlice, workspace: Workspace) -> Ghost:
+        b_BqO, layout, groups_P = statistic.b_BqOT[..., 0], statistic.layout, diagonal.groups_P
+        count = diagonal.group_count if groups_P is not None else 1
+        squares = b_BqO.new_empty((len(b_BqO), count), dtype=torch.float64)
+        of_output = None if groups_P is None else groups_P.view(b_BqO[0].numel(), -1)[:, 0]
+        squared = _squares if diagonal.uniform else _weighted_squares
+        for lo, hi in blocks(statistic.records, RUN):
+            a_nqI = statistic.left(lo, hi)[..., 0]
+            squares[lo:hi] = squared(a_nqI, b_BqO[lo:hi], diagonal, layout, of_output, workspace)
+        if of_output is None:
+            squares = diagonal.place(squares[:, 0])
+        return cls(statistic, diagonal, workspace, squares)
+
+    def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
+        layout = self.statistic.layout
+        q, o, i = layout.sizes
+        in_order = not layout.taps_first
+        total_qOI = out_P.view(q, o, i) if in_order else out_P.new_empty(q, o, i)
+        for lo, hi in blocks(self.statistic.records, RUN):
+            live_n = None if live_B is None else live_B[lo:hi]
+            a_nqI = kept(self.statistic.left(lo, hi)[..., 0], live_n)
+            b_nqO = kept(self.statistic.b_BqOT[lo:hi, ..., 0], live_n)
+            a_nqI = wide("left", a_nqI, self.workspace)
+            b_nqO = wide("right", b_nqO, self.workspace)
+            b_nqO *= self._factors(c_BG[lo:hi])
+            a_qnI, b_qOn = a_nqI.transpose(0, 1), b_nqO.permute(1, 2, 0)
+            total_qOI.baddbmm_(b_qOn, a_qnI, beta=1 if lo else 0)
+        if not in_order:
+            out_P.copy_(from_layout(total_qOI.transpose(1, 2).flatten(), layout))
+        self.diagonal.weigh(out_P)
+
+    def _factors(self, c_nG: Tensor) -> Tensor:
+        """The factor of every output, or of all: n × q × O or n × 1 × 1."""
+        if self.diagonal.groups_P is None:
+            return self.diagonal.scaled(c_nG[:, self.diagonal.group, None, None])
+        of_output = self.diagonal.groups_P.view(*self.statistic.layout.sizes[:2], -1)[..., 0]
+        return self.diagonal.scaled(c_nG[:, of_output])
+
+
+def _by_group(v_nqO: Tensor, of_output: Tensor | None, groups: int) -> Tensor:
+    """Sums over the outputs of each group, or over all: n × G or n × 1, in float64."""
+    if of_output is None:
+        return v_nqO.sum((1, 2), dtype=torch.float64)[:, None]
+    out = torch.zeros(len(v_nqO), groups, dtype=torch.float64, device=v_nqO.device)
+    return out.index_add_(1, of_output, v_nqO.flatten(1).to(torch.float64))
+
+
+def _squares(
+    a_nqI: Tensor,
+    b_nqO: Tensor,
+    diagonal: AffineSlice,
+    layout: Layout,
+    of_output: Tensor | None,
+    workspace: Workspace,
+) -> Tensor:
+    """w² Σ_oi b_o² a_i² over the outputs o of each group, where w is one number: float64."""
+    a_nq = torch.linalg.vector_norm(wide("left", a_nqI, workspace), dim=2).square_()
+    per_nqO = b_nqO.to(torch.float64).square() * a_nq[..., None]
+    squares = _by_group(per_nqO, of_output, diagonal.group_count)
+    return squares if diagonal.scale is None else squares * diagonal.scale.square()
+
+
+def _weighted_squares(
+    a_nqI: Tensor,
+    b_nqO: Tensor,
+    diagonal: AffineSlice,
+    layout: Layout,
+    of_output: Tensor | None,
+    workspace: Workspace,
+) -> Tensor:
+    """Σ_oi w²_oi b_o² a_i² over the outputs o of each group, rounded up to float64.
+
+    No term is negative. The sum over i runs over TERMS at a time and then over those runs, in
+    the inputs' type (float64 for small weights) with roundoff u: its error is relatively below
+    γ_n(u) ≤ 2 n u, with n the TERMS, the runs, and 14 roundings of the factors.
+    Inputs are scaled first, exactly, to less than 1 (to less than 8 where they are huge), so
+    nothing overflows, and what underflows is below 512·2⁻¹²⁶ (2⁻¹⁰²²) a term.
+    """
+    if layout.sizes[0] * layout.sizes[1] * layout.sizes[2] <= WIDE:
+        a_nqI, b_nqO = a_nqI.to(torch.float64), b_nqO.to(torch.float64)
+    square_qIO = diagonal.squared(layout, a_nqI.dtype)
+    a_nqI, a_n = _scaled_squares(a_nqI, workspace)
+    inputs, finfo = a_nqI.shape[2], torch.finfo(a_nqI.dtype)
+    terms = inputs if a_nqI.dtype == torch.float64 else TERMS
+    a_qnI = a_nqI.transpose(0, 1)
+    shape = (layout.sizes[0], len(b_nqO), layout.sizes[1])
+    inner_qnO, part_qnO = (
+        workspace.take(purpose, shape, a_nqI.dtype, a_nqI.device) for purpose in ("inner", "part")
+    )
+    torch.bmm(a_qnI[..., :terms], square_qIO[:, :terms], out=inner_qnO)
+    for lo in range(terms, inputs, terms):
+        run = slice(lo, lo + terms)
+        inner_qnO += torch.bmm(a_qnI[..., run], square_qIO[:, run], out=part_qnO)
+    b_nqO, b_n = _scaled_squares(b_nqO, workspace)
+    inner_qnO *= b_nqO.transpose(0, 1)
+    squares = _by_group(inner_qnO.transpose(0, 1), of_output, diagonal.group_count)
+    squares *= 1 + (terms + -(-inputs // terms) + 14) * finfo.eps
+    squares += 512 * b_nqO[0].numel() * inputs * finfo.tiny
+    return squares.mul_((diagonal.largest * a_n * b_n).square()[:, None])
+
+
+def _scaled_squares(v_nqN: Tensor, workspace: Workspace) -> tuple[Tensor, Tensor]:
+    """(v / p)², valid until the next call, and each record's p in float64: the power of two
+    above its largest |v|, but between 2⁻¹²⁵ and 2¹²⁵ (2⁻¹⁰²¹ and 2¹⁰²¹)."""
+    largest_n = torch.maximum(v_nqN.amax((1, 2)), -v_nqN.amin((1, 2)))
+    tiny = torch.finfo(v_nqN.dtype).tiny
+    largest_n = largest_n.clamp(tiny, 0.25 / tiny)
+    power_n = largest_n / torch.frexp(largest_n).mantissa
+    scaled = workspace.take("squares", tuple(v_nqN.shape), v_nqN.dtype, v_nqN.device)
+    torch.mul(v_nqN, (1 / power_n)[:, None, None], out=scaled)
+    return scaled.square_(), power_n.to(torch.float64)

@@ -1,0 +1,201 @@
+"""Engines: from a model and a microbatch to rows; and the one that forms every row whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from dpigu.dpcore import BoundPipeline, DenseRows, ModelError, Record, Rows, Space, Transform
+from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Outputs (B × …) and targets (B) to one loss a record (B)."""
+
+
+def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
+    """One cross-entropy a record, in nats."""
+    return nn.functional.cross_entropy(outputs_BC.float(), y_B, reduction="none")
+
+
+class RowEngine(Protocol):
+    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer."""
+
+    @property
+    def relative_error(self) -> float:
+        """How far a sum may be from the exact one: a public constant (`dpcore.Engine`)."""
+        ...
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> Rows:
+        """The rows of one microbatch at these weights; records not valid are padding."""
+        ...
+
+
+def norms_of(binding: BoundPipeline) -> Norms:
+    """The clipper's groups in the space of the rows."""
+    by = binding.pipeline.clipper.groups
+    if by == "all":
+        return Norms(None, 1)
+    groups_K = binding.output.groups(by)
+    return Norms(groups_K.to(binding.device), binding.output.group_count(by))
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that get a gradient, by name; a parameter used twice appears once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How norms are grouped for the clipper: the group of each coordinate, or None for one."""
+
+    groups_K: Tensor | None
+    count: int
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """Rows of a padded microbatch: padding has norm inf, so the kernel gives it weight zero."""
+
+    rows: DenseRows
+    valid_B: Tensor
+
+    def norm_upper_bounds(self) -> Tensor:
+        return torch.where(self.valid_B[:, None], self.rows.norm_upper_bounds(), torch.inf)
+
+    def weighted_sum(self, factors_BG: Tensor) -> Tensor:
+        return self.rows.weighted_sum(factors_BG)
+
+
+class MaterialisingEngine:
+    """Every record's gradient as a row of a B × D matrix, by vmap of grad.
+
+    It serves any model that torch.func can trace and any row map; memory is B · D.
+
+    Args:
+        model: maps a batch of inputs to outputs, one record at a time.
+        loss: one loss a record.
+        norms: the clipper's groups.
+        physical_batch: the largest microbatch that `rows` will see.
+        autocast: the dtype of forward and backward, or None for the weights' own. Norms and
+            sums are in float64 either way.
+        views: how many views of every record a batch holds (B × views × …), whose losses are
+            averaged; None for a batch of records as they are (B × …).
+
+    A transform with a statistic has its rows in place of the gradients.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        norms: Norms,
+        physical_batch: int,
+        autocast: torch.dtype | None = None,
+        views: int | None = None,
+    ) -> None:
+        self._model = model
+        self._loss = loss
+        self._norms = norms
+        self._autocast = autocast
+        self._views = views
+        self.relative_error = physical_batch * UNIT_ROUNDOFF
+        self._space = Space.of(trainable(model))
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tensor,
+        y_B: Tensor,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> PaddedRows:
+        def loss_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            enabled = self._autocast is not None
+            x_V = x[None] if self._views is None else x
+            with torch.autocast(x.device.type, dtype=self._autocast, enabled=enabled):
+                outputs_V = functional_call(self._model, dict(values), (x_V,))
+            return self._loss(outputs_V, y.expand(len(x_V), *y.shape)).mean()
+
+        def gradient_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return self._space.join(grad(loss_of_one)(values, x, y))
+
+        def row_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            if transform.statistic is None:
+                return gradient_of_one(values, x, y)
+
+            def loss(at_D: Tensor | None) -> Tensor:
+                return loss_of_one(values if at_D is None else self._space.split(at_D), x, y)
+
+            statistic, state = transform.statistic
+            record = Record(x, y, loss, lambda: gradient_of_one(values, x, y))
+            return statistic.row_of(state, record)
+
+        one = vmap(row_of_one, in_dims=(None, 0, 0), randomness="different")
+        g_BD = one(dict(weights), x_B, y_B)
+        dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)
+        return PaddedRows(dense, valid_B)
+
+
+def row_gradients(
+    model: nn.Module, loss: Loss, weights: Mapping[str, Tensor], x_M: Tensor, y_M: Tensor
+) -> Tensor:
+    """Every record's gradient, M × D: for public records alone."""
+    engine = MaterialisingEngine(model, loss, Norms(None, 1), len(x_M))
+    space = Space.of(trainable(model))
+    valid_M = torch.ones(len(x_M), dtype=torch.bool, device=x_M.device)
+    return engine.rows(weights, x_M, y_M, valid_M, Transform(space, space, (), None)).rows.z_BK
+
+
+def microbatches(
+    indices: NDArray[np.int64], size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces of exactly `size` indices with who is valid; the last one padded with index 0."""
+    for start in range(0, len(indices), size):
+        piece = indices[start : start + size]
+        padded = np.zeros(size, dtype=np.int64)
+        padded[: len(piece)] = piece
+        valid = torch.arange(size, device=device) < len(piece)
+        yield torch.from_numpy(padded).to(device), valid
+
+
+def check_every_parameter_gets_a_row(
+    model: nn.Module, loss: Loss, x_shape: tuple[int, ...], device: torch.device
+) -> None:
+    """An error that names the trainable parameters that a record's loss does not reach.
+
+    Looks at a made-up record of zeros, never at the data.
+    """
+    x = torch.zeros((1, *x_shape), device=device)
+    y = torch.zeros(1, dtype=torch.int64, device=device)
+    values = trainable(model)
+    try:
+        total = loss(model(x), y).sum()
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"the model cannot take one record of this shape: {str(error).splitlines()[0]}",
+            where=type(model).__name__,
+            got=tuple(x_shape),
+            remedy="Give a model for this data, or data of the shape that the model takes.",
+        ) from error
+    gradients = torch.autograd.grad(total, list(values.values()), allow_unused=True)
+    silent = [name for name, g in zip(values, gradients, strict=True) if g is None]
+    if silent:
+        raise ModelError(
+            "trainable parameters get no gradient from a record's loss",
+            where=type(model).__name__,
+            got=silent,
+            remedy="Use them in forward, or call requires_grad_(False) on them.",
+        )

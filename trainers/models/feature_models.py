@@ -1,0 +1,100 @@
+"""Small models on features of any shape (C, H, W): what learns on top of a fixed feature map.
+
+Source: Tramèr and Boneh 2021 (arXiv 2011.11660), section 3 and appendix C.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import torch
+from dpigu.dpcore.errors import ModelError
+from dpigu.trainers.data.dataset import DataSpec
+from torch import Tensor, nn
+
+GROUPS = 27  # the paper's best on scattering features
+
+
+class ChannelNorm(nn.Module):
+    """Normalise each channel by statistics of the whole data set that were released beforehand.
+
+    x̂_c = (x_c − mean_c) / √(square_c − mean_c²), and 0 in a channel without variance
+
+    The buffers `mean` and `square` (length C) start at 0 and 1, where the map is the identity;
+    a charged phase sets them (`channel-moments`). Nothing is learnt from the batch, so no
+    record's output depends on another's.
+
+    Args:
+        channels: C. Takes B × C × ….
+        floor: the least variance; below it, noise has decided, and the channel is left out.
+
+    Source: arXiv 2011.11660, section 3.
+    """
+
+    mean: Tensor
+    square: Tensor
+
+    def __init__(self, channels: int, *, floor: float = 1e-5) -> None:
+        super().__init__()
+        self.floor = floor
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("square", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance = self.square - self.mean.square()
+        scale = torch.where(variance > self.floor, variance.clamp(min=self.floor).rsqrt(), 0)
+        shape = (-1, *(1,) * (x.ndim - 2))
+        return (x - self.mean.view(shape)) * scale.view(shape)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.mean)}, floor={self.floor:g}"
+
+
+def scattering_linear(spec: DataSpec, channels: bool = False) -> nn.Module:
+    """Return normalised features and one affine map: multinomial regression."""
+    return nn.Sequential(
+        OrderedDict(
+            norm=_norm(spec, channels),
+            flatten=nn.Flatten(),
+            linear=nn.Linear(math.prod(spec.shape), spec.classes),
+        )
+    )
+
+
+def scattering_cnn(spec: DataSpec, channels: bool = False) -> nn.Module:
+    """Return the paper's small net on features: of grey images (C ≤ 81), or of colour ones."""
+    norm = _norm(spec, channels)
+    inputs, height, width = spec.shape
+    if inputs <= 81:
+        height, width = -(-height // 2), -(-width // 2)
+        layers: list[nn.Module] = [
+            *(nn.Conv2d(inputs, 16, 3, stride=2, padding=1), nn.Tanh()),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.Tanh()),
+            *(nn.Flatten(), nn.Linear(32 * height * width, 32), nn.Tanh()),
+            nn.Linear(32, spec.classes),
+        ]
+    else:
+        layers = [
+            *(nn.Conv2d(inputs, 64, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(64, 64, 3, padding=1), nn.Tanh(), nn.Flatten()),
+            nn.Linear(64 * (height // 2) * (width // 2), spec.classes),
+        ]
+    named = {str(i): layer for i, layer in enumerate(layers, 1)}
+    return nn.Sequential(OrderedDict(norm=norm, **named))
+
+
+def _norm(spec: DataSpec, channels: bool) -> nn.Module:
+    """Return what comes first: groups within a record, or channels by released statistics."""
+    if len(spec.shape) != 3:
+        raise ModelError(
+            "this model takes features with channels",
+            where=spec.name,
+            got=spec.shape,
+            expected="(channels, height, width)",
+            remedy="Train with --features scattering.",
+        )
+    count = spec.shape[0]
+    if channels:
+        return ChannelNorm(count)
+    return nn.GroupNorm(math.gcd(GROUPS, count), count, affine=False)

@@ -1,0 +1,1 @@
+"""What happens to released gradients: optimizers and averages of weights."""

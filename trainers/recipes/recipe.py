@@ -1,0 +1,290 @@
+"""A recipe: a plan, data, a model and settings, by name; what a command or a TOML file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpigu.dpcore import ConfigurationError, DataError, Plan
+from dpigu.dpcore.registry.configuration import (
+    MANY,
+    SINGLE,
+    dataclass_from,
+    plan_from_dict,
+    plan_to_dict,
+    refuse_unknown,
+    typed,
+    value_of,
+)
+from dpigu.dpcore.registry.entries import lookup
+from dpigu.mechanisms import PRESETS
+from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, load_data, load_public
+from dpigu.trainers.data.features import feature_map, with_features
+from dpigu.trainers.data.procedural import PROCEDURAL, procedural
+from dpigu.trainers.models.registry import default_model
+from dpigu.trainers.recipes.defaults import defaults_for
+from dpigu.trainers.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run is, by name, before any record is read.
+
+    Args:
+        preset: where the plan came from.
+        data: a data set's name or an `.npz` path.
+        records: declared number of records, for a data set that we do not know.
+        classes: declared number of classes, likewise.
+        features: a map in `dpigu.trainers.data.features.FEATURES` that stands before the model.
+        public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
+            that learn from public records.
+        model: a model's name or module:factory; None takes the features' or the data set's own.
+        settings: budget, sampling, optimizer, engine.
+        plan: the phases.
+    """
+
+    preset: str
+    data: str
+    records: int | None = None
+    classes: int | None = None
+    features: str | None = None
+    public: str | None = None
+    model: str | None = None
+    settings: Settings
+    plan: Plan
+
+    def model_for(self, spec: DataSpec) -> str:
+        """The model's name."""
+        if self.model is not None:
+            return self.model
+        return default_model(spec) if self.features is None else feature_map(self.features).model
+
+    def labels(self, spec: DataSpec) -> dict[str, str]:
+        """The names that the run's configuration and summary carry."""
+        named = {"preset": self.preset, "data": self.data, "model": self.model_for(spec)}
+        chosen = {"features": self.features, "public": self.public}
+        return named | {name: value for name, value in chosen.items() if value is not None}
+
+    def load_data(self, data_dir: Path | None = None, *, progress: bool = True) -> Data:
+        """The records as the model is given them: scaled, and through the features, if any."""
+        data = load_data(self.data, data_dir, self.records, self.classes)
+        if self.features is None:
+            return data
+        return with_features(data, self.features, progress=progress)
+
+    def load_public(
+        self, spec: DataSpec, data_dir: Path | None = None, *, progress: bool = True
+    ) -> Data | None:
+        """The public records, if any, as the model is given them.
+
+        Args:
+            spec: of the private data as loaded; the public records must have its shape.
+        """
+        if self.public is None:
+            return None
+        if self.public == PROCEDURAL:
+            return procedural(spec)
+        if _same_records(self.public, self.data):
+            raise ConfigurationError(
+                "the private records cannot be the public ones too: nothing would protect them",
+                where=f"--public-data {self.public}",
+                got="the data set that the run trains on",
+                expected=f"another data set, another .npz file, or {PROCEDURAL}",
+            )
+        if self.public.endswith(".npz"):
+            data = load_public(Path(self.public).expanduser(), spec.classes)
+        elif self.public not in SPECS:
+            raise ConfigurationError(
+                "there is no public data of that name",
+                where="--public-data",
+                got=self.public,
+                expected=f"{PROCEDURAL}, {', '.join(SPECS)}, or the path of a .npz file",
+            )
+        else:
+            data = load_data(self.public, data_dir)
+        if self.features is not None:
+            data = with_features(data, self.features, progress=progress)
+        if (data.spec.shape, data.spec.classes) != (spec.shape, spec.classes):
+            raise DataError(
+                "the public records do not fit the private ones",
+                where=f"--public-data {self.public}",
+                got=f"{data.spec.shape}, {data.spec.classes} classes",
+                expected=f"{spec.shape}, {spec.classes} classes",
+            )
+        return data
+
+
+def recipe_for(
+    preset: str,
+    data: str,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    records: int | None = None,
+    classes: int | None = None,
+    features: str | None = None,
+    public: str | None = None,
+    model: str | None = None,
+    clip: float | None = None,
+    assignments: Sequence[str] = (),
+    **settings: Any,
+) -> Recipe:
+    """A preset on a data set, with the defaults measured for both, and any of them changed.
+
+    Args:
+        preset: a name in `mechanisms.PRESETS`.
+        data: a data set's name or an `.npz` path.
+        steps: steps of all phases together; or
+        epochs: steps × expected batch / declared records.
+        clip: the clipping norm of the phases that train.
+        assignments: `stage.option=value` or `phase.stage.option=value`, applied to the plan.
+        settings: fields of `Settings`.
+    """
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        raise ConfigurationError(
+            "there is no preset of that name",
+            where="preset",
+            got=preset,
+            expected=", ".join(PRESETS),
+            remedy=f"Did you mean {near[0]}?" if near else "",
+        )
+    declared = SPECS[data].records if data in SPECS else records
+    if declared is None:
+        raise ConfigurationError(
+            "the number of records of this data set is not known, and is not read off it",
+            where=data,
+            remedy="Declare it with --records; it is public.",
+        )
+    training = dict(PRESETS[preset].training)
+    names = {key: training.pop(key, None) for key in ("features", "model", "public")}
+    defaults, default_steps, default_clip = defaults_for(preset, data, declared, training)
+    if "rate" in settings:
+        defaults.pop("expected_batch", None)
+    if "noise_multiplier" in settings or preset == "non-private":
+        defaults.pop("epsilon", None)
+    chosen = dataclass_from(Settings, {**defaults, **settings}, "settings")
+    if steps is not None and epochs is not None:
+        raise ConfigurationError("give steps or epochs, and not both", where="settings")
+    if epochs is not None:
+        steps = max(1, round(epochs / chosen.sampler(declared).rate))
+    plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
+    if clip is not None or plan.private:
+        plan = clipped_at(plan, clip if clip is not None else default_clip)
+    return Recipe(
+        preset=preset,
+        data=data,
+        records=records,
+        classes=classes,
+        features=features if features is not None else names["features"],
+        public=public if public is not None else names["public"],
+        model=model if model is not None else names["model"],
+        settings=chosen,
+        plan=assigned(plan, assignments),
+    )
+
+
+def recipe_from_file(path: Path) -> Recipe:
+    """The recipe in a TOML file, such as the `config.toml` of a run."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"cannot be read as TOML: {error}", where=str(path)) from error
+    return recipe_from_dict(table, str(path))
+
+
+def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe in a table, whole: the inverse of `dpigu.trainers.runs.report.configuration`."""
+    refuse_unknown(table, ("preset", "data", "model", "settings", "plan"), where)
+    for key in ("data", "settings", "plan"):
+        if key not in table:
+            raise ConfigurationError(f"the table {key!r} is missing", where=where)
+    data = table["data"]
+    known = ("name", "records", "classes", "shape", "scaling", "features", "public")
+    refuse_unknown(data, known, f"{where}: data")
+    name = typed(data.get("name"), str, f"{where}: data.name")
+    model = table.get("model", {})
+    refuse_unknown(model, ("name",), f"{where}: model")
+    return Recipe(
+        preset=typed(table.get("preset", "custom"), str, f"{where}: preset"),
+        data=name,
+        records=typed(data.get("records"), int | None, f"{where}: data.records"),
+        classes=typed(data.get("classes"), int | None, f"{where}: data.classes"),
+        features=typed(data.get("features"), str | None, f"{where}: data.features"),
+        public=typed(data.get("public"), str | None, f"{where}: data.public"),
+        model=typed(model.get("name"), str | None, f"{where}: model.name"),
+        settings=dataclass_from(Settings, table["settings"], f"{where}: settings"),
+        plan=plan_from_dict(table["plan"], f"{where}: plan"),
+    )
+
+
+def clipped_at(plan: Plan, bound: float) -> Plan:
+    """A plan with this clipping norm wherever weights are trained; a statistic keeps its own."""
+    trains = [phase.name for phase in plan.phases if phase.pipeline.statistic is None]
+    return assigned(plan, [f"{name}.clipper.bound={bound!r}" for name in trains])
+
+
+def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
+    """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
+
+    A stage goes by its slot (clipper, scheduler, …) or by its name, and one of a look by
+    `look.` before either; every one that matches in the phases meant is changed.
+    """
+    table = plan_to_dict(plan)
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        stage, dot, option = target.strip().rpartition(".")
+        if not (equals and dot):
+            raise ConfigurationError(
+                "an assignment has the form stage.option=value",
+                where=f"--set {assignment}",
+                expected="like clipper.bound=0.5 or main.scheduler.ratio=0.4",
+            )
+        names = [phase["name"] for phase in table["phase"]]
+        head, _, rest = stage.partition(".")
+        meant, stage = ((head,), rest) if head in names and rest else (tuple(names), stage)
+        found = False
+        known: list[str] = []
+        for phase in (p for p in table["phase"] if p["name"] in meant):
+            for slot, name, options in _stages(phase):
+                known += [slot, name]
+                if stage in (slot, name):
+                    fields = [f.name for f in dataclasses.fields(lookup(options["stage"]).stage)]
+                    refuse_unknown([option], fields, f"--set {assignment}")
+                    options[option] = value_of(text)
+                    found = True
+        if not found:
+            near = difflib.get_close_matches(stage, known, n=1)
+            raise ConfigurationError(
+                "the plan has no such stage",
+                where=f"--set {assignment}",
+                got=stage,
+                expected=near[0] if near else sorted(set(known)),
+            )
+    return plan_from_dict(table)
+
+
+def _stages(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str, dict[str, Any]]]:
+    """Every stage's slot, name and options; those of a look have `look.` before both."""
+    single = [(slot, table[slot]) for slot in (*SINGLE, "decision") if slot in table]
+    several = [(slot, stage) for slot in MANY for stage in table.get(slot, [])]
+    found = [(before + slot, before + stage["stage"], stage) for slot, stage in single + several]
+    return found + (
+        _stages(table["selective_update"], "selective_update.")
+        if "selective_update" in table
+        else []
+    )
+
+
+def _same_records(public: str, private: str) -> bool:
+    """Whether both name one data set, or one file."""
+    if public.endswith(".npz") and private.endswith(".npz"):
+        return Path(public).expanduser().resolve() == Path(private).expanduser().resolve()
+    return public == private

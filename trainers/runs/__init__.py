@@ -1,0 +1,1 @@
+"""The run folder: its files, checkpoints, summary, statement and picture, and the way back."""
