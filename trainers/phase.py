@@ -120,7 +120,7 @@ class RunningPhase:
         except torch.OutOfMemoryError as error:
             raise RunError(
                 "the device has not enough memory for a microbatch",
-                where=f"settings.physical_batch on {self._setup.device}",
+                where=f"settings.physical_batch on {self._prepared.device}",
                 got=self._microbatch,
                 remedy="Give a smaller --physical-batch; it never changes the result.",
             ) from error
