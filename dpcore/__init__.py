@@ -21,8 +21,9 @@ from dpigu.dpcore.kernel import Kernel
 from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
 from dpigu.dpcore.pipeline import Pipeline
 from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
+from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
 from dpigu.dpcore.registry.description import Guarantee, describe
-from dpigu.dpcore.registry.entries import Entry, register
+from dpigu.dpcore.registry.entries import Entry, lookup, register
 from dpigu.dpcore.rows import DenseRows, Engine, Rows, Transform
 from dpigu.dpcore.sampling import PoissonSampler
 from dpigu.dpcore.spaces import Bounded, Released, Space
@@ -107,5 +108,8 @@ __all__ = [
     "View",
     "Views",
     "describe",
+    "lookup",
+    "plan_from_dict",
+    "plan_to_dict",
     "register",
 ]

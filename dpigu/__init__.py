@@ -179,6 +179,7 @@ __all__ = [
     "load_data",
     "load_plan",
     "load_run",
+    "lookup",
     "max_steps_within",
     "mu_to_epsilon",
     "non_private",
@@ -189,6 +190,8 @@ __all__ = [
     "paper_sigma",
     "parametrize_with_checks",
     "plan_canaries",
+    "plan_from_dict",
+    "plan_to_dict",
     "read_scores",
     "recipe_for",
     "recipe_from_file",
@@ -198,6 +201,7 @@ __all__ = [
     "tpr_at",
     "train",
     "tuned_epsilon",
+    "with_features",
     "write_report",
 ]
 
@@ -210,8 +214,8 @@ def __getattr__(name: str) -> Any:
             module = importlib.import_module(f"dpigu.{room}")
             if name in module.__all__:
                 return getattr(module, name)
-    raise AttributeError(f"dpigu has no public name {name!r}; dir(dpigu) lists them.")
+    raise AttributeError(f"dpigu has no public name {name!r}; `dir(dpigu)` lists them.")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)

@@ -4,6 +4,7 @@ if __name__ != "dpigu.trainers":
     raise ImportError("import dpigu.trainers, or take what you need from dpigu")
 
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
+from dpigu.trainers.data.features import with_features
 from dpigu.trainers.engines.materialising import MaterialisingEngine, cross_entropy
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phase import Observer
@@ -31,4 +32,5 @@ __all__ = [
     "recipe_for",
     "recipe_from_file",
     "train",
+    "with_features",
 ]

@@ -18,7 +18,8 @@ from dpigu.audits.membership.report import Membership
 from dpigu.audits.membership.scores import SCORES, scores_of
 from dpigu.audits.report.audit_report import JSON as REPORT
 from dpigu.audits.report.audit_report import PAGE, report_data, write_report
-from dpigu.audits.statistics.combined import Decision, TradeOffCurve, accounted_curve, decide
+from dpigu.audits.statistics.combined import Decision, accounted_curve, decide
+from dpigu.audits.statistics.fdp import TradeOffCurve
 from dpigu.audits.statistics.one_run import OneRunResult, OneRunRow, Reals, check_claim
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError

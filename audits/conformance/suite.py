@@ -117,7 +117,8 @@ def parametrize_with_checks(
             extra = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY)
             signature = signature.replace(parameters=[*signature.parameters.values(), extra])
         run.__signature__ = signature  # type: ignore[attr-defined]  # what pytest reads
-        return pytest.mark.parametrize(("stage", "check"), cases)(run)
+        marked: Callable[..., None] = pytest.mark.parametrize(("stage", "check"), cases)(run)
+        return marked
 
     return decorate
 

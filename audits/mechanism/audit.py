@@ -172,7 +172,7 @@ def _decided(
 ) -> Iterator[MechanismTest]:
     """The likelihood ratio where it promises most, and of what was searched for, whatever
     surely separates more than the event allows."""
-    chosen = []
+    chosen: list[_Candidate] = []
     for test in ("likelihood ratio", "released vectors", "states"):
         best = max(
             (c for c in candidates if c.test == test),

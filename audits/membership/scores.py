@@ -31,5 +31,5 @@ SCORES: Mapping[str, Score] = {"margin": margin}
 @torch.no_grad()
 def scores_of(score: Score, model: nn.Module, x: Tensor, y: Tensor, batch: int = 1000) -> Tensor:
     """A model's scores of records and labels, float64 of shape (N,); the model as it stands."""
-    batches = zip(x.split(batch), y.split(batch), strict=True)
+    batches = zip(torch.split(x, batch), torch.split(y, batch), strict=True)
     return torch.cat([score(model(x_B).double(), y_B) for x_B, y_B in batches])

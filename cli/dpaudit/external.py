@@ -60,7 +60,7 @@ claim_options: Callable[[Command], Command] = together(
 @click.argument("file", type=_FILE)
 @claim_options
 @click.pass_context
-def scores(ctx: click.Context, file: Path, coins: bool, out: Path | None, **claim: Any) -> None:
+def scores(ctx: click.Context, /, file: Path, coins: bool, out: Path | None, **claim: Any) -> None:
     """Audit scores and membership from a file: .csv, .parquet or .npz.
 
     Columns (arrays in an .npz): score, a number, higher for "was in training"; member, 1 or 0.
@@ -92,6 +92,7 @@ def scores(ctx: click.Context, file: Path, coins: bool, out: Path | None, **clai
 @click.pass_context
 def foreign(
     ctx: click.Context,
+    /,
     model: str,
     weights: Path,
     members: Path,

@@ -13,7 +13,7 @@ from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, json_option
 from dpigu.cli.shared.output import print_fields, print_json
 
 if TYPE_CHECKING:
-    from dpigu.audits.mechanism.audit import MechanismAudit, MechanismTest
+    from dpigu.audits.mechanism.report import MechanismAudit, MechanismTest
     from dpigu.dpcore import Plan, PoissonSampler
 
 COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}

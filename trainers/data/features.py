@@ -162,7 +162,7 @@ def _write(path: Path, x: Tensor, transform: Callable[[Tensor], Tensor], title: 
             torch.no_grad(),
         ):
             task = bar.add_task(title or "", total=len(x))
-            for x_B in x.split(BATCH):
+            for x_B in torch.split(x, BATCH):
                 values = transform(x_B).half().contiguous().numpy().data
                 file.write(values)
                 digest.update(values)
@@ -183,7 +183,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     features = torch.empty(size)
     digest = hashlib.blake2b(digest_size=DIGEST)
     with path.open("rb") as file:
-        for block in features.split(BLOCK):
+        for block in torch.split(features, BLOCK):
             values = np.fromfile(file, np.float16, len(block))
             digest.update(values.data)
             block.copy_(torch.from_numpy(values))

@@ -25,7 +25,8 @@ class WSConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, standardised(self.weight), self.bias)
+        out: Tensor = self._conv_forward(x, standardised(self.weight), self.bias)
+        return out
 
 
 def standardised(weight: Tensor) -> Tensor:
@@ -51,7 +52,8 @@ class WideBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x))
         shortcut = x if isinstance(self.short, nn.Identity) else self.short(y)
-        return shortcut + self.conv2(F.relu(self.norm2(self.conv1(y))))
+        residual: Tensor = self.conv2(F.relu(self.norm2(self.conv1(y))))
+        return shortcut + residual
 
 
 def wide_resnet(spec: DataSpec, depth: int, width: int) -> nn.Module:

@@ -24,8 +24,8 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int = 1000) -> float
     was_training = model.training
     model.eval()
     right = sum(
-        int((model(x_B.to(device)).argmax(1).cpu() == y_B.cpu()).sum())
-        for x_B, y_B in zip(x.split(batch), y.split(batch), strict=True)
+        int(torch.eq(model(x_B.to(device)).argmax(1).cpu(), y_B.cpu()).sum())
+        for x_B, y_B in zip(torch.split(x, batch), torch.split(y, batch), strict=True)
     )
     model.train(was_training)
     return right / len(y)
