@@ -57,10 +57,10 @@ def test_every_package_is_looked_at():
     "source",
     [
         "import mechanisms",
-        "import dpigu.mechanisms.presets.own as m",
-        "from dpigu.mechanisms.presets.own import dpsgd",
+        "import dpigu.mechanisms.presets.dpsgd as m",
+        "from dpigu.mechanisms.presets.dpsgd import dpsgd",
         "def late():\n    from mechanisms import Flat",
-        "import importlib\nimportlib.import_module('dpigu.mechanisms.presets.own')",
+        "import importlib\nimportlib.import_module('dpigu.mechanisms.presets.dpsgd')",
         "if True:\n    __import__('mechanisms')",
     ],
 )
