@@ -54,7 +54,7 @@ def test_the_presets_are_those_that_are_documented():
 
 
 def test_a_name_belongs_to_one_preset():
-    assert NAMES == list(PRESETS)
+    assert list(PRESETS) == NAMES
     with pytest.raises(RegistryError, match="dpsgd: two presets have one name"):
         preset("dpsgd")(adadpigu)
     assert PRESETS["adadpigu"].plan is adadpigu
