@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +45,19 @@ class ModelAudit:
     decision: Decision | None = field(default=None, repr=False)
     scores_m: Reals | None = field(default=None, repr=False)
     membership: Membership | None = field(default=None, repr=False)
-    reproduce: tuple[str, ...] = ()
+    reproduce: Sequence[str] = ()
 
-    def beside(self, membership: Membership) -> ModelAudit:
+    def beside(self, membership: Membership, *, reproduce: Sequence[str] = ()) -> ModelAudit:
         """This audit with estimates beside its verdict, which stays; its report is written again.
+
+        Args:
+            reproduce: lines that give this report again; by default those of the audit and one
+                for the estimates, in Python.
 
         Raises: RunError where it cannot be written.
         """
-        again = (f"{self.reproduce[0]} --shadows {membership.shadows}",)
+        estimated = f"dpigu.estimate_membership({str(self.run)!r}, {membership.shadows})"
+        again = reproduce or (*self.reproduce, estimated)
         whole = replace(self, membership=membership, reproduce=again)
         write_report(self.run / "private", whole.to_json())
         return whole
@@ -113,6 +117,7 @@ def audit_model(
     data_dir: Path | None = None,
     claim_epsilon: float | None = None,
     model: nn.Module | None = None,
+    reproduce: Sequence[str] = (),
 ) -> ModelAudit:
     """Whether a run's canaries contradict its claim; the report goes to its `private/` folder.
 
@@ -124,6 +129,7 @@ def audit_model(
         data_dir: the folder to look for it in.
         claim_epsilon: the claim to test; None takes the run's own ε.
         model: the untrained module, where the run used one that has no name to build it by.
+        reproduce: lines that give the report again; by default this call, in Python.
 
     Returns: INVALID AUDIT where the evidence cannot support a verdict.
     Raises: DpiguError for what the user can mend: no run or an unfinished one, missing data, a
@@ -135,7 +141,7 @@ def audit_model(
     claim = summary["epsilon"] if claim_epsilon is None else claim_epsilon
     check_claim(claim or 0.0, summary["delta"])
     checks: list[tuple[str, str]] = []
-    again = _again(folder.path, data_dir, claim_epsilon)
+    again = reproduce or (_call(folder.path, data_dir, claim_epsilon),)
     try:
         plan = load_plan(folder)
         _check_plan(plan, summary, checks)
@@ -209,7 +215,7 @@ def _check_claimed(
         raise RunError(
             f"this run claims no ε: {summary['why_not_private']}",
             where=str(folder.path),
-            remedy="Give the claim to test with --claim-epsilon.",
+            remedy="Give the claim to test as `claim_epsilon`.",
         )
     checks.append(("claim", _whose(claim, summary["epsilon"])))
 
@@ -274,9 +280,9 @@ def _scores(
     return scores_m
 
 
-def _again(run: Path, data_dir: Path | None, claim: float | None) -> tuple[str, ...]:
-    """The command that gives this report again."""
-    words = ["dpaudit", "model", str(run)]
-    words += ["--claim-epsilon", repr(claim)] if claim is not None else []
-    words += ["--data-dir", str(data_dir)] if data_dir is not None else []
-    return (shlex.join(words),)
+def _call(run: Path, data_dir: Path | None, claim: float | None) -> str:
+    """The call that gives this report again."""
+    arguments = [repr(str(run))]
+    arguments += [f"data_dir={str(data_dir)!r}"] if data_dir is not None else []
+    arguments += [f"claim_epsilon={claim!r}"] if claim is not None else []
+    return f"dpigu.audit_model({', '.join(arguments)})"

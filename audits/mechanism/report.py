@@ -137,7 +137,7 @@ def judged(
         return Verdict.INVALID_AUDIT, (
             "This audit cannot support a verdict: so little noise is claimed that not even "
             "perfect guesses would pass the claim. Audit the same plan with more noise, such as "
-            "--noise-multiplier 1."
+            "a noise multiplier of 1."
         )
     return Verdict.NOT_CONTRADICTED, (
         "The evidence does not contradict the event that accountants charge. At "

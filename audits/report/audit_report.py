@@ -52,7 +52,7 @@ def report_data(
         scores: one a record, high for "member"; members: 1 where the record was in.
         membership: attacks on the run's own records, as `membership.report` has them; they stand
             beside the verdict.
-        reproduce: command lines that give this report again.
+        reproduce: command lines, or calls in Python, that give this report again.
     """
     data: dict[str, Any] = {
         "schema": SCHEMA,

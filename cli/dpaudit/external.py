@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -70,23 +69,3 @@ def _folder(out: Path) -> None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--out {out}: {error.strerror}.") from error
-
-
-def reproduction() -> tuple[str, ...]:
-    """The command line as it was given."""
-    ctx = click.get_current_context()
-    return (shlex.join(["dpaudit", *_words(ctx.params, ctx.command)]),)
-
-
-def _words(values: Mapping[str, Any], command: click.Command) -> list[str]:
-    words = [command.name or ""]
-    for parameter in command.params:
-        value = values.get(parameter.name or "")
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif isinstance(value, bool) and isinstance(parameter, click.Option):
-            if parameter.secondary_opts:
-                words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
-        elif value is not None and parameter.name not in ("out", "help"):
-            words += [parameter.opts[0], str(value)]
-    return words

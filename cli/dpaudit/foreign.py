@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dpigu.cli.dpaudit.external import FILE, claim_options, finish, reproduction
+from dpigu.cli.dpaudit.external import FILE, claim_options, finish
 from dpigu.cli.dpaudit.group import main
+from dpigu.cli.dpaudit.reproduction import reproduction
 
 
 @main.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from dpigu.cli.dpaudit.group import main
+from dpigu.cli.dpaudit.reproduction import reproduction
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import COUNT, NOT_NEGATIVE, data_dir_option, json_option
 from dpigu.cli.shared.output import print_json
@@ -64,7 +65,9 @@ def model(
     if shadows is None and workers is not None:
         raise click.UsageError("--workers needs --shadows: how many of them.", ctx)
     with crashes_reported(run_folder / "private"):
-        audit = audit_model(run_folder, data_dir=place, claim_epsilon=claim_epsilon)
+        audit = audit_model(
+            run_folder, data_dir=place, claim_epsilon=claim_epsilon, reproduce=reproduction()
+        )
         if shadows is not None:
             audit = _beside(audit, shadows, workers, place, progress=not as_json)
     if as_json:
@@ -93,6 +96,6 @@ def _beside(
             raise
         return audit  # INVALID AUDIT for the very same reason
     except KeyboardInterrupt as interrupt:
-        again = f"dpaudit model {audit.run} --shadows {shadows}"
-        raise click.Abort(f"finished shadow models stay; go on with: {again}") from interrupt
-    return audit.beside(found)
+        (again,) = reproduction()
+        raise click.Abort(f"finished shadow models stay; continue with: {again}") from interrupt
+    return audit.beside(found, reproduce=reproduction())

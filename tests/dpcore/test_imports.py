@@ -1,8 +1,9 @@
-"""Imports point one way, and the right to mint stays in two files. Read from the source."""
+"""Imports point one way, only the command line speaks of flags, two files mint. By the source."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,24 @@ def test_every_package_is_looked_at():
 def test_a_planted_import_is_found(source):
     assert violations(source, "dpcore") == {"mechanisms"}
     assert violations(source, "trainers") == set()
+
+
+FLAG = re.compile(r"(?<![\w;{(-])--[a-z]|(?<!var)\(--[a-z]")
+"""A command-line flag; a variable of a style sheet is none."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources() if path.relative_to(ROOT).parts[0] != "cli"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_only_the_command_line_speaks_of_flags(path):
+    assert FLAG.findall(path.read_text()) == []
+
+
+@pytest.mark.parametrize("text", ['"--set {x}"', "with --data-dir or", "`--features`", "(--out)"])
+def test_a_planted_flag_is_found(text):
+    assert FLAG.search(text)
 
 
 def names_mint(source: str) -> bool:
