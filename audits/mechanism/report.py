@@ -30,7 +30,7 @@ class MechanismTest:
         name: of the test, a key of `SHARES`.
         short run: the steps that were run.
         situation: the record's rows, and the batch that it joins.
-        statistic: what the rule reads.
+        statistic: what the distinguisher reads.
         kind: `total` or `pair`, the test of `dpigu.audits.statistics.error_counts`.
         mu: the event of these steps is μ-GDP.
         p_value: at the event, not divided.

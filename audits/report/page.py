@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from dpigu.audits.membership.page import membership_section
 from dpigu.audits.report.figures import figures
+from dpigu.audits.report.membership import membership_section
 
 STYLES = {
     "CONTRADICTED": ("#b91c1c", "✗", "The claim does not hold up."),

@@ -92,7 +92,7 @@ def _beside(
             progress=progress,
         )
     except EvidenceError:
-        if audit.decision is not None:
+        if audit.combined is not None:
             raise
         return audit  # INVALID AUDIT for the very same reason
     except KeyboardInterrupt as interrupt:

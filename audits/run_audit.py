@@ -14,10 +14,15 @@ from dpigu.audits.canaries.kinds import KINDS
 from dpigu.audits.canaries.planting import CanaryPlan, load_plan
 from dpigu.audits.evidence import EvidenceError
 from dpigu.audits.membership.report import Membership
-from dpigu.audits.membership.scores import SCORES, scores_of
 from dpigu.audits.report.audit_report import JSON as REPORT
 from dpigu.audits.report.audit_report import PAGE, report_data, write_report
-from dpigu.audits.statistics.combined import Decision, TradeOffCurve, accounted_curve, decide
+from dpigu.audits.scores import SCORES, scores_of
+from dpigu.audits.statistics.combined import (
+    CombinedTest,
+    TradeOffCurve,
+    accounted_curve,
+    combined_test,
+)
 from dpigu.audits.statistics.one_run import OneRunResult, OneRunRow, Reals, check_claim
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError
@@ -42,7 +47,7 @@ class ModelAudit:
     report: AuditReport
     run: Path
     plan: CanaryPlan | None = None
-    decision: Decision | None = field(default=None, repr=False)
+    combined: CombinedTest | None = field(default=None, repr=False)
     scores_m: Reals | None = field(default=None, repr=False)
     membership: Membership | None = field(default=None, repr=False)
     reproduce: Sequence[str] = ()
@@ -75,12 +80,12 @@ class ModelAudit:
     @property
     def test(self) -> OneRunResult | None:
         """The test of the claim; its bound and ceiling hold at the report's confidence."""
-        return self.decision.one_run if self.decision is not None else None
+        return self.combined.one_run if self.combined is not None else None
 
     @property
     def best(self) -> OneRunRow | None:
         """The grid's row with the smallest p-value."""
-        return self.decision.best if self.decision is not None else None
+        return self.combined.best if self.combined is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`: the report, and what it rests on."""
@@ -101,7 +106,7 @@ class ModelAudit:
             command="model",
             subject=str(self.run),
             facts=facts,
-            decision=self.decision,
+            combined=self.combined,
             scores=self.scores_m,
             members=plan.coins if plan is not None else None,
             membership=self.membership.to_json() if self.membership is not None else None,
@@ -147,7 +152,7 @@ def audit_model(
         _check_plan(plan, summary, checks)
         _check_claimed(folder, summary, claim, checks)
         scores_m = _scores(folder, plan, data, data_dir, model, checks)
-        decision = decide(
+        combined = combined_test(
             scores_m,
             plan.coins,
             plan.grid,
@@ -159,11 +164,11 @@ def audit_model(
         report = judge(
             claim_epsilon=claim,
             delta=summary["delta"],
-            p_value=decision.p_value,
-            lower_bound=decision.one_run.lower_bound,
-            ceiling=decision.one_run.ceiling,
+            p_value=combined.p_value,
+            lower_bound=combined.one_run.lower_bound,
+            ceiling=combined.one_run.ceiling,
             confidence=plan.confidence,
-            against=decision.against,
+            against=combined.against,
             assumptions=WHITE_BOX_ASSUMPTIONS if plan.white_box else ASSUMPTIONS,
             checks=checks,
         )
@@ -171,7 +176,7 @@ def audit_model(
             report=report,
             run=folder.path,
             plan=plan,
-            decision=decision,
+            combined=combined,
             scores_m=scores_m,
             reproduce=again,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from dpigu.audits import CanaryPlan, ModelAudit, Verdict, audit_model, plan_canaries
-from dpigu.audits.membership.scores import margin
+from dpigu.audits.scores import margin
 from dpigu.dpcore import DataError, Plan, RunError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Data, DataSpec, Settings, train
