@@ -5,7 +5,6 @@ if __name__ != "dpigu.audits":
 
 from dpigu.audits.canaries.gradients import GradientCanaries
 from dpigu.audits.canaries.planting import CanaryPlan, load_plan, plan_canaries
-from dpigu.audits.canaries.run_audit import ModelAudit, audit_model
 from dpigu.audits.conformance.check import Check, ConformanceError
 from dpigu.audits.conformance.suite import check_stage, checks_for, parametrize_with_checks
 from dpigu.audits.evidence import EvidenceError
@@ -15,8 +14,9 @@ from dpigu.audits.external.tables import read_scores
 from dpigu.audits.membership.attacks import ATTACKS
 from dpigu.audits.membership.report import Membership, estimate_membership
 from dpigu.audits.report.audit_report import report_data, write_report
+from dpigu.audits.run_audit import ModelAudit, audit_model
 from dpigu.audits.statistics.clopper_pearson import clopper_pearson_epsilon
-from dpigu.audits.statistics.combined import Decision, accounted_curve, decide
+from dpigu.audits.statistics.combined import CombinedTest, accounted_curve, combined_test
 from dpigu.audits.statistics.fdp import (
     approximate_dp_tradeoff,
     f_dp_epsilon_if_gaussian,
@@ -39,8 +39,8 @@ __all__ = [
     "AuditReport",
     "CanaryPlan",
     "Check",
+    "CombinedTest",
     "ConformanceError",
-    "Decision",
     "EvidenceError",
     "GradientCanaries",
     "Membership",
@@ -55,7 +55,7 @@ __all__ = [
     "check_stage",
     "checks_for",
     "clopper_pearson_epsilon",
-    "decide",
+    "combined_test",
     "estimate_membership",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",

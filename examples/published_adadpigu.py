@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from dpigu.audits import AuditReport, decide, judge
+from dpigu.audits import AuditReport, combined_test, judge
 from dpigu.audits.canaries.gradients import increment
 from dpigu.dpcore import PoissonSampler, Release, StepContext
 from dpigu.mechanisms import adadpigu, adadpigu_paper
@@ -273,15 +273,15 @@ def audited(
     """The two one-run tests of `dpaudit model`, at three numbers of guesses."""
     scores_m, coins_m = canaries.looks[selective_update], canaries.coins_m
     grid = [len(coins_m) * quarters // 4 for quarters in (1, 2, 3)]
-    decision = decide(
+    combined = combined_test(
         scores_m.numpy(), coins_m.numpy(), grid, epsilon=epsilon, delta=DELTA, confidence=CONFIDENCE
     )
     report = judge(
         claim_epsilon=epsilon,
         delta=DELTA,
-        p_value=decision.p_value,
-        lower_bound=decision.one_run.lower_bound,
-        ceiling=decision.one_run.ceiling,
+        p_value=combined.p_value,
+        lower_bound=combined.one_run.lower_bound,
+        ceiling=combined.one_run.ceiling,
         confidence=CONFIDENCE,
         assumptions=(),
     )

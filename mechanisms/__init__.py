@@ -9,8 +9,9 @@ from dpigu.mechanisms.clippers.quantile import Quantile
 from dpigu.mechanisms.clippers.queries import ClippedCount
 from dpigu.mechanisms.clippers.scaled import Automatic, Normalised
 from dpigu.mechanisms.points import MaskedWeights
-from dpigu.mechanisms.presets.catalogue import PRESETS
-from dpigu.mechanisms.presets.own import Preset, adadpigu, adadpigu_paper, dpsgd, non_private
+from dpigu.mechanisms.presets import PRESETS, Preset
+from dpigu.mechanisms.presets.adadpigu import adadpigu, adadpigu_paper
+from dpigu.mechanisms.presets.dpsgd import dpsgd, non_private
 from dpigu.mechanisms.release.denoisers import JamesStein, SoftThreshold
 from dpigu.mechanisms.release.noisers import Gaussian
 from dpigu.mechanisms.release.restorers import AffineRestorer

@@ -122,7 +122,7 @@ class RunningPhase:
                 "the device has not enough memory for a microbatch",
                 where=f"settings.physical_batch on {self._prepared.device}",
                 got=self._microbatch,
-                remedy="Give a smaller --physical-batch; it never changes the result.",
+                remedy="Give a smaller `physical_batch`; it never changes the result.",
             ) from error
         if changed := sorted(buffers.items() ^ self._buffers().items()):
             raise ModelError(

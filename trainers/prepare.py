@@ -132,7 +132,7 @@ def _check_needed(plan: Plan, public: Data) -> None:
         raise ConfigurationError(
             "no stage of the plan learns from public records",
             where=public.spec.name,
-            remedy="Leave out --public-data, or take a plan such as gep-public.",
+            remedy="Leave out `public`, or take a plan such as gep-public.",
         )
 
 
@@ -145,7 +145,7 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
         raise ConfigurationError(
             "a stage learns from public records, and there is no public data",
             where=wanting[0],
-            remedy="Give --public-data (train(..., public=...)): records that nobody protects.",
+            remedy="Give `public`: records that need no protection.",
         )
     x, own = public.train_x, data.train_x
     if x.data_ptr() == own.data_ptr() or (x.shape == own.shape and bool(torch.equal(x, own))):
@@ -178,7 +178,7 @@ def _check_buffers(pipeline: Pipeline, data: Data, model: nn.Module) -> None:
                 got=", ".join(known) or "a model without buffers",
                 expected=f"{name} {shape}",
                 remedy="Take a model that has it, such as the preset's own, or change the "
-                "statistic's options with --set.",
+                "statistic's options.",
             )
 
 

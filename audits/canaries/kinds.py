@@ -22,11 +22,11 @@ class CanaryKind:
     """A kind of canary.
 
     Args:
-        name: as `--canary-kind` takes it.
+        name: in `KINDS`.
         what: of what it is made, in the plural, for reports.
         from_data: whether it stands on a record of the data, which then trains only by its coin.
         score: by which scores its members are told: a name in
-            `dpigu.audits.membership.scores.SCORES`, or "likelihood-ratio" over the released sums.
+            `dpigu.audits.scores.SCORES`, or "likelihood-ratio" over the released sums.
     """
 
     name: str

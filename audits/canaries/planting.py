@@ -145,7 +145,7 @@ class CanaryPlan:
             raise RunError(
                 "an audit's plan is made once, before the first step",
                 where=str(folder.path),
-                remedy="Train a new run with --canaries.",
+                remedy="Train a new run with canaries.",
             )
         plan = json.dumps(dataclasses.asdict(self), indent=1)
         write_private(folder.private / PLAN, plan.encode())
@@ -204,7 +204,7 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
         raise EvidenceError(
             "this run has no canaries: no coins decided who was in it",
             where=str(folder.path),
-            remedy="Train with canaries: dpigu train … --canaries N.",
+            remedy="Train a run with canaries.",
         )
     stored = read_evidence(path)
     public = folder.public / COMMITMENT
@@ -213,7 +213,7 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
         raise EvidenceError(
             "the audit's plan is not the one that was committed to before training",
             where=str(path),
-            remedy="Restore both files as training wrote them, or train again with --canaries.",
+            remedy="Restore both files as training wrote them, or train again with canaries.",
         )
     _check_order(folder, committed)
     if stored.get("version") != VERSION:
@@ -284,5 +284,5 @@ def _check_order(folder: RunFolder, commitment: str) -> None:
             "nothing shows that the audit's plan was made before training",
             where=str(path),
             expected="the plan's commitment as the first line",
-            remedy="Restore the file as training wrote it, or train again with --canaries.",
+            remedy="Restore the file as training wrote it, or train again with canaries.",
         )

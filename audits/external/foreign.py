@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dpigu.audits.external.tables import read_arrays
-from dpigu.audits.membership.scores import SCORES, scores_of
+from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics.one_run import Reals
 from dpigu.dpcore.errors import DataError, ModelError
 from dpigu.trainers.data.dataset import BYTES, DataSpec, Scaling

@@ -1,7 +1,7 @@
 """The audit of a mechanism: its kernel run many times on neighbouring batches, without training.
 
-Explore, then confirm. A few runs of every situation suggest a statistic, a threshold and a test;
-runs made afterwards, which suggested nothing, decide.
+Explore, then confirm. A few runs of every situation suggest a distinguisher, a threshold and a
+test; runs made afterwards, which suggested nothing, decide.
 """
 
 from __future__ import annotations
@@ -200,7 +200,9 @@ def _confirmed(
     """A rule from training runs, and its errors on runs made after it was fixed."""
     short_run, situation, name = candidate.short_run, candidate.situation, candidate.test
     level = error * SHARES[name]
-    fixed = rule(candidate.found.statistic, *_runs(short_run, situation, effort.train), level=level)
+    fixed = rule(
+        candidate.found.distinguisher, *_runs(short_run, situation, effort.train), level=level
+    )
     runs = effort.runs(short_run.mu, level)
     errors = _errors(fixed, short_run, situation, runs, progress)
     perfect = ErrorCounts(false_positives=0, false_negatives=0, runs=runs)
@@ -208,13 +210,13 @@ def _confirmed(
         name=name,
         short_run=short_run.name,
         situation=situation.name,
-        statistic=fixed.statistic.label,
-        kind=fixed.kind,
+        statistic=fixed.distinguisher.label,
+        kind=fixed.criterion,
         **asdict(errors),
         mu=short_run.mu,
-        p_value=errors.p_value(short_run.mu, fixed.kind),
-        mu_bound=errors.mu_bound(level, fixed.kind),
-        mu_ceiling=perfect.mu_bound(level, fixed.kind),
+        p_value=errors.p_value(short_run.mu, fixed.criterion),
+        mu_bound=errors.mu_bound(level, fixed.criterion),
+        mu_ceiling=perfect.mu_bound(level, fixed.criterion),
         epsilon_bound=errors.epsilon_bound(delta, level),
     )
 

@@ -30,7 +30,7 @@ class MechanismTest:
         name: of the test, a key of `SHARES`.
         short run: the steps that were run.
         situation: the record's rows, and the batch that it joins.
-        statistic: what the rule reads.
+        statistic: what the distinguisher reads.
         kind: `total` or `pair`, the test of `dpigu.audits.statistics.error_counts`.
         mu: the event of these steps is μ-GDP.
         p_value: at the event, not divided.
@@ -137,7 +137,7 @@ def judged(
         return Verdict.INVALID_AUDIT, (
             "This audit cannot support a verdict: so little noise is claimed that not even "
             "perfect guesses would pass the claim. Audit the same plan with more noise, such as "
-            "--noise-multiplier 1."
+            "a noise multiplier of 1."
         )
     return Verdict.NOT_CONTRADICTED, (
         "The evidence does not contradict the event that accountants charge. At "

@@ -83,7 +83,7 @@ class MakeReleaser(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class ReleasedStep:
     """What one step showed, and what the adversary expected of it.
 
     Args:
@@ -110,7 +110,7 @@ class Step:
 class Trace:
     """One run of a short run; `stopped` if a step was refused, which anybody can see."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ReleasedStep, ...]
     stopped: bool = False
 
 
@@ -174,7 +174,7 @@ class ShortRun:
 
     def run(self, situation: Situation, present: bool) -> Trace:
         """One run, with the record or without it (under replace-one: with its negative)."""
-        steps: list[Step] = []
+        steps: list[ReleasedStep] = []
         try:
             steps.extend(self._steps(situation, present))
         except DpiguError:
@@ -186,7 +186,7 @@ class ShortRun:
         for _ in self._steps(Situation(name="a batch", crowd=1), present=True):
             pass
 
-    def _steps(self, situation: Situation, present: bool) -> Iterator[Step]:
+    def _steps(self, situation: Situation, present: bool) -> Iterator[ReleasedStep]:
         earlier = self.earlier
         done = 0
         for leg in self.legs:
@@ -207,7 +207,7 @@ class ShortRun:
                 done += 1
             earlier = binding.views(states)
 
-    def _looked(self, phase: Phase, reads: Reads, moment: Moment) -> Step:
+    def _looked(self, phase: Phase, reads: Reads, moment: Moment) -> ReleasedStep:
         """The look at an update, where the record may be as adversarial again."""
         assert phase.selective_update is not None
         binding = bound_in(phase.selective_update.pipeline, self.space, reads)
@@ -219,7 +219,7 @@ class ShortRun:
 
     def _shown(
         self, name: str, binding: BoundPipeline, releaser: Releaser, states: States, moment: Moment
-    ) -> Step:
+    ) -> ReleasedStep:
         """One release of a pipeline, on the rows of a situation."""
         frame = binding.open(states, moment.clock, public_MD(binding.space.size, moment.done))
         bound = float(binding.bound(states))
@@ -231,7 +231,7 @@ class ShortRun:
             g_BD = torch.cat([g_BD, own_D[None]])
         release, states = releaser.release(states, frame, _batch(binding, frame, g_BD))
         sigma = binding.pipeline.noiser.noise_multiplier
-        return Step(name, release, states, bound, sigma, *expected)
+        return ReleasedStep(name, release, states, bound, sigma, *expected)
 
     def _releaser(self, binding: BoundPipeline) -> Releaser:
         return _releaser(self.make, binding, self.noise)

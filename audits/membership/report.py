@@ -17,10 +17,10 @@ import torch
 from dpigu.audits.canaries.kinds import KINDS
 from dpigu.audits.canaries.planting import COMMITMENT, PLAN, load_plan
 from dpigu.audits.membership.attacks import ATTACKS, Bools
-from dpigu.audits.membership.page import strongest
-from dpigu.audits.membership.scores import SCORES, scores_of
 from dpigu.audits.membership.shadows import check_shadows, shadow_table
 from dpigu.audits.report.audit_report import estimated
+from dpigu.audits.report.membership import strongest
+from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics.one_run import Reals
 from dpigu.dpcore.errors import RunError
 from dpigu.trainers.data.dataset import Data

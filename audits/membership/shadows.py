@@ -28,7 +28,7 @@ from dpigu.audits.canaries.fingerprints import data_fingerprint
 from dpigu.audits.evidence import write_private
 from dpigu.audits.external.tables import read_arrays
 from dpigu.audits.membership.attacks import Bools
-from dpigu.audits.membership.scores import SCORES, scores_of
+from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics.one_run import Reals
 from dpigu.audits.workers import spread
 from dpigu.dpcore.errors import DataError, RunError

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from dpigu.audits.membership.page import membership_section
 from dpigu.audits.report.figures import figures
+from dpigu.audits.report.membership import membership_section
 
 STYLES = {
     "CONTRADICTED": ("#b91c1c", "✗", "The claim does not hold up."),
@@ -293,6 +293,8 @@ def p_text(p: float) -> str:
     return f"{p:.3g}" if p >= 1e-12 else "below 1e-12"
 
 
-def down(value: float) -> str:
-    """Three decimals, rounded towards zero: a bound is never printed larger than it is."""
-    return f"{math.floor(value * 1000) / 1000:.3f}" if math.isfinite(value) else "∞"
+def down(value: float, decimals: int = 3) -> str:
+    """A number rounded down to so many decimals: a bound is never printed larger than it is."""
+    if not math.isfinite(value):
+        return "∞"
+    return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, json_option
 from dpigu.cli.shared.output import print_fields, print_json
+from dpigu.cli.shared.screen import COLOURS, WIDTH
 
 if TYPE_CHECKING:
     from dpigu.audits.mechanism.report import MechanismAudit, MechanismTest
     from dpigu.dpcore import Plan, PoissonSampler
 
-COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
-WIDTH = 96
 STEPS = 100
 """Steps of a preset's plan: a few of them run, from its start and from its midst."""
 
 
-@click.command()
+@main.command()
 @click.argument("what", metavar="PRESET|CONFIG")
 @click.option(
     "--noise-multiplier",
@@ -124,6 +124,7 @@ class _Bar:
 
 def _show(audit: MechanismAudit) -> None:
     """The report in a screenful, verdict first."""
+    from dpigu.audits.report.page import down
     from dpigu.audits.statistics.fdp import mu_to_epsilon
 
     click.secho(audit.verdict.value, fg=COLOURS[audit.verdict.value], bold=True)
@@ -135,8 +136,8 @@ def _show(audit: MechanismAudit) -> None:
         ("event", f"σ = {sigmas}; {best.short_run}, at rate 1:"),
         ("", f"μ = {best.mu:.4g}, which is ε = {epsilon:.4g} at δ = {audit.delta:g}"),
         ("p-value", f"{audit.p_value:.3g} at the event, over all tests"),
-        ("lower bound", f"μ ≥ {_down(best.mu_bound)}, {best.reach:.0%} of what the event allows"),
-        ("ceiling", f"μ = {_down(best.mu_ceiling)}, had every guess been right"),
+        ("lower bound", f"μ ≥ {down(best.mu_bound)}, {best.reach:.0%} of what the event allows"),
+        ("ceiling", f"μ = {down(best.mu_ceiling)}, had every guess been right"),
     ]
     for test in audit.tests:
         fields += [(test.name, line) for line in _lines(test)]
@@ -161,8 +162,3 @@ def _lines(test: MechanismTest) -> list[str]:
         f"{wrong:,} of {2 * test.runs:,} guesses wrong: {test.situation}",
         f"({test.short_run}), by {test.statistic}",
     ]
-
-
-def _down(value: float) -> str:
-    """Three decimals, rounded towards zero: a bound is never printed larger than it is."""
-    return f"{int(value * 1000) / 1000:.3f}"

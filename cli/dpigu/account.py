@@ -15,7 +15,7 @@ from dpigu.cli.dpigu.account_mechanism import (
     sampling_options,
     steps_event,
 )
-from dpigu.cli.dpigu.account_tuning import tuning
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import (
     COUNT,
     NOT_NEGATIVE,
@@ -49,7 +49,7 @@ _claim = together(
 )
 
 
-@click.group()
+@main.group()
 def account() -> None:
     """What steps cost: ε from the noise, the noise from ε, or ε with the tuning charged.
 
@@ -186,6 +186,3 @@ def _noise_json(answer: float | Exception) -> dict[str, Any]:
 
 def _noise_text(answer: float | Exception) -> str:
     return str(answer) if isinstance(answer, Exception) else f"σ = {answer:.4f}"
-
-
-account.add_command(tuning)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import data_dir_option, json_option, plan_options
 from dpigu.cli.shared.output import print_fields, print_json
 
@@ -22,7 +23,7 @@ TRAINING = (
 """The settings that say what is done with what was released."""
 
 
-@click.command()
+@main.command()
 @click.argument("what", metavar="PRESET|FILE")
 @plan_options
 @data_dir_option

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,
@@ -79,7 +80,7 @@ _training_options = together(
 )
 
 
-@click.command()
+@main.command()
 @click.option(
     "--preset",
     metavar="NAME",

@@ -48,6 +48,9 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+delta_option = click.option(
+    "--delta", type=Number(min=0, max=1, max_open=True), required=True, help="δ of the claim."
+)
 data_dir_option = click.option(
     "--data-dir", type=click.Path(), help="Where the data lies (or DPIGU_DATA)."
 )

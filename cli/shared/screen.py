@@ -62,7 +62,7 @@ def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _membership(data: Mapping[str, Any]) -> list[str]:
     """A sentence, and a line for each attack."""
-    from dpigu.audits.membership.page import membership_head, membership_rows
+    from dpigu.audits.report.membership import membership_head, membership_rows
 
     names = membership_head(data)[1:]
     lines = [

@@ -12,9 +12,10 @@ import dp_accounting
 import pytest
 import tomli_w
 import torch
-from dpigu.dpcore import GrammarError, PoissonSampler, describe
+from dpigu.dpcore import GrammarError, PoissonSampler, RegistryError, describe
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
 from dpigu.mechanisms import PRESETS, MaskedWeights, SoftThreshold, adadpigu, adadpigu_paper
+from dpigu.mechanisms.presets.preset import preset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,13 @@ def test_the_presets_are_those_that_are_documented():
     rows = re.findall(r"^\| `([a-z-]+)` \|", PAGE.read_text(), flags=re.MULTILINE)
     assert sorted(set(rows)) == NAMES
     assert all(name == preset.name and preset.summary for name, preset in PRESETS.items())
+
+
+def test_a_name_belongs_to_one_preset():
+    assert list(PRESETS) == NAMES
+    with pytest.raises(RegistryError, match="dpsgd: two presets have one name"):
+        preset("dpsgd")(adadpigu)
+    assert PRESETS["adadpigu"].plan is adadpigu
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,7 +22,7 @@ from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_support as support
-from tests.mutants.core_table import Mutant
+from tests.mutants.core_table import KernelMutant
 from tests.support.law_engines import tasks
 from tests.support.strategies import stages, steps
 
@@ -34,7 +34,7 @@ CHARGE = "folder.charge(phase.name, step)  # before the release that it pays for
 STEP = "release, states = running.step(states, step, parameters, x, y)"
 
 MUTANTS = (
-    Mutant(
+    KernelMutant(
         "rows centred by their own batch",
         Transform,
         "__call__",
@@ -42,7 +42,7 @@ MUTANTS = (
         locality.law_others_leave_a_row_alone,
         locality.OTHERS,
     ),
-    Mutant(
+    KernelMutant(
         "rows weighted by their place in the batch",
         Transform,
         "__call__",
@@ -50,7 +50,7 @@ MUTANTS = (
         locality.law_rows_move_with_their_records,
         {**MAPPED, "order": st.lists(st.integers(0, 9), min_size=1, max_size=8)},
     ),
-    Mutant(
+    KernelMutant(
         "rows divided by the realised batch",
         Transform,
         "__call__",
@@ -58,7 +58,7 @@ MUTANTS = (
         locality.law_one_by_one_is_batched,
         MAPPED,
     ),
-    Mutant(
+    KernelMutant(
         "a fast engine that leaves out the shift",
         Transform,
         "affine",
@@ -66,7 +66,7 @@ MUTANTS = (
         execution.law_engines_agree,
         {"job": execution.jobs(), "engine": st.just("ghost")},
     ),
-    Mutant(
+    KernelMutant(
         "one factor for the whole batch",
         kernel_module,
         "guarded_factors",
@@ -74,7 +74,7 @@ MUTANTS = (
         locality.law_others_leave_a_row_alone,
         locality.OTHERS,
     ),
-    Mutant(
+    KernelMutant(
         "an engine that mixes records, as batch normalisation does",
         MaterialisingEngine,
         "rows",
@@ -87,7 +87,7 @@ MUTANTS = (
             "poison": st.just(1e3),
         },
     ),
-    Mutant(
+    KernelMutant(
         "padding that counts as a record",
         PaddedRows,
         "norm_upper_bounds",
@@ -95,7 +95,7 @@ MUTANTS = (
         execution.law_engine_keeps_its_contract,
         {"job": execution.jobs(), "engine": st.just("materialising")},
     ),
-    Mutant(
+    KernelMutant(
         "shuffled batches accounted as Poisson",
         PoissonSampler,
         "draw",
@@ -108,21 +108,21 @@ MUTANTS = (
         ),
         accounting.law_poisson,
     ),
-    Mutant(
+    KernelMutant(
         "batches from the generator that a user seeds",
         PoissonSampler,
         "draw",
         (("system_generator().random(present)", "np.random.random(present)"),),
         accounting.law_the_sampler_has_no_seed,
     ),
-    Mutant(
+    KernelMutant(
         "a step the ledger missed",
         RunFolder,
         "charge",
         (("with (self", "if step % 3 == 2:\n        return\n    with (self"),),
         accounting.law_the_ledger_is_ahead,
     ),
-    Mutant(
+    KernelMutant(
         "a step that runs again and is not charged again",
         RunFolder,
         "charge",
@@ -137,14 +137,14 @@ MUTANTS = (
         ),
         accounting.law_the_ledger_is_ahead,
     ),
-    Mutant(
+    KernelMutant(
         "a ledger written after the release",
         training,
         "_train",
         ((CHARGE, "pass"), (STEP, STEP + "\n            folder.charge(phase.name, step)")),
         accounting.law_the_ledger_is_ahead,
     ),
-    Mutant(
+    KernelMutant(
         "an event of one step less",
         Plan,
         "event",
@@ -156,7 +156,7 @@ MUTANTS = (
         ),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "an event in which a phase's place counts",
         Plan,
         "event",
@@ -164,7 +164,7 @@ MUTANTS = (
         accounting.law_order_does_not_matter,
         {"sigmas": st.just([1.0, 2.0]), "rate": st.just(0.01)},
     ),
-    Mutant(
+    KernelMutant(
         "an accountant in which steps are paid back",
         rdp,
         "_composed",
@@ -172,7 +172,7 @@ MUTANTS = (
         accounting.law_epsilon_grows,
         {"name": st.just("rdp"), **PLAIN},
     ),
-    Mutant(
+    KernelMutant(
         "an accountant that halves",
         RDP,
         "epsilon",
@@ -180,14 +180,14 @@ MUTANTS = (
         accounting.law_rdp_is_above_pld,
         PLAIN,
     ),
-    Mutant(
+    KernelMutant(
         "training accuracy among the public metrics",
         report,
         "evaluated",
         (("setup.data.test_x, setup.data.test_y", "setup.data.train_x, setup.data.train_y"),),
         non_interference.law_two_data_sets_publish_the_same_folder,
     ),
-    Mutant(
+    KernelMutant(
         "an event that forgets the queries",
         Pipeline,
         "event",
@@ -200,14 +200,14 @@ MUTANTS = (
         accounting.law_a_query_has_its_own_price,
         {"sigma": st.floats(0.1, 10), "ratio": st.floats(0.1, 10)},
     ),
-    Mutant(
+    KernelMutant(
         "an event of another sampling rate",
         PoissonSampler,
         "event",
         (("PoissonSampledDpEvent(self.rate,", "PoissonSampledDpEvent(self.rate / 2,"),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "√(β + μ) in the row, √β + μ in the restorer",
         EmaStandardizer,
         "row",
@@ -230,7 +230,7 @@ MUTANTS = (
             "g_D": inverse.ROWS,
         },
     ),
-    Mutant(
+    KernelMutant(
         "a restorer that forgets the shift",
         AffineRestorer,
         "apply",
@@ -249,7 +249,7 @@ MUTANTS = (
             "g_D": inverse.ROWS,
         },
     ),
-    Mutant(
+    KernelMutant(
         "unfreezing that never happens",
         _Ranked,
         "support",
@@ -257,7 +257,7 @@ MUTANTS = (
         support.law_a_live_scheduler_moves,
         {"scheduler": st.just(LinearUnfreeze()), "seed": st.integers(0, 99)},
     ),
-    Mutant(
+    KernelMutant(
         "a monotone support that loses coordinates",
         _Ranked,
         "support",
@@ -270,7 +270,7 @@ MUTANTS = (
             "seed": st.integers(0, 99),
         },
     ),
-    Mutant(
+    KernelMutant(
         "an optimizer whose momentum moves frozen weights",
         trainer_settings,
         "masked_step",

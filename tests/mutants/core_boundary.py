@@ -14,7 +14,7 @@ from tests.laws import test_noise as noise
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants.core_table import Mutant
+from tests.mutants.core_table import KernelMutant
 from tests.support.strategies import batches, steps
 
 TAME = batches(min_size=1, wild=False, dtypes=(torch.float64,))
@@ -29,7 +29,7 @@ SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
 UPDATE = "return release, binding.updated(states, frame, release)"
 
 MUTANTS = (
-    Mutant(
+    KernelMutant(
         "noise divided by the batch twice",
         Kernel,
         "_mint",
@@ -37,14 +37,14 @@ MUTANTS = (
         noise.law_scale,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "noise of σC/B per record, then averaged",
         Kernel,
         "_mint",
         ((ADDED, "torch.where(support_K, std * unit_K / self._divisor**0.5, 0.0)"),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "noise scaled to one layer's bound",
         Kernel,
         "_mint",
@@ -52,7 +52,7 @@ MUTANTS = (
         noise.law_scale,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "noise without the rounding margin",
         Kernel,
         "_bounded",
@@ -60,14 +60,14 @@ MUTANTS = (
         noise.law_scale,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "a query's noise ratio forgotten",
         Kernel,
         "release",
         (("p.stage.noise_ratio", "1.0"),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "missing clip",
         kernel_module,
         "guarded_factors",
@@ -75,7 +75,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "clip of the mean instead of each record",
         Kernel,
         "release",
@@ -90,7 +90,7 @@ MUTANTS = (
         sensitivity.law_sensitivity,
         {**sensitivity.MOVES, "g_BD": TAME},
     ),
-    Mutant(
+    KernelMutant(
         "clipping by the group's bound in every group",
         kernel_module,
         "guarded_factors",
@@ -98,7 +98,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "norms without upper rounding",
         DenseRows,
         "norm_upper_bounds",
@@ -106,7 +106,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "the guard's joint norm without upper rounding",
         kernel_module,
         "joint_norm",
@@ -114,7 +114,7 @@ MUTANTS = (
         sensitivity.law_joint_norm_is_an_upper_bound,
         {"v_BG": sensitivity.FACTORS},
     ),
-    Mutant(
+    KernelMutant(
         "the guard's factor without slack for its own rounding",
         kernel_module,
         "capped",
@@ -122,7 +122,7 @@ MUTANTS = (
         sensitivity.law_capped_norm_is_within_the_bound,
         {"norm": sensitivity.NORMS, "bound": sensitivity.BOUNDS},
     ),
-    Mutant(
+    KernelMutant(
         "norms in the rows' own precision",
         DenseRows,
         "norm_upper_bounds",
@@ -130,7 +130,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "NaN rows that reach the sum",
         kernel_module,
         "guarded_factors",
@@ -138,7 +138,7 @@ MUTANTS = (
         sensitivity.law_sensitivity,
         sensitivity.MOVES,
     ),
-    Mutant(
+    KernelMutant(
         "0 · NaN: weights of zero applied by a product",
         DenseRows,
         "weighted_sum",
@@ -146,7 +146,7 @@ MUTANTS = (
         sensitivity.law_sensitivity,
         sensitivity.MOVES,
     ),
-    Mutant(
+    KernelMutant(
         "sums in float32",
         Kernel,
         "_zeros",
@@ -159,7 +159,7 @@ MUTANTS = (
             "size": st.integers(1, 3),
         },
     ),
-    Mutant(
+    KernelMutant(
         "a query without its guard",
         kernel_module,
         "guarded_vectors",
@@ -167,7 +167,7 @@ MUTANTS = (
         sensitivity.law_guarded_query,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "a query of a record that is not valid",
         kernel_module,
         "guarded_vectors",
@@ -175,7 +175,7 @@ MUTANTS = (
         sensitivity.law_guarded_query,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "noise added per microbatch",
         Kernel,
         "release",
@@ -183,7 +183,7 @@ MUTANTS = (
         noise.law_once_a_step,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "noise reused between steps",
         SystemNoise,
         "normal",
@@ -195,7 +195,7 @@ MUTANTS = (
         ),
         noise.law_independent,
     ),
-    Mutant(
+    KernelMutant(
         "noise replayed after a resume",
         SystemNoise,
         "normal",
@@ -208,7 +208,7 @@ MUTANTS = (
         ),
         noise.law_never_replayed,
     ),
-    Mutant(
+    KernelMutant(
         "noise from the generator that a user seeds",
         SystemNoise,
         "normal",
@@ -220,21 +220,21 @@ MUTANTS = (
         ),
         noise.law_seeds_do_not_touch_it,
     ),
-    Mutant(
+    KernelMutant(
         "noise that is uniform",
         SystemNoise,
         "normal",
         (("standard_normal(size)", "uniform(-(3**0.5), 3**0.5, size)"),),
         noise.law_normal,
     ),
-    Mutant(
+    KernelMutant(
         "noise with its tails cut at three deviations",
         SystemNoise,
         "normal",
         (("standard_normal(size)", "standard_normal(size).clip(-3, 3)"),),
         noise.law_normal,
     ),
-    Mutant(
+    KernelMutant(
         "noise only where some record kept something",
         Kernel,
         "_mint",
@@ -242,7 +242,7 @@ MUTANTS = (
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "noise off the support too",
         Kernel,
         "_mint",
@@ -250,7 +250,7 @@ MUTANTS = (
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "posts that move frozen coordinates",
         Kernel,
         "release",
@@ -258,7 +258,7 @@ MUTANTS = (
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "frozen coordinates that spend the clipping budget",
         Transform,
         "one",
@@ -266,7 +266,7 @@ MUTANTS = (
         support.law_frozen_coordinates_spend_no_budget,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "a divisor from the realised batch",
         Kernel,
         "release",
@@ -279,14 +279,14 @@ MUTANTS = (
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "a divisor from the records that are present",
         prepare,
         "prepare",
         (("settings.sampler(data.spec.records)", "settings.sampler(len(data.train_x))"),),
         accounting.law_the_divisor_is_public,
     ),
-    Mutant(
+    KernelMutant(
         "statistics and scores from un-noised gradients",
         Kernel,
         "release",

@@ -29,12 +29,12 @@ from tests.laws import test_non_interference as non_interference
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
 from tests.mutants import core_around, core_boundary
-from tests.mutants.core_table import Law, Mutant
+from tests.mutants.core_table import KernelMutant, Law
 
 MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS
 
 
-def plant(patch: pytest.MonkeyPatch, mutant: Mutant) -> None:
+def plant(patch: pytest.MonkeyPatch, mutant: KernelMutant) -> None:
     """Put the edited function in place of the right one, wherever it was imported to."""
     right: FunctionType = vars(mutant.owner)[mutant.function]
     source = textwrap.dedent(inspect.getsource(right))
@@ -65,7 +65,7 @@ def fails(law: Law, cases: dict[str, SearchStrategy[Any]]) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.bug)
-def test_the_law_stops_the_bug(mutant: Mutant, tmp_path: Path) -> None:
+def test_the_law_stops_the_bug(mutant: KernelMutant, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, mutant)
         with pytest.raises(AssertionError) as stopped:

@@ -15,7 +15,7 @@ from dpigu.accountants import get_accountant
 from dpigu.cli.dpigu.train import train
 from dpigu.cli.shared.recipes import recipe_from
 from dpigu.dpcore import PoissonSampler
-from dpigu.mechanisms.presets.own import adadpigu, dpsgd
+from dpigu.mechanisms import adadpigu, dpsgd
 from scipy.stats import t as student
 
 from benchmarks.study import report

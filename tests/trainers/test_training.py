@@ -283,7 +283,7 @@ def test_a_folder_that_exists_is_left_alone(
 ) -> None:
     train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     before = (tmp_path / "run" / "public" / "summary.json").read_bytes()
-    with pytest.raises(RunError, match="--resume"):
+    with pytest.raises(RunError, match="`resume` the run that is there"):
         train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "public" / "summary.json").read_bytes() == before
 

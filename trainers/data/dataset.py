@@ -192,7 +192,7 @@ def _read_npz(path: Path, records: int | None, classes: int | None) -> tuple[Dat
         raise DataError(
             "the numbers of records and classes are public constants, never read off the data",
             where=str(path),
-            remedy="Declare them with --records and --classes.",
+            remedy="Declare `records` and `classes`.",
         )
     arrays = Arrays(
         *_stored(
@@ -265,7 +265,7 @@ def _checked(spec: DataSpec, split: str, x: Array, y: Array) -> tuple[Tensor, Te
     if not len(x):
         wrong("there is no record")
     if y.min() < 0 or y.max() >= spec.classes:
-        remedy = "Mend the labels, or declare the number of classes with --classes."
+        remedy = "Mend the labels, or declare the number of `classes`."
         wrong(f"a {split} label lies outside 0…{spec.classes - 1}", remedy)
     scaled = spec.scaling.apply(x)
     if x.dtype.kind == "f" and not torch.isfinite(scaled).all():

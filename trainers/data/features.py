@@ -42,7 +42,7 @@ class FeatureMap:
     """A feature map by name.
 
     Args:
-        name: as `--features` has it.
+        name: in `FEATURES`.
         version: changes whenever our part in its values does, so that a cache from before is not
             taken.
         library: the package that computes it; its version counts likewise.

@@ -42,7 +42,7 @@ def patches_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             "features of patches are for images",
             got=shape,
             expected=f"(channels, height, width), from {PATCH + REGIONS - 1} pixels on",
-            remedy="Pad the images, or train without --features.",
+            remedy="Pad the images, or train without `features`.",
         )
     return CHANNELS, REGIONS, REGIONS
 

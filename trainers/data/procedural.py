@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 RECORDS = 2048
 PROCEDURAL = "procedural"
-"""The name by which `--public-data` takes them."""
+"""The name of this public data."""
 
 
 def procedural(spec: DataSpec) -> Data:

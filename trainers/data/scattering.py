@@ -29,7 +29,7 @@ def scattering_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             "scattering takes images",
             got=shape,
             expected=f"(channels, height, width), from {STEP} × {STEP} on",
-            remedy="Pad the images, or train without --features.",
+            remedy="Pad the images, or train without `features`.",
         )
     return CHANNELS * shape[0], shape[1] // STEP, shape[2] // STEP
 

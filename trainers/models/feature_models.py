@@ -92,7 +92,7 @@ def _norm(spec: DataSpec, channels: bool) -> nn.Module:
             where=spec.name,
             got=spec.shape,
             expected="(channels, height, width)",
-            remedy="Train with --features scattering.",
+            remedy="Train on `features` such as scattering.",
         )
     count = spec.shape[0]
     if channels:

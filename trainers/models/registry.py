@@ -224,7 +224,7 @@ def _require(spec: DataSpec, shape: tuple[int, ...]) -> None:
             where=spec.name,
             got=spec.shape,
             expected=shape,
-            remedy=f"Try --model {default_model(spec)}.",
+            remedy=f"Try the `model` {default_model(spec)}.",
         )
 
 

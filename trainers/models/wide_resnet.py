@@ -74,7 +74,7 @@ def wide_resnet(spec: DataSpec, depth: int, width: int) -> nn.Module:
             where=spec.name,
             got=spec.shape,
             expected="(channels, height, width)",
-            remedy="Try --model mlp.",
+            remedy="Try the `model` mlp.",
         )
     layers: list[nn.Module] = [WSConv2d(spec.shape[0], 16, 3, padding=1, bias=False)]
     channels = 16

@@ -92,7 +92,7 @@ class Recipe:
         if _same_records(self.public, self.data):
             raise ConfigurationError(
                 "the private records cannot be the public ones too: nothing would protect them",
-                where=f"--public-data {self.public}",
+                where=f"public data {self.public}",
                 got="the data set that the run trains on",
                 expected=f"another data set, another .npz file, or {PROCEDURAL}",
             )
@@ -101,7 +101,7 @@ class Recipe:
         elif self.public not in SPECS:
             raise ConfigurationError(
                 "there is no public data of that name",
-                where="--public-data",
+                where="public",
                 got=self.public,
                 expected=f"{PROCEDURAL}, {', '.join(SPECS)}, or the path of a .npz file",
             )
@@ -112,7 +112,7 @@ class Recipe:
         if (data.spec.shape, data.spec.classes) != (spec.shape, spec.classes):
             raise DataError(
                 "the public records do not fit the private ones",
-                where=f"--public-data {self.public}",
+                where=f"public data {self.public}",
                 got=f"{data.spec.shape}, {data.spec.classes} classes",
                 expected=f"{spec.shape}, {spec.classes} classes",
             )
@@ -159,7 +159,7 @@ def recipe_for(
         raise ConfigurationError(
             "the number of records of this data set is not known, and is not read off it",
             where=data,
-            remedy="Declare it with --records; it is public.",
+            remedy="Declare `records`; the number is public.",
         )
     training = dict(PRESETS[preset].training)
     names = {key: training.pop(key, None) for key in ("features", "model", "public")}
@@ -244,7 +244,7 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
         if not (equals and dot):
             raise ConfigurationError(
                 "an assignment has the form stage.option=value",
-                where=f"--set {assignment}",
+                where=assignment,
                 expected="like clipper.bound=0.5 or main.scheduler.ratio=0.4",
             )
         names = [phase["name"] for phase in table["phase"]]
@@ -257,14 +257,14 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
                 known += [slot, name]
                 if stage in (slot, name):
                     fields = [f.name for f in dataclasses.fields(lookup(options["stage"]).stage)]
-                    refuse_unknown([option], fields, f"--set {assignment}")
+                    refuse_unknown([option], fields, assignment)
                     options[option] = value_of(text)
                     found = True
         if not found:
             near = difflib.get_close_matches(stage, known, n=1)
             raise ConfigurationError(
                 "the plan has no such stage",
-                where=f"--set {assignment}",
+                where=assignment,
                 got=stage,
                 expected=near[0] if near else sorted(set(known)),
             )

@@ -48,7 +48,7 @@ class RunFolder:
             raise RunError(
                 "a run is there already",
                 where=str(path),
-                remedy="Give another --out, add --resume to go on with it, or delete it.",
+                remedy="Give another `out`, `resume` the run that is there, or delete it.",
             )
         folder.public.mkdir(parents=True)
         folder.private.mkdir(mode=0o700, exist_ok=True)
@@ -64,7 +64,7 @@ class RunFolder:
             raise RunError(
                 "this is no run folder",
                 where=str(path),
-                expected="a folder that `dpigu train --out` made, with public/config.toml",
+                expected="a folder that training made, with public/config.toml",
             )
         return folder
 
@@ -93,7 +93,7 @@ class RunFolder:
             raise RunError(
                 "this run has not finished",
                 where=str(self.path),
-                remedy=f"Finish it: dpigu train --resume --out {self.path}",
+                remedy="Resume it, and it finishes.",
             )
         try:
             loaded: dict[str, Any] = json.loads(path.read_text())

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from dpigu.cli.dpaudit.main import bound, main
+from dpigu.cli.dpaudit.bound import bound
+from dpigu.cli.dpaudit.main import main
 
 from tests.support.dpigu_command import dpigu, one_line, strict_json, train
 

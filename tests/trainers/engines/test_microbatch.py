@@ -6,8 +6,7 @@ import math
 
 import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
-from dpigu.mechanisms import PRESETS, Flat, Gaussian
-from dpigu.mechanisms.presets.own import adadpigu_paper
+from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
 from dpigu.mechanisms.views import ShiftFlip
 from dpigu.trainers.engines.explain import explain
 from dpigu.trainers.engines.materialising import cross_entropy

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,14 @@ from dpigu.audits.canaries.kinds import KINDS
 from dpigu.audits.canaries.planting import CanaryPlan, load_plan
 from dpigu.audits.evidence import EvidenceError
 from dpigu.audits.membership.report import Membership
-from dpigu.audits.membership.scores import SCORES, scores_of
 from dpigu.audits.report.audit_report import JSON as REPORT
 from dpigu.audits.report.audit_report import PAGE, report_data, write_report
-from dpigu.audits.statistics.combined import Decision, accounted_curve, decide
+from dpigu.audits.scores import SCORES, scores_of
+from dpigu.audits.statistics.combined import (
+    CombinedTest,
+    accounted_curve,
+    combined_test,
+)
 from dpigu.audits.statistics.fdp import TradeOffCurve
 from dpigu.audits.statistics.one_run import OneRunResult, OneRunRow, Reals, check_claim
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
@@ -44,17 +47,22 @@ class ModelAudit:
     report: AuditReport
     run: Path
     plan: CanaryPlan | None = None
-    decision: Decision | None = field(default=None, repr=False)
+    combined: CombinedTest | None = field(default=None, repr=False)
     scores_m: Reals | None = field(default=None, repr=False)
     membership: Membership | None = field(default=None, repr=False)
-    reproduce: tuple[str, ...] = ()
+    reproduce: Sequence[str] = ()
 
-    def beside(self, membership: Membership) -> ModelAudit:
+    def beside(self, membership: Membership, *, reproduce: Sequence[str] = ()) -> ModelAudit:
         """This audit with estimates beside its verdict, which stays; its report is written again.
+
+        Args:
+            reproduce: lines that give this report again; by default those of the audit and one
+                for the estimates, in Python.
 
         Raises: RunError where it cannot be written.
         """
-        again = (f"{self.reproduce[0]} --shadows {membership.shadows}",)
+        estimated = f"dpigu.estimate_membership({str(self.run)!r}, {membership.shadows})"
+        again = reproduce or (*self.reproduce, estimated)
         whole = replace(self, membership=membership, reproduce=again)
         write_report(self.run / "private", whole.to_json())
         return whole
@@ -72,12 +80,12 @@ class ModelAudit:
     @property
     def test(self) -> OneRunResult | None:
         """The test of the claim; its bound and ceiling hold at the report's confidence."""
-        return self.decision.one_run if self.decision is not None else None
+        return self.combined.one_run if self.combined is not None else None
 
     @property
     def best(self) -> OneRunRow | None:
         """The grid's row with the smallest p-value."""
-        return self.decision.best if self.decision is not None else None
+        return self.combined.best if self.combined is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`: the report, and what it rests on."""
@@ -98,7 +106,7 @@ class ModelAudit:
             command="model",
             subject=str(self.run),
             facts=facts,
-            decision=self.decision,
+            combined=self.combined,
             scores=self.scores_m,
             members=plan.coins if plan is not None else None,
             membership=self.membership.to_json() if self.membership is not None else None,
@@ -114,6 +122,7 @@ def audit_model(
     data_dir: Path | None = None,
     claim_epsilon: float | None = None,
     model: nn.Module | None = None,
+    reproduce: Sequence[str] = (),
 ) -> ModelAudit:
     """Whether a run's canaries contradict its claim; the report goes to its `private/` folder.
 
@@ -125,6 +134,7 @@ def audit_model(
         data_dir: the folder to look for it in.
         claim_epsilon: the claim to test; None takes the run's own ε.
         model: the untrained module, where the run used one that has no name to build it by.
+        reproduce: lines that give the report again; by default this call, in Python.
 
     Returns: INVALID AUDIT where the evidence cannot support a verdict.
     Raises: DpiguError for what the user can mend: no run or an unfinished one, missing data, a
@@ -136,13 +146,13 @@ def audit_model(
     claim = summary["epsilon"] if claim_epsilon is None else claim_epsilon
     check_claim(claim or 0.0, summary["delta"])
     checks: list[tuple[str, str]] = []
-    again = _again(folder.path, data_dir, claim_epsilon)
+    again = reproduce or (_call(folder.path, data_dir, claim_epsilon),)
     try:
         plan = load_plan(folder)
         _check_plan(plan, summary, checks)
         _check_claimed(folder, summary, claim, checks)
         scores_m = _scores(folder, plan, data, data_dir, model, checks)
-        decision = decide(
+        combined = combined_test(
             scores_m,
             plan.coins,
             plan.grid,
@@ -154,11 +164,11 @@ def audit_model(
         report = judge(
             claim_epsilon=claim,
             delta=summary["delta"],
-            p_value=decision.p_value,
-            lower_bound=decision.one_run.lower_bound,
-            ceiling=decision.one_run.ceiling,
+            p_value=combined.p_value,
+            lower_bound=combined.one_run.lower_bound,
+            ceiling=combined.one_run.ceiling,
             confidence=plan.confidence,
-            against=decision.against,
+            against=combined.against,
             assumptions=WHITE_BOX_ASSUMPTIONS if plan.white_box else ASSUMPTIONS,
             checks=checks,
         )
@@ -166,7 +176,7 @@ def audit_model(
             report=report,
             run=folder.path,
             plan=plan,
-            decision=decision,
+            combined=combined,
             scores_m=scores_m,
             reproduce=again,
         )
@@ -210,7 +220,7 @@ def _check_claimed(
         raise RunError(
             f"this run claims no ε: {summary['why_not_private']}",
             where=str(folder.path),
-            remedy="Give the claim to test with --claim-epsilon.",
+            remedy="Give the claim to test as `claim_epsilon`.",
         )
     checks.append(("claim", _whose(claim, summary["epsilon"])))
 
@@ -275,9 +285,9 @@ def _scores(
     return scores_m
 
 
-def _again(run: Path, data_dir: Path | None, claim: float | None) -> tuple[str, ...]:
-    """The command that gives this report again."""
-    words = ["dpaudit", "model", str(run)]
-    words += ["--claim-epsilon", repr(claim)] if claim is not None else []
-    words += ["--data-dir", str(data_dir)] if data_dir is not None else []
-    return (shlex.join(words),)
+def _call(run: Path, data_dir: Path | None, claim: float | None) -> str:
+    """The call that gives this report again."""
+    arguments = [repr(str(run))]
+    arguments += [f"data_dir={str(data_dir)!r}"] if data_dir is not None else []
+    arguments += [f"claim_epsilon={claim!r}"] if claim is not None else []
+    return f"dpigu.audit_model({', '.join(arguments)})"

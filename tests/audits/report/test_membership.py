@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from dpigu.audits import ATTACKS, Membership, report_data
-from dpigu.audits.membership.page import membership_rows, membership_section, strongest
+from dpigu.audits.report.membership import membership_rows, membership_section, strongest
 from dpigu.audits.report.page import page
 from dpigu.audits.verdict import invalid_audit
 

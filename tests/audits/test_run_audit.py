@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from dpigu.audits import CanaryPlan, ModelAudit, Verdict, audit_model, plan_canaries
-from dpigu.audits.membership.scores import margin
+from dpigu.audits.scores import margin
 from dpigu.dpcore import DataError, Plan, RunError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Data, DataSpec, Settings, train
@@ -220,7 +220,7 @@ def test_coins_that_are_no_coins_give_no_verdict(tmp_path: Path) -> None:
 def test_what_the_user_can_mend_is_an_error_and_not_a_verdict(
     copy: RunFolder, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"claims no ε.*--claim-epsilon"):
+    with pytest.raises(RunError, match=r"claims no ε.*`claim_epsilon`"):
         audited(copy.path, claim=None)
     with pytest.raises(DataError, match="ε"):
         audited(copy.path, claim=-1.0)
