@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpigu.audits.canaries.kinds import KINDS, canary_records
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers import Data
 from torch import Tensor
 
 
