@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore.errors import DpiguError, RunError
+from dpigu.dpcore import DpiguError, RunError
 
 
 class EvidenceError(DpiguError):

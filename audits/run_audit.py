@@ -8,28 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dpigu.audits.canaries.coins import check_coins
-from dpigu.audits.canaries.gradients import observed_scores
-from dpigu.audits.canaries.kinds import KINDS
-from dpigu.audits.canaries.planting import CanaryPlan, load_plan
+from dpigu.audits.canaries import KINDS, CanaryPlan, check_coins, load_plan, observed_scores
 from dpigu.audits.evidence import EvidenceError
-from dpigu.audits.membership.report import Membership
+from dpigu.audits.membership import Membership
+from dpigu.audits.report import PAGE, report_data, write_report
 from dpigu.audits.report.audit_report import JSON as REPORT
-from dpigu.audits.report.audit_report import PAGE, report_data, write_report
 from dpigu.audits.scores import SCORES, scores_of
-from dpigu.audits.statistics.combined import (
+from dpigu.audits.statistics import (
     CombinedTest,
+    OneRunResult,
+    OneRunRow,
+    Reals,
+    TradeOffCurve,
     accounted_curve,
+    check_claim,
     combined_test,
 )
-from dpigu.audits.statistics.fdp import TradeOffCurve
-from dpigu.audits.statistics.one_run import OneRunResult, OneRunRow, Reals, check_claim
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError
-from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.recipes.recipe import recipe_from_file
+from dpigu.trainers import Data, load_run, recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.load import load_run, load_run_data
+from dpigu.trainers.runs.load import load_run_data
 from torch import nn
 
 FAIR = "Every coin was fair, independent, and alone decided whether its canary trained."

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from dpigu.audits.statistics.one_run import check_claim, check_confidence
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import check_claim, check_confidence
+from dpigu.dpcore import DataError
 
 
 class Verdict(StrEnum):

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
-from dpigu.dpcore.errors import DpiguError, RunError
+from dpigu.dpcore import DpiguError, RunError
 
 Work = Callable[[int], None]
 

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _ROOMS = ("dpcore", "mechanisms", "accountants", "trainers", "audits")
+_CONFORMANCE = (
+    "Check",
+    "ConformanceError",
+    "check_stage",
+    "checks_for",
+    "parametrize_with_checks",
+)
+"""What the tests of a plugin need: it loads no trainer."""
 
 __all__ = [
     "ACCOUNTANTS",
@@ -211,7 +219,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("dpigu")
     if name in __all__:
-        for room in _ROOMS:
+        for room in ("audits.conformance",) if name in _CONFORMANCE else _ROOMS:
             module = importlib.import_module(f"dpigu.{room}")
             if name in module.__all__:
                 return getattr(module, name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from dpigu.audits.canaries.kinds import KINDS, canary_records
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers import Data
 from torch import Tensor
 
 

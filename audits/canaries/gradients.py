@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from dpigu.audits.canaries.planting import CanaryPlan
 from dpigu.audits.evidence import EvidenceError, write_private
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore import DataError, Phase, Plan, Release, Stateful, StepContext
-from dpigu.dpcore.sampling import PoissonSampler, system_generator
-from dpigu.trainers.recipes.recipe import recipe_from_file
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import DataError, Phase, Plan, PoissonSampler, Release, Stateful, StepContext
+from dpigu.dpcore.sampling import system_generator
+from dpigu.trainers import recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor
 

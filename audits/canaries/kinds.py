@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers import Data, DataSpec
 from torch import Tensor
 
 LIT = 3  # coordinates that a blank record shows

@@ -18,10 +18,9 @@ import torch
 from dpigu.audits.canaries.fingerprints import data_fingerprint, fingerprints_of
 from dpigu.audits.canaries.kinds import KINDS, canary_records
 from dpigu.audits.evidence import EvidenceError, read_evidence, write_private
-from dpigu.audits.statistics.combined import TESTS
-from dpigu.audits.statistics.one_run import GuessGrid, check_confidence, guess_grid, one_run_ceiling
-from dpigu.dpcore.errors import DataError, RunError
-from dpigu.trainers.data.dataset import Data
+from dpigu.audits.statistics import TESTS, GuessGrid, check_confidence, guess_grid, one_run_ceiling
+from dpigu.dpcore import DataError, RunError
+from dpigu.trainers import Data
 from dpigu.trainers.runs.folder import RunFolder, write_whole
 from torch import Tensor
 

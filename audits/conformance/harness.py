@@ -32,8 +32,14 @@ from dpigu.dpcore import (
 from dpigu.dpcore.registry.configuration import KIND_OF
 from dpigu.dpcore.registry.entries import lookup
 from dpigu.dpcore.stages import KINDS, name_of, reads_of
-from dpigu.mechanisms import Flat, Gaussian, GroupStandardizer, LinearUnfreeze, MaskedWeights
-from dpigu.mechanisms.subspaces import ReleasedSubspace
+from dpigu.mechanisms import (
+    Flat,
+    Gaussian,
+    GroupStandardizer,
+    LinearUnfreeze,
+    MaskedWeights,
+    ReleasedSubspace,
+)
 from torch import Tensor
 
 LOUD = 2.0**80

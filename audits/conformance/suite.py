@@ -3,7 +3,7 @@
 Which ones apply follows from a stage's kind and from what it declares; no stage is exempt by
 its name, and none can be marked as expected to fail. In a plugin's own tests:
 
-    from dpigu.audits import parametrize_with_checks
+    from dpigu import parametrize_with_checks
 
     @parametrize_with_checks([MyStage(), MyStage(ratio=0.1)])
     def test_conforms(stage, check):
@@ -21,7 +21,8 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from dpigu.audits.conformance import (
+from dpigu.audits.conformance.check import Check, example_of, kind_of
+from dpigu.audits.conformance.checks import (
     any_stage,
     boundary,
     noise,
@@ -31,7 +32,6 @@ from dpigu.audits.conformance import (
     state,
     support,
 )
-from dpigu.audits.conformance.check import Check, example_of, kind_of
 from dpigu.dpcore import GrammarError
 from dpigu.dpcore.registry.entries import lookup
 from dpigu.dpcore.stages import name_of

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from dpigu.audits.canaries.coins import check_coins
+from dpigu.audits.canaries import check_coins
 from dpigu.audits.evidence import EvidenceError
-from dpigu.audits.report.audit_report import report_data
-from dpigu.audits.statistics.combined import CombinedTest, combined_test
-from dpigu.audits.statistics.one_run import check_claim, guess_grid
+from dpigu.audits.report import report_data
+from dpigu.audits.statistics import CombinedTest, check_claim, combined_test, guess_grid
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from numpy.typing import ArrayLike
 
 ASSUMPTIONS = (

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import DataError
 from numpy.typing import NDArray
 
 SCORE, MEMBER = "score", "member"

@@ -25,8 +25,13 @@ from dpigu.audits.mechanism.distinguishers import (
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit, MechanismTest, judged
 from dpigu.audits.mechanism.sampling import audit_sampler, records_for
 from dpigu.audits.mechanism.short_runs import SPACE, MakeReleaser, ShortRun, short_runs
-from dpigu.audits.statistics.error_counts import ErrorCounts, runs_for_ceiling, runs_needed
-from dpigu.audits.statistics.one_run import check_claim, check_confidence
+from dpigu.audits.statistics import (
+    ErrorCounts,
+    check_claim,
+    check_confidence,
+    runs_for_ceiling,
+    runs_needed,
+)
 from dpigu.dpcore import Kernel, NoiseSource, Plan, PoissonSampler, PrivacyError, Space
 from dpigu.mechanisms.public_random import public_generator
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from dpigu.audits.mechanism.short_runs import RECORDS, ReleasedStep, Trace
-from dpigu.audits.statistics.error_counts import Criterion, ErrorCounts
+from dpigu.audits.statistics import Criterion, ErrorCounts
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpigu.audits.mechanism.sampling import SamplerAudit
-from dpigu.audits.statistics.fdp import mu_to_epsilon
+from dpigu.audits.statistics import mu_to_epsilon
 from dpigu.audits.verdict import Verdict
 
 SCHEMA = "dpigu/audit-mechanism/1"

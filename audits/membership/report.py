@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from dpigu.audits.canaries.kinds import KINDS
-from dpigu.audits.canaries.planting import COMMITMENT, PLAN, load_plan
+from dpigu.audits.canaries import COMMITMENT, KINDS, PLAN, load_plan
 from dpigu.audits.membership.attacks import ATTACKS, Bools
 from dpigu.audits.membership.shadows import check_shadows, shadow_table
-from dpigu.audits.report.audit_report import estimated
+from dpigu.audits.report import estimated
 from dpigu.audits.report.membership import strongest
 from dpigu.audits.scores import SCORES, scores_of
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore.errors import RunError
-from dpigu.trainers.data.dataset import Data
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import RunError
+from dpigu.trainers import Data, load_run
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.load import load_run, load_run_data
+from dpigu.trainers.runs.load import load_run_data
 from torch import nn
 
 ASSUMPTIONS = (

@@ -24,20 +24,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from dpigu.audits.canaries.fingerprints import data_fingerprint
+from dpigu.audits.canaries import data_fingerprint
 from dpigu.audits.evidence import write_private
-from dpigu.audits.external.tables import read_arrays
+from dpigu.audits.external import read_arrays
 from dpigu.audits.membership.attacks import Bools
 from dpigu.audits.scores import SCORES, scores_of
-from dpigu.audits.statistics.one_run import Reals
+from dpigu.audits.statistics import Reals
 from dpigu.audits.workers import spread
-from dpigu.dpcore.errors import DataError, RunError
-from dpigu.trainers.data.dataset import Data, DataSpec
-from dpigu.trainers.models.registry import build_model
+from dpigu.dpcore import DataError, RunError
+from dpigu.trainers import Data, DataSpec, Recipe, build_model, recipe_from_file, train
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.recipes.recipe import Recipe, recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.training import train
 from numpy.typing import NDArray
 from torch import nn
 

@@ -14,12 +14,18 @@ from typing import Any
 import numpy as np
 from dpigu.audits.evidence import write_private
 from dpigu.audits.report.page import page
-from dpigu.audits.statistics.combined import OWN, CombinedTest
-from dpigu.audits.statistics.fdp import TradeOffCurve, approximate_dp_tradeoff
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
+from dpigu.audits.statistics import (
+    OWN,
+    CombinedTest,
+    Reals,
+    TradeOffCurve,
+    approximate_dp_tradeoff,
+    auc,
+    roc_curve,
+    tpr_at,
+)
 from dpigu.audits.verdict import AuditReport
-from dpigu.dpcore.errors import RunError
+from dpigu.dpcore import RunError
 from numpy.typing import ArrayLike, NDArray
 
 SCHEMA = "dpigu/audit-report/1"

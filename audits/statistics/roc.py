@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from dpigu.audits.statistics.one_run import Reals, check_confidence
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, expit, logit, ndtri
 from scipy.stats import binom, rankdata

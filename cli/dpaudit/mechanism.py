@@ -85,8 +85,9 @@ def _plan(
     from dpigu.cli.shared.recipes import declared_records
     from dpigu.dpcore import ConfigurationError
     from dpigu.mechanisms import PRESETS
+    from dpigu.trainers import recipe_from_file
     from dpigu.trainers.prepare import noise_factor
-    from dpigu.trainers.recipes.recipe import assigned, recipe_from_file
+    from dpigu.trainers.recipes.recipe import assigned
 
     if what in PRESETS:
         plan = assigned(PRESETS[what].plan(STEPS), assignments)

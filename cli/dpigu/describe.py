@@ -97,8 +97,8 @@ def _engines(
 ) -> list[dict[str, Any]]:
     """Each phase's engine and, of the fast one, how each parameter's rows go."""
     import torch
+    from dpigu.trainers import cross_entropy
     from dpigu.trainers.engines.explain import explain
-    from dpigu.trainers.engines.materialising import cross_entropy
 
     x = torch.zeros(2, *spec.shape)
     explained = explain(plan, model, cross_entropy, x, settings.seed, settings.engine)

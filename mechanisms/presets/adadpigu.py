@@ -6,15 +6,12 @@ Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noi
 from __future__ import annotations
 
 from dpigu.dpcore import Phase, Pipeline, Plan, RowMap
-from dpigu.mechanisms.clippers.flat import Flat
+from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.points import MaskedWeights
 from dpigu.mechanisms.presets.preset import preset, split
-from dpigu.mechanisms.release.noisers import Gaussian
-from dpigu.mechanisms.release.restorers import AffineRestorer
-from dpigu.mechanisms.rows.sparsifiers import RowTopK
-from dpigu.mechanisms.rows.standardizers import EmaStandardizer, GroupStandardizer
-from dpigu.mechanisms.support.schedulers import LinearUnfreeze
-from dpigu.mechanisms.support.scorers import Coherent, MeanAbsolute
+from dpigu.mechanisms.release import AffineRestorer, Gaussian
+from dpigu.mechanisms.rows import EmaStandardizer, GroupStandardizer, RowTopK
+from dpigu.mechanisms.support import Coherent, LinearUnfreeze, MeanAbsolute
 
 
 @preset("adadpigu", source="after arXiv 2507.06525 and arXiv 1908.07643")

@@ -7,13 +7,10 @@ the clipping norm C; `steps` counts all phases together, and all are charged.
 from __future__ import annotations
 
 from dpigu.dpcore import Plan
-from dpigu.mechanisms.clippers.per_group import PerGroup
-from dpigu.mechanisms.clippers.quantile import Quantile
-from dpigu.mechanisms.clippers.queries import ClippedCount
-from dpigu.mechanisms.clippers.scaled import Automatic, Normalised
+from dpigu.mechanisms.clippers import Automatic, ClippedCount, Normalised, PerGroup, Quantile
 from dpigu.mechanisms.presets.preset import one_phase, preset
-from dpigu.mechanisms.release.restorers import AffineRestorer
-from dpigu.mechanisms.rows.adaclip import AdaClip
+from dpigu.mechanisms.release import AffineRestorer
+from dpigu.mechanisms.rows import AdaClip
 
 
 @preset("adaclip", source="Pichapati et al. 2019 (arXiv 1908.07643), Algorithm 2")

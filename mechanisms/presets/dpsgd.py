@@ -7,10 +7,10 @@ the clipping norm C; `steps` counts all phases together, and all are charged.
 from __future__ import annotations
 
 from dpigu.dpcore import Phase, Pipeline, Plan
-from dpigu.mechanisms.clippers.flat import Flat, Unclipped
+from dpigu.mechanisms.clippers import Flat, Unclipped
 from dpigu.mechanisms.presets.preset import one_phase, preset
-from dpigu.mechanisms.release.noisers import Gaussian
-from dpigu.mechanisms.statistics.moments import ChannelMoments
+from dpigu.mechanisms.release import Gaussian
+from dpigu.mechanisms.statistics import ChannelMoments
 from dpigu.mechanisms.views import ShiftFlip
 
 TRAMER_BONEH = "Tramèr and Boneh 2021 (arXiv 2011.11660)"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dpigu.dpcore import Phase, Pipeline, Plan, RegistryError
-from dpigu.mechanisms.clippers.flat import Flat
-from dpigu.mechanisms.release.noisers import Gaussian
+from dpigu.mechanisms.clippers import Flat
+from dpigu.mechanisms.release import Gaussian
 
 Function = TypeVar("Function", bound=Callable[..., Plan])
 

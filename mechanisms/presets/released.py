@@ -7,12 +7,10 @@ the clipping norm C; `steps` counts all phases together, and all are charged.
 from __future__ import annotations
 
 from dpigu.dpcore import Phase, Pipeline, Plan, SelectiveUpdate
-from dpigu.mechanisms.clippers.flat import Flat
+from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.presets.preset import one_phase, preset
-from dpigu.mechanisms.release.denoisers import SoftThreshold
-from dpigu.mechanisms.release.noisers import Gaussian
-from dpigu.mechanisms.release.sharpness import Sharpness
-from dpigu.mechanisms.statistics.selective_update import LossChange, Threshold
+from dpigu.mechanisms.release import Gaussian, Sharpness, SoftThreshold
+from dpigu.mechanisms.statistics import LossChange, Threshold
 
 
 @preset("denoising", source="after Nasr et al. 2020 (arXiv 2007.11524)", learning_rate=2.0)

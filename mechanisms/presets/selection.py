@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 
 from dpigu.dpcore import MaskScheduler, Phase, Pipeline, Plan, Scorer
-from dpigu.mechanisms.clippers.flat import Flat
+from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.presets.preset import one_phase, preset
-from dpigu.mechanisms.release.noisers import Gaussian
-from dpigu.mechanisms.support.named_layers import NamedLayers
-from dpigu.mechanisms.support.schedulers import RandomFreeze, TopK
-from dpigu.mechanisms.support.scorers import Random, WeightMagnitude
-from dpigu.mechanisms.support.votes import TopVotes, VoteCount
+from dpigu.mechanisms.release import Gaussian
+from dpigu.mechanisms.support import (
+    NamedLayers,
+    Random,
+    RandomFreeze,
+    TopK,
+    TopVotes,
+    VoteCount,
+    WeightMagnitude,
+)
 
 
 @preset("random-freeze", source="Zhu and Blaschko 2021 (arXiv 2112.00845)")

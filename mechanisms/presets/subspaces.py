@@ -10,13 +10,20 @@ import dataclasses
 from typing import Any
 
 from dpigu.dpcore import Phase, Pipeline, Plan, Subspace
-from dpigu.mechanisms.clippers.flat import Flat
-from dpigu.mechanisms.clippers.per_group import PerGroup
+from dpigu.mechanisms.clippers import Flat, PerGroup
 from dpigu.mechanisms.presets.preset import one_phase, preset, split
-from dpigu.mechanisms.release.noisers import Gaussian
-from dpigu.mechanisms.rows.codes import Decode, Encode
-from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer
-from dpigu.mechanisms.rows.projections import Decompose, Lift, Project, ProjectReleased, Recompose
+from dpigu.mechanisms.release import Gaussian
+from dpigu.mechanisms.rows import (
+    Decode,
+    Decompose,
+    Encode,
+    Lift,
+    LowRank,
+    LowRankRestorer,
+    Project,
+    ProjectReleased,
+    Recompose,
+)
 from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
+from dpigu.audits.conformance.checks.rows import COORDINATES, filled
 from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.rows import COORDINATES, filled
 from dpigu.audits.conformance.scenario import LAYERS, PAIR, Scenario, released, worlds
 from dpigu.dpcore import AffineRowMap, Released
 from hypothesis import strategies as st
