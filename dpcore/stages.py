@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from dp_accounting import DpEvent
+from dpigu.dpcore.noise import LawName
 from dpigu.dpcore.spaces import Grouping, Released, Space
 from torch import Tensor
 
@@ -262,19 +262,16 @@ class Query(Protocol):
 
 @runtime_checkable
 class Noiser(Protocol):
-    """The distribution of the noise, at unit scale, and its event."""
+    """Names a law of noise and its multiplier; the kernel draws it, and the law has its event."""
 
     @property
     def noise_multiplier(self) -> float:
         """Standard deviation of the noise over the bound C of one record."""
         ...
 
-    def event(self, noise_multiplier: float) -> DpEvent:
-        """The event of one release at this multiplier (of all queries jointly)."""
-        ...
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        """Unit noise from independent standard normal draws."""
+    @property
+    def law(self) -> LawName:
+        """The law's name in `dpigu.dpcore.noise.LAWS`."""
         ...
 
 

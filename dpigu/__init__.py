@@ -74,6 +74,7 @@ __all__ = [
     "EvidenceError",
     "ExponentialUnfreeze",
     "Flat",
+    "FloatGaussian",
     "Gaussian",
     "GradientCanaries",
     "GrammarError",

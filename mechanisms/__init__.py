@@ -16,7 +16,14 @@ from dpigu.mechanisms.points import MaskedWeights
 from dpigu.mechanisms.presets import PRESETS, Preset
 from dpigu.mechanisms.presets.adadpigu import adadpigu, adadpigu_paper
 from dpigu.mechanisms.presets.dpsgd import dpsgd, non_private
-from dpigu.mechanisms.release import AffineRestorer, Gaussian, JamesStein, Sharpness, SoftThreshold
+from dpigu.mechanisms.release import (
+    AffineRestorer,
+    FloatGaussian,
+    Gaussian,
+    JamesStein,
+    Sharpness,
+    SoftThreshold,
+)
 from dpigu.mechanisms.rows import (
     AdaClip,
     Decode,
@@ -66,6 +73,7 @@ __all__ = [
     "Encode",
     "ExponentialUnfreeze",
     "Flat",
+    "FloatGaussian",
     "Gaussian",
     "GroupStandardizer",
     "JamesStein",

@@ -63,7 +63,7 @@ class RunningPhase:
         setup: the run.
         phase: one of its plan's.
         earlier: what past phases hand on to read.
-        noise: where the kernel's normal draws come from.
+        noise: where the bits of the kernel's noise come from.
         observer: adds rows and watches releases, or None.
     """
 

@@ -47,7 +47,7 @@ class RunningSelectiveUpdate:
         setup: the run.
         look: what is released of every record, and who decides.
         microbatch: how many records go through the model at a time.
-        noise: where the kernel's normal draws come from.
+        noise: where the bits of the kernel's noise come from.
     """
 
     def __init__(

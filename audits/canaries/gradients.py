@@ -18,7 +18,7 @@ from dpigu.audits.canaries.planting import CanaryPlan
 from dpigu.audits.evidence import EvidenceError, write_private
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError, Phase, Plan, PoissonSampler, Release, Stateful, StepContext
-from dpigu.dpcore.sampling import system_generator
+from dpigu.dpcore.randomness import coins
 from dpigu.trainers import recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor
@@ -139,7 +139,7 @@ class GradientCanaries:
         at_home = frame.transform.output == frame.transform.space
         live_K = frame.support_D if at_home else torch.ones_like(frame.support_D[:1]).expand(size)
         owner_K = self._owned(size, live_K.device)
-        sign_K = torch.from_numpy(system_generator().integers(0, 2, size) * 2.0 - 1.0)
+        sign_K = torch.from_numpy(coins(0.5, size) * 2.0 - 1.0)
         sign_K = sign_K.to(live_K.device)
         m = len(self._plan.coins)
         count_m = torch.zeros(m, dtype=torch.float64, device=live_K.device)

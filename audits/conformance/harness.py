@@ -42,8 +42,8 @@ from dpigu.mechanisms import (
 )
 from torch import Tensor
 
-LOUD = 2.0**80
-"""A noise multiplier that hides any sum of rows below the rounding of the released value."""
+LOUD = 2.0**35
+"""A noise multiplier that hides any sum of rows below half a step of the noise's grid."""
 
 
 class Harness:
@@ -260,7 +260,7 @@ def _pipeline(subject: Subject, beside: Sequence[Any], space: Space, loud: bool)
     for stage in (*beside, subject.stage):
         slots[kind_of(stage)].append(stage)
     if not slots["clipper"]:
-        slots["clipper"] = [Flat(bound=4 / LOUD if loud else 1.0)]
+        slots["clipper"] = [Flat(bound=2.0**-14 / LOUD if loud else 1.0)]
     (clipper,) = slots["clipper"]
     private = isinstance(clipper, Stateful) or math.isfinite(float(clipper.joint_bound({})))
     if not slots["noiser"]:

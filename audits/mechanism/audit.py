@@ -96,7 +96,7 @@ def audit_mechanism(
         quick: in three seconds, and only gross mistakes are seen.
         space: where rows live, if the stages need more than the 24 coordinates of three layers.
         kernel: what releases a step, if not `dpcore.Kernel`.
-        noise: where normal draws come from; the system's unless a test needs them repeatable.
+        noise: where the noise's bits come from; the system's unless a test needs them repeatable.
         progress: called with the share that is done.
 
     Returns: INVALID AUDIT where not even perfect guesses could contradict the event.

@@ -154,7 +154,7 @@ class ShortRun:
         adjacency: which pairs of batches are neighbours.
         space: where the rows live.
         make: makes the releaser of each leg.
-        noise: where its normal draws come from; None takes the system's.
+        noise: where its noise's bits come from; None takes the system's.
         earlier: the stages of past phases.
     """
 

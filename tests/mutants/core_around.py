@@ -101,8 +101,8 @@ MUTANTS = (
         "draw",
         (
             (
-                "return np.flatnonzero(system_generator().random(present) < self.rate)",
-                "return np.sort(system_generator().permutation(present)"
+                "return np.flatnonzero(coins(self.rate, present))",
+                "return np.sort(np.random.default_rng().permutation(present)"
                 "[: round(self.rate * present)])",
             ),
         ),
@@ -112,7 +112,7 @@ MUTANTS = (
         "batches from the generator that a user seeds",
         PoissonSampler,
         "draw",
-        (("system_generator().random(present)", "np.random.random(present)"),),
+        (("coins(self.rate, present)", "np.random.random(present) < self.rate"),),
         accounting.law_the_sampler_has_no_seed,
     ),
     KernelMutant(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from dpigu.dpcore import DenseRows, Kernel, SystemNoise, Transform
 from dpigu.dpcore import kernel as kernel_module
+from dpigu.dpcore.noise import rounded
+from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.trainers import prepare
 from hypothesis import strategies as st
 
@@ -22,8 +24,10 @@ STEPS = {"here": noise.WITH_QUERIES, "g_BD": batches()}
 SIZED = {**STEPS, "size": st.integers(1, 7)}
 ROWS = {"here": sensitivity.STEPS, "g_BD": batches(min_size=1)}
 WHOLE_STEP = {"here": steps(), "g_BD": batches()}
-NOISED_STD = "std = noiser.noise_multiplier * ratio * guarded.sensitivity"
-ADDED = "torch.where(support_K, std * unit_K, 0.0)"
+SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
+ON_SUPPORT = "torch.where(support_K, value_K, 0.0)"
+DRAWN = "drawn_K.to(sum_K)"
+WORDS = "randomness.system_words(count)"
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
 UPDATE = "return release, binding.updated(states, frame, release)"
@@ -33,7 +37,7 @@ MUTANTS = (
         "noise divided by the batch twice",
         Kernel,
         "_mint",
-        ((ADDED, "torch.where(support_K, std * unit_K / self._divisor, 0.0)"),),
+        ((SCALED, SCALED + " / self._divisor"),),
         noise.law_scale,
         SIZED,
     ),
@@ -41,14 +45,14 @@ MUTANTS = (
         "noise of σC/B per record, then averaged",
         Kernel,
         "_mint",
-        ((ADDED, "torch.where(support_K, std * unit_K / self._divisor**0.5, 0.0)"),),
+        ((SCALED, SCALED + " / self._divisor**0.5"),),
         accounting.law_charged_is_what_ran,
     ),
     KernelMutant(
         "noise scaled to one layer's bound",
         Kernel,
         "_mint",
-        ((NOISED_STD, NOISED_STD + " / self.binding.space.group_count('layer') ** 0.5"),),
+        ((SCALED, SCALED + " / self.binding.space.group_count('layer') ** 0.5"),),
         noise.law_scale,
         SIZED,
     ),
@@ -83,8 +87,8 @@ MUTANTS = (
             (
                 SUM,
                 "sum_K = rows.weighted_sum(torch.ones_like(c_BG)).detach()\n"
-                "        mean = joint_norm(sum_K[None] / len(c_BG))\n"
-                "        sum_K = sum_K * capped(mean, bound)",
+                "            mean = joint_norm(sum_K[None] / len(c_BG))\n"
+                "            sum_K = sum_K * capped(mean, bound)",
             ),
         ),
         sensitivity.law_sensitivity,
@@ -179,66 +183,84 @@ MUTANTS = (
         "noise added per microbatch",
         Kernel,
         "release",
-        ((SUM, SUM + " + self.noise.normal(len(total_K), total_K.device)"),),
+        ((SUM, SUM + " + torch.from_numpy(self.noise.words(len(total_K)) * 2.0**-64)"),),
         noise.law_once_a_step,
         SIZED,
     ),
     KernelMutant(
         "noise reused between steps",
         SystemNoise,
-        "normal",
-        (
-            (
-                "return torch.from_numpy(system_generator().standard_normal(size))",
-                "return torch.from_numpy(np.random.default_rng(0).standard_normal(size))",
-            ),
-        ),
+        "words",
+        ((WORDS, "np.random.PCG64(0).random_raw(count)"),),
         noise.law_independent,
     ),
     KernelMutant(
         "noise replayed after a resume",
         SystemNoise,
-        "normal",
-        (
-            (
-                "torch.from_numpy(system_generator().standard_normal(size))",
-                "torch.from_numpy(self.__dict__.setdefault('g', np.random.default_rng(0))"
-                ".standard_normal(size))",
-            ),
-        ),
+        "words",
+        ((WORDS, "self.__dict__.setdefault('g', np.random.PCG64(0)).random_raw(count)"),),
         noise.law_never_replayed,
     ),
     KernelMutant(
         "noise from the generator that a user seeds",
         SystemNoise,
-        "normal",
-        (
-            (
-                "torch.from_numpy(system_generator().standard_normal(size))",
-                "torch.randn(size, dtype=torch.float64)",
-            ),
-        ),
+        "words",
+        ((WORDS, "np.random.randint(0, 2**64, count, dtype=np.uint64)"),),
         noise.law_seeds_do_not_touch_it,
     ),
     KernelMutant(
         "noise that is uniform",
-        SystemNoise,
-        "normal",
-        (("standard_normal(size)", "uniform(-(3**0.5), 3**0.5, size)"),),
+        rounded,
+        "_magnitudes",
+        (("ndtri(p)", "12**0.5 * (p - 0.5)"),),
         noise.law_normal,
     ),
     KernelMutant(
         "noise with its tails cut at three deviations",
-        SystemNoise,
-        "normal",
-        (("standard_normal(size)", "standard_normal(size).clip(-3, 3)"),),
+        rounded,
+        "_magnitudes",
+        (("ndtri(p)", "ndtri(p).clip(-3, 3)"),),
         noise.law_normal,
+    ),
+    KernelMutant(
+        "15% too little noise",
+        RoundedGaussian,
+        "noised",
+        ((DRAWN, f"{DRAWN}.mul(0.85).round()"),),
+        noise.law_normal,
+    ),
+    KernelMutant(
+        "one draw on every coordinate",
+        RoundedGaussian,
+        "noised",
+        ((DRAWN, f"{DRAWN}[:1]"),),
+        noise.law_independent,
+    ),
+    KernelMutant(
+        "a short pool of noise laid end to end",
+        RoundedGaussian,
+        "noised",
+        ((DRAWN, f"{DRAWN}[:7].repeat(1 + len(sum_K) // 7)[:len(sum_K)]"),),
+        noise.law_independent,
+    ),
+    KernelMutant(
+        "noise that is half of the last step's",
+        RoundedGaussian,
+        "noised",
+        (
+            (
+                DRAWN,
+                f"((now := {DRAWN}) + source.__dict__.get('last', now), "
+                "source.__dict__.update(last=now))[0].div(2**0.5).round()",
+            ),
+        ),
+        noise.law_independent,
     ),
     KernelMutant(
         "noise only where some record kept something",
         Kernel,
         "_mint",
-        ((ADDED, "torch.where(value_K != 0, std * unit_K, 0.0)"),),
+        ((ON_SUPPORT, "torch.where(guarded.value != 0, value_K, 0.0)"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
@@ -246,7 +268,7 @@ MUTANTS = (
         "noise off the support too",
         Kernel,
         "_mint",
-        ((ADDED, "std * unit_K"),),
+        ((ON_SUPPORT, "value_K"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),

@@ -54,8 +54,15 @@ PADDED = 8
 SHAPE = (2, 3, 2)
 """The shape of a made-up record, for stages that look at one."""
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
-BOUNDS = st.sampled_from((2.0**-500, 1e-30, 0.5, 1.0, 3.0, 1e30, 2.0**500)) | st.floats(1e-6, 1e6)
+BOUNDS = (
+    st.sampled_from((2.0**-200, 1e-30, 1e-23, 1e-20, 0.5, 1.0, 3.0, 1e30, 2.0**200))
+    | st.floats(1e-6, 1e6)
+    | st.floats(-200, 200).map(lambda exponent: 2.0**exponent)
+)
 GROUPINGS: tuple[Grouping, ...] = ("all", "parameter", "layer", "filter")
+
+HUGE = st.floats(800, 1023).map(lambda exponent: 2.0**exponent)
+"""Factors whose quotients by a bound come near the end of float64's range, and pass it."""
 
 OPTIONS: dict[str, SearchStrategy[Any]] = {
     "bound": BOUNDS,
@@ -187,7 +194,7 @@ def wild_clippers() -> SearchStrategy[WildClipper]:
         WildClipper,
         bound=BOUNDS,
         groups=st.sampled_from(GROUPINGS),
-        factor=st.sampled_from((*WILD, *NOT_FINITE, -1.0)),
+        factor=st.sampled_from((*WILD, *NOT_FINITE, -1.0)) | HUGE,
         proportional=st.booleans(),
     )
 

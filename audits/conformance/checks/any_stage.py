@@ -204,7 +204,6 @@ def inputs(harness: Harness) -> dict[str, Any]:
         "g_BD": g_BD,
         "g_D": g_BD[0].clone(),
         "norms_G": scenario.rows("norms", size=harness.groups, count=1)[0].abs().double(),
-        "normal_K": scenario.normal("noise", size=8).double(),
         "weights_D": scenario.context().weights_D,
         "support_D": harness.frame().support_D,
         "release": harness.last,
@@ -239,8 +238,8 @@ def calls(
         },
         "query": {"vector": lambda: stage.vector(state, x["norms_G"], reads)},
         "noiser": {
-            "sample": lambda: stage.sample(x["normal_K"]),
-            "event": lambda: stage.event(1.5),
+            "law": lambda: stage.law,
+            "noise_multiplier": lambda: stage.noise_multiplier,
         },
         "post": {
             "output_space": lambda: stage.output_space(harness.input_space),
