@@ -19,7 +19,8 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.stages import name_of, public_records_of
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import Loss, check_every_parameter_gets_a_row, trainable
+from dpigu.trainers.engines.materialising import check_every_parameter_gets_a_row, trainable
+from dpigu.trainers.engines.records import Loss
 from dpigu.trainers.models.registry import refuse_mixing_modules
 from dpigu.trainers.settings import Settings
 from torch import nn

@@ -10,7 +10,8 @@ from typing import Any
 
 from dpigu.dpcore import NoiseSource, Plan, Reads, States, SystemNoise
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import Loss, cross_entropy
+from dpigu.trainers.engines.materialising import cross_entropy
+from dpigu.trainers.engines.records import Loss
 from dpigu.trainers.phase import Observer, RunningPhase
 from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.progress import Progress

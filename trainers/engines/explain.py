@@ -9,7 +9,8 @@ import torch
 from dpigu.dpcore import BoundPipeline, PhaseContext, Pipeline, Plan, Space, State, Transform
 from dpigu.dpcore.stages import Stateful
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
-from dpigu.trainers.engines.materialising import Loss, norms_of, trainable
+from dpigu.trainers.engines.materialising import norms_of, trainable
+from dpigu.trainers.engines.records import Loss
 from torch import Tensor, nn
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from dpigu.dpcore import BoundPipeline, DenseRows, ModelError, Record, Rows, Space, Transform
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.trainers.engines.kept import Watch
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree
+from dpigu.trainers.engines.recurrent import unrolled
+from dpigu.trainers.engines.rules import no_rules_of_users
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (B × …) and targets (B) to one loss a record (B)."""
+from torch.func import grad, vmap
 
 
 def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
@@ -24,7 +25,10 @@ def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
 
 
 class RowEngine(Protocol):
-    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer."""
+    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer.
+
+    Inputs and targets are trees of tensors, B × … each.
+    """
 
     @property
     def relative_error(self) -> float:
@@ -34,8 +38,8 @@ class RowEngine(Protocol):
     def rows(
         self,
         weights: Mapping[str, Tensor],
-        x_B: Tensor,
-        y_B: Tensor,
+        x_B: Tree,
+        y_B: Tree,
         valid_B: Tensor,
         transform: Transform,
     ) -> Rows:
@@ -85,8 +89,8 @@ class MaterialisingEngine:
     It serves any model that torch.func can trace and any row map; memory is B · D.
 
     Args:
-        model: maps a batch of inputs to outputs, one record at a time.
-        loss: one loss a record.
+        model: maps a batch of one to outputs.
+        loss: outputs and targets of a batch of one to one number.
         norms: the clipper's groups.
         physical_batch: the largest microbatch that `rows` will see.
         autocast: the dtype of forward and backward, or None for the weights' own. Norms and
@@ -106,10 +110,9 @@ class MaterialisingEngine:
         autocast: torch.dtype | None = None,
         views: int | None = None,
     ) -> None:
-        self._model = model
-        self._loss = loss
+        self._loss = LossOfOne(model, loss, autocast)
+        self._watch = Watch(model, loss, values=False)
         self._norms = norms
-        self._autocast = autocast
         self._views = views
         self.relative_error = physical_batch * UNIT_ROUNDOFF
         self._space = Space.of(trainable(model))
@@ -117,36 +120,51 @@ class MaterialisingEngine:
     def rows(
         self,
         weights: Mapping[str, Tensor],
-        x_B: Tensor,
-        y_B: Tensor,
+        x_B: Tree,
+        y_B: Tree,
         valid_B: Tensor,
         transform: Transform,
     ) -> PaddedRows:
-        def loss_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            enabled = self._autocast is not None
-            x_V = x[None] if self._views is None else x
-            with torch.autocast(x.device.type, dtype=self._autocast, enabled=enabled):
-                outputs_V = functional_call(self._model, dict(values), (x_V,))
-            return self._loss(outputs_V, y.expand(len(x_V), *y.shape)).mean()
+        def loss_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+            if self._views is None:
+                return self._loss(values, x, y)
+            of_views = vmap(self._loss, in_dims=(None, 0, None), randomness="different")
+            mean: Tensor = of_views(values, x, y).mean()
+            return mean
 
-        def gradient_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self._space.join(grad(loss_of_one)(values, x, y))
-
-        def row_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            if transform.statistic is None:
-                return gradient_of_one(values, x, y)
-
-            def loss(at_D: Tensor | None) -> Tensor:
-                return loss_of_one(values if at_D is None else self._space.split(at_D), x, y)
-
-            statistic, state = transform.statistic
-            record = Record(x, y, loss, lambda: gradient_of_one(values, x, y))
-            return statistic.row_of(state, record)
-
+        row_of_one = rower(loss_of_one, self._space, transform)
         one = vmap(row_of_one, in_dims=(None, 0, 0), randomness="different")
-        g_BD = one(dict(weights), x_B, y_B)
+        self._watch.begin(transform)
+        with no_rules_of_users(), unrolled(self._loss.model):
+            g_BD = one(dict(weights), x_B, y_B)
+        self._watch.check()
         dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)
         return PaddedRows(dense, valid_B)
+
+
+def rower(
+    loss_of_one: Callable[[Mapping[str, Tensor], Tree, Tree], Tensor],
+    space: Space,
+    transform: Transform,
+    gradient: Callable[..., Any] = grad,
+) -> Callable[[Mapping[str, Tensor], Tree, Tree], Tensor]:
+    """From weights and one record to its row before the transform: gradient or statistic."""
+
+    def gradient_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+        return space.join(gradient(loss_of_one)(values, x, y))
+
+    def row_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+        if transform.statistic is None:
+            return gradient_of_one(values, x, y)
+
+        def loss(at_D: Tensor | None) -> Tensor:
+            return loss_of_one(values if at_D is None else space.split(at_D), x, y)
+
+        statistic, state = transform.statistic
+        record = Record(x, y, loss, lambda: gradient_of_one(values, x, y))
+        return statistic.row_of(state, record)
+
+    return row_of_one
 
 
 def row_gradients(
