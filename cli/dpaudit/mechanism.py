@@ -85,7 +85,7 @@ def _plan(
     from dpigu.cli.shared.recipes import declared_records
     from dpigu.dpcore import ConfigurationError
     from dpigu.mechanisms import PRESETS
-    from dpigu.trainers.prepare import noise_factor
+    from dpigu.trainers.calibration import noise_factor
     from dpigu.trainers.recipes.recipe import assigned, recipe_from_file
 
     if what in PRESETS:

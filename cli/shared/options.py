@@ -48,6 +48,11 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+trust_code_option = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Import a model that a run folder or a configuration names as MODULE:FACTORY.",
+)
 data_dir_option = click.option(
     "--data-dir", type=click.Path(), help="Where the data lies (or DPIGU_DATA)."
 )

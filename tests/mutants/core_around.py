@@ -12,8 +12,9 @@ from dpigu.mechanisms.support.schedulers import LinearUnfreeze, _Ranked
 from dpigu.trainers import settings as trainer_settings
 from dpigu.trainers import training
 from dpigu.trainers.engines.materialising import MaterialisingEngine, PaddedRows
+from dpigu.trainers.loop import Loop
 from dpigu.trainers.runs import report
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.ledger_file import LedgerFile
 from hypothesis import strategies as st
 
 from tests.laws import test_accounting as accounting
@@ -117,22 +118,22 @@ MUTANTS = (
     ),
     Mutant(
         "a step the ledger missed",
-        RunFolder,
-        "charge",
-        (("with (self", "if step % 3 == 2:\n        return\n    with (self"),),
+        LedgerFile,
+        "pay",
+        (("self._append(*mends, line)", "self.ledger.steps % 3 == 2 or self._append(line)"),),
         accounting.law_the_ledger_is_ahead,
     ),
     Mutant(
         "a step that runs again and is not charged again",
-        RunFolder,
-        "charge",
+        Loop,
+        "run",
         (
             (
-                "with (self",
-                "path = self.public / 'ledger.jsonl'\n"
-                "    line = json.dumps({'phase': phase, 'step': step})\n"
-                "    if path.is_file() and line in path.read_text().splitlines():\n"
-                "        return\n    with (self",
+                "self._session.ledger.pay(phase.name, block)",
+                "pays = self._session.ledger\n"
+                "                if pays.ledger.steps <= self.reached:\n"
+                "                    pays.pay(phase.name, block)\n"
+                "                pays._prepaid = block",
             ),
         ),
         accounting.law_the_ledger_is_ahead,

@@ -29,7 +29,7 @@ from dpigu.dpcore import (
 )
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.mechanisms.statistics.selective_update import LossChange
-from dpigu.trainers import train
+from dpigu.trainers import resume, train
 from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
@@ -212,7 +212,7 @@ def test_what_a_statistic_fitted_outlives_a_resume(data, settings, tmp_path):
     train(plan, data, model, settings, out=tmp_path / "run", noise=noise, progress=False)
     (tmp_path / "run/public/summary.json").unlink()
     again = Centred()
-    train(plan, data, again, settings, out=tmp_path / "run", resume=True, progress=False)
+    resume(tmp_path / "run", data=data, model=again, progress=False)
     assert torch.equal(again.mean, model.mean) and bool(model.mean.any())
 
 
