@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from dpigu.cli.dpigu.account_ledger import ledger
 from dpigu.cli.dpigu.account_mechanism import (
     config_option,
     planned,
@@ -56,6 +57,7 @@ def account() -> None:
     \b
     Example:
       dpigu account noise --epsilon 4 --rate 0.0167 --steps 1000 --delta 1e-5
+      dpigu account ledger runs/low
     """
 
 
@@ -189,3 +191,4 @@ def _noise_text(answer: float | Exception) -> str:
 
 
 account.add_command(tuning)
+account.add_command(ledger)

@@ -337,14 +337,19 @@ def _report(run: Run, out: Path, seconds: float) -> None:
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps = f"{summary['steps']} steps"
     if summary["repeated_steps"]:
-        steps += f", {summary['repeated_steps']} of them run again after an interruption,"
+        steps += f", {summary['repeated_steps']} of them repeated or lost to an interruption,"
     steps += f" at rate {summary['rate']:.6g}"
     if summary["stopped_early"]:
-        steps += f", stopped at the budget before the {summary['planned_steps']} planned"
+        by = "at the budget" if summary["epsilon_is"] == "claim" else "by choice"
+        steps += f", stopped {by} before the {summary['planned_steps']} planned"
     if not summary["private"]:
         return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
     target = summary["target_epsilon"]
     claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
+    if summary["epsilon_is"] != "claim":
+        claim = (
+            f"ε = {summary['claimed_epsilon']:.4f}, of which {summary['epsilon']:.4f} spent so far"
+        )
     claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
     if summary["accountant_note"]:

@@ -236,10 +236,9 @@ def statement(summary: Mapping[str, Any]) -> str:
             f"This model was trained with {summary['preset']} and makes no claim of differential "
             f"privacy: {summary['why_not_private']}.\n"
         )
-    epsilon = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(summary["epsilon"]))
     return (
         "This model was trained with differential privacy: "
-        f"ε = {epsilon:.4g} at δ = {summary['delta']:g} under {summary['adjacency']} "
+        f"{_claim(summary)} at δ = {summary['delta']:g} under {summary['adjacency']} "
         f"adjacency of single records, by {summary['preset']} over {_steps(summary)}, each "
         f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
         f"records, with Gaussian noise of {_noise(summary['phases'])} times the clipping norm. "
@@ -249,6 +248,21 @@ def statement(summary: Mapping[str, Any]) -> str:
         "made by looking at the training data before this run are not charged. Noise and "
         "sampling used the operating system's entropy and were not stored.\n"
     )
+
+
+def _claim(summary: Mapping[str, Any]) -> str:
+    """The ε that is claimed and, where somebody stopped the run, what was spent so far."""
+    if summary["epsilon_is"] == "claim":
+        return f"ε = {_up(summary['epsilon'])}"
+    return (
+        f"ε = {_up(summary['claimed_epsilon'])}, fixed before the run (it was stopped by choice; "
+        f"spent so far: ε = {_up(summary['epsilon'])}),"
+    )
+
+
+def _up(epsilon: float) -> str:
+    """ε to four digits, rounded up."""
+    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(epsilon)):.4g}"
 
 
 def _steps(summary: Mapping[str, Any]) -> str:
