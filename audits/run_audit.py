@@ -26,7 +26,7 @@ from dpigu.audits.statistics import (
 )
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError
-from dpigu.trainers import Data, load_run, recipe_from_file
+from dpigu.trainers import Data, load_run
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 from torch import nn
@@ -226,18 +226,19 @@ def _check_claimed(
 
 def _own_curve(folder: RunFolder, checks: list[tuple[str, str]]) -> TradeOffCurve | None:
     """The trade-off curve of what the ledger says ran, by the accountant's event."""
-    recipe = recipe_from_file(folder.public / "config.toml")
-    sampler = recipe.settings.sampler(folder.configuration()["data"]["records"])
-    charged = folder.charged([phase.name for phase in recipe.plan.phases])
+    try:
+        ledger = folder.ledger()
+    except RunError as error:
+        raise EvidenceError(f"the ledger supports no verdict: {error}") from error
     said = folder.summary()["steps"]
-    if sum(charged) != said:
+    if ledger.steps != said:
         raise EvidenceError(
             "the ledger and the summary disagree on how many steps ran",
             where=str(folder.public),
-            got=f"{sum(charged)} and {said}",
+            got=f"{ledger.steps} and {said}",
         )
     checks.append(("ledger", f"{said} steps charged, as the summary says"))
-    return accounted_curve(recipe.plan.event(sampler, tuple(charged)), recipe.plan.adjacency)
+    return accounted_curve(ledger.event, ledger.head.adjacency)
 
 
 def _check_adjacency(summary: Mapping[str, Any]) -> None:

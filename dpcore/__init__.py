@@ -5,6 +5,7 @@ if __name__ != "dpigu.dpcore":
 
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.calibrated import CalibratedPlan
 from dpigu.dpcore.errors import (
     AccountingError,
     BudgetError,
@@ -18,6 +19,7 @@ from dpigu.dpcore.errors import (
     RunError,
 )
 from dpigu.dpcore.kernel import Kernel
+from dpigu.dpcore.ledger import Ledger, Mechanism
 from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
 from dpigu.dpcore.pipeline import Pipeline
 from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
@@ -60,6 +62,7 @@ __all__ = [
     "BoundPipeline",
     "Bounded",
     "BudgetError",
+    "CalibratedPlan",
     "Clipper",
     "Clock",
     "ConfigurationError",
@@ -72,7 +75,9 @@ __all__ = [
     "GrammarError",
     "Guarantee",
     "Kernel",
+    "Ledger",
     "MaskScheduler",
+    "Mechanism",
     "ModelError",
     "NoiseSource",
     "Noiser",

@@ -25,8 +25,8 @@ from dpigu.audits.canaries.gradients import increment
 from dpigu.dpcore import PoissonSampler, Release, StepContext
 from dpigu.mechanisms import adadpigu, adadpigu_paper
 from dpigu.trainers import Data, DataSpec, Settings, load_data, train
+from dpigu.trainers.calibration import noise_factor
 from dpigu.trainers.data.dataset import Scaling
-from dpigu.trainers.prepare import noise_factor
 from published_pictures import draw, table
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap

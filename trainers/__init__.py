@@ -3,12 +3,14 @@
 if __name__ != "dpigu.trainers":
     raise ImportError("import dpigu.trainers, or take what you need from dpigu")
 
+from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
 from dpigu.trainers.engines.materialising import MaterialisingEngine, cross_entropy
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
+from dpigu.trainers.resuming import resume
 from dpigu.trainers.runs.load import load_run
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.training import Run, train
@@ -25,12 +27,14 @@ __all__ = [
     "Scaling",
     "Settings",
     "build_model",
+    "calibrate",
     "cross_entropy",
     "default_model",
     "load_data",
     "load_run",
     "recipe_for",
     "recipe_from_file",
+    "resume",
     "train",
     "with_features",
 ]

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from dp_accounting import DpEvent
-from dpigu.accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
 from dpigu.dpcore import (
-    BudgetError,
+    CalibratedPlan,
     ConfigurationError,
     ModelError,
+    Phase,
     Pipeline,
     Plan,
     PoissonSampler,
     Space,
 )
 from dpigu.dpcore.stages import name_of, public_records_of
+from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines.materialising import check_every_parameter_gets_a_row, trainable
 from dpigu.trainers.engines.records import Loss
@@ -28,10 +28,9 @@ from torch import nn
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A plan with its noise, the sampler, the data and the model on its device."""
+    """A calibrated plan with the data and the model on its device: checked, and ready to run."""
 
-    plan: Plan
-    sampler: PoissonSampler
+    plan: CalibratedPlan
     settings: Settings
     data: Data
     model: nn.Module
@@ -42,41 +41,14 @@ class PreparedRun:
     public: Data | None = None
 
     @property
-    def phases(self) -> list[str]:
-        """The names of the phases."""
-        return [phase.name for phase in self.plan.phases]
+    def sampler(self) -> PoissonSampler:
+        """How batches are sampled."""
+        return self.plan.sampler
 
     @property
     def claims(self) -> bool:
         """Whether the run may claim privacy: noise is drawn, and nothing private is shown."""
         return self.plan.private and not self.settings.diagnostics
-
-    def epsilon(self, charged: Sequence[int]) -> Epsilon:
-        """ε of so many steps of each phase, by the run's accountant."""
-        event = self.plan.event(self.sampler, tuple(charged))
-        accountant = get_accountant(self.settings.accountant)
-        return accountant.epsilon(event, self.settings.delta, self.plan.adjacency)
-
-    def affordable(self, charged: Sequence[int], ahead: Sequence[int]) -> int:
-        """How many of the steps ahead the target ε pays for, on top of those charged."""
-        if self.settings.epsilon is None or not self.plan.private:
-            return sum(ahead)
-
-        def event(steps: int) -> DpEvent:
-            counts = []
-            for before, phase_ahead in zip(charged, ahead, strict=True):
-                counts.append(before + min(steps, phase_ahead))
-                steps -= min(steps, phase_ahead)
-            return self.plan.event(self.sampler, tuple(counts))
-
-        return max_steps_within(
-            event,
-            sum(ahead),
-            self.settings.epsilon,
-            self.settings.delta,
-            self.settings.accountant,
-            self.plan.adjacency,
-        )
 
 
 def prepare(
@@ -87,48 +59,55 @@ def prepare(
     loss: Loss,
     labels: Mapping[str, str],
     public: Data | None = None,
-    *,
-    calibrated: bool = False,
 ) -> PreparedRun:
-    """Check everything and calibrate the noise.
+    """Check everything a new run is made of, and calibrate its noise."""
+    model, device, space = _checked(plan.phases, data, model, settings, loss, public)
+    calibrated = calibrate(plan, settings, data.spec.records)
+    return PreparedRun(calibrated, settings, data, model, loss, device, space, labels, public)
 
-    Every noise multiplier of the plan is scaled by one factor: `settings.noise_multiplier`, or
-    the smallest with which the whole plan stays within (ε, δ). `calibrated` says that the plan
-    has its noise already, as when a run is resumed.
-    """
-    sampler = settings.sampler(data.spec.records)
+
+def prepare_again(
+    plan: CalibratedPlan,
+    data: Data,
+    model: nn.Module,
+    settings: Settings,
+    loss: Loss,
+    labels: Mapping[str, str],
+    public: Data | None = None,
+) -> PreparedRun:
+    """Check everything that an old run goes on with; its noise stays."""
+    model, device, space = _checked(plan.phases, data, model, settings, loss, public)
+    return PreparedRun(plan, settings, data, model, loss, device, space, labels, public)
+
+
+def _checked(
+    phases: Sequence[Phase],
+    data: Data,
+    model: nn.Module,
+    settings: Settings,
+    loss: Loss,
+    public: Data | None,
+) -> tuple[nn.Module, torch.device, Space]:
+    """The model on its device, the device, and the space of its trainable parameters."""
+    settings.sampler(data.spec.records)
     device = settings.torch_device()
     refuse_mixing_modules(model)
     model = model.to(device)
     check_every_parameter_gets_a_row(model, loss, data.spec.shape, device)
     space = Space.of(trainable(model))
-    for phase in plan.phases:
+    for phase in phases:
         for pipeline in phase.pipelines:
             pipeline.check(pipeline.row_space(space, data.spec.shape))
             _check_public(pipeline, data, public)
             _check_buffers(pipeline, data, model)
-    if plan.private and not calibrated:
-        plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
     if public is not None:
-        _check_needed(plan, public)
-    prepared = PreparedRun(
-        plan, sampler, settings, data, model, loss, device, space, labels, public
-    )
-    once = [int(phase is plan.phases[0]) for phase in plan.phases]
-    if settings.noise_multiplier is not None and not prepared.affordable([0] * len(once), once):
-        raise BudgetError(
-            "the budget does not pay for a single step",
-            where="settings.epsilon",
-            got=prepared.epsilon(once).value,
-            expected=f"at most {settings.epsilon}",
-            remedy="Raise the target ε or the noise multiplier.",
-        )
-    return prepared
+        _check_needed(phases, public)
+    return model, device, space
 
 
-def _check_needed(plan: Plan, public: Data) -> None:
+def _check_needed(phases: Sequence[Phase], public: Data) -> None:
     """An error if public data was given and no stage of the plan would look at it."""
-    placed = (p for phase in plan.phases for line in phase.pipelines for p in line.placed)
+    placed = (p for phase in phases for line in phase.pipelines for p in line.placed)
     if not any(public_records_of(p.stage) for p in placed):
         raise ConfigurationError(
             "no stage of the plan learns from public records",
@@ -181,22 +160,3 @@ def _check_buffers(pipeline: Pipeline, data: Data, model: nn.Module) -> None:
                 remedy="Take a model that has it, such as the preset's own, or change the "
                 "statistic's options.",
             )
-
-
-def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
-    """The factor on a plan's noise multipliers: the one given, or the smallest within (ε, δ)."""
-    if settings.noise_multiplier is not None:
-        return settings.noise_multiplier
-    if settings.epsilon is None:
-        raise ConfigurationError(
-            "a private plan needs a target ε or a noise multiplier",
-            where="settings",
-            remedy="Give epsilon and delta, or noise_multiplier.",
-        )
-    return calibrate_noise_multiplier(
-        lambda z: plan.scaled_noise(z).event(sampler),
-        settings.epsilon,
-        settings.delta,
-        settings.accountant,
-        plan.adjacency,
-    )

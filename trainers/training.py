@@ -1,26 +1,31 @@
-"""The training loop: charge, sample, release, step. One loop for every plan."""
+"""`train`: a new run, from a plan to a model and what it cost."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import NoiseSource, Plan, Reads, States, SystemNoise
+from dpigu.dpcore import DpiguError, NoiseSource, Plan, SystemNoise
+from dpigu.dpcore.ledger import Head
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines.materialising import cross_entropy
 from dpigu.trainers.engines.records import Loss
-from dpigu.trainers.phase import Observer, RunningPhase
+from dpigu.trainers.loop import Loop, Session, Stop, initial_weights, longest_block
+from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.runs import checkpoint
+from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.checkpoint import Checkpoint
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.report import configuration, evaluated, finish, summarise
+from dpigu.trainers.runs.folder import LEDGER, RunFolder
+from dpigu.trainers.runs.identity import remember_data
+from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from dpigu.trainers.runs.report import configuration, finish, summarise, why_not_private
 from dpigu.trainers.settings import OptimizerFactory, Settings
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,17 @@ def train(
     noise: NoiseSource | None = None,
     labels: Mapping[str, str] | None = None,
     public: Data | None = None,
-    resume: bool = False,
+    stop: Stop | None = None,
     before_training: Callable[[RunFolder], None] | None = None,
+    before_paying: Payment | None = None,
     progress: bool = True,
 ) -> Run:
-    """Train a model by a plan, and charge what runs.
+    """Calibrate a plan, train a model by it, and charge what runs.
+
+    An interrupted run in a folder goes on with `dpigu.resume`.
 
     Args:
-        plan: its noise multipliers are scaled to the target ε of `settings`.
+        plan: its noise multipliers are ratios, scaled to the target ε of `settings`.
         data: training and held-out records with their declared constants.
         model: any module without layers that mix records; trained in place.
         settings: budget, sampling, optimizer, engine, device.
@@ -63,131 +71,95 @@ def train(
         noise: reproducible noise, for tests; it marks the run as not private.
         labels: names for the configuration and the summary: preset, data, model.
         public: records that nobody protects, for the stages that learn from some.
-        resume: go on from the checkpoint in `out`, with fresh noise; steps that run again are
-            charged again.
+        stop: told the metrics of every evaluation; True ends the run there. It looked at releases,
+            so the ε of the ledger is then what was spent, and the claim is the calibrated budget.
         before_training: called with the new run folder before the first record is looked at.
+        before_paying: told of the ledger before every block of steps; refuses by raising.
         progress: show a progress bar.
 
     Errors: `DpiguError` before anything is spent; `BudgetError` if not one step is affordable.
     """
-    prepared = prepare(plan, data, model, settings, loss, labels or {}, public, calibrated=resume)
-    folder = _folder(prepared, out, resume, before_training)
+    prepared = prepare(plan, data, model, settings, loss, labels or {}, public)
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
+    if out is None:
+        head = _head(prepared, "", noise)
+        return go(
+            Session(
+                prepared, LedgerFile(None, head, before_paying), None, make, noise, observer, stop
+            ),
+            progress,
+        )
+    folder = RunFolder.begin(Path(out), prepared.claims)
+    try:
+        _write_beginning(folder, prepared, make, optimizer is not None, noise, before_training)
+        folder.finish_begin(Path(out))
+        ledger = LedgerFile(folder.public / LEDGER, before_paying=before_paying)
+        return go(Session(prepared, ledger, folder, make, noise, observer, stop), progress)
+    finally:
+        folder.release()
+
+
+def go(session: Session, progress: bool) -> Run:
+    """Run a session to its end, and say what it came to.
+
+    What was paid for and has not run is taken back when it is interrupted.
+    """
+    prepared, folder, ledger = session.prepared, session.folder, session.ledger
     with Progress(prepared.plan.steps, show=progress) as bar:
-        charged, reached = _train(prepared, folder, make, observer, noise, bar)
-    summary = summarise(prepared, charged, reached, noise)
+        try:
+            loop = Loop(session, bar)
+            ledger.end(loop.run())
+        except BaseException:
+            with contextlib.suppress(DpiguError):
+                ledger.close()
+            raise
+    on_disk = ledger.ledger if folder is None else folder.ledger()
+    summary = summarise(prepared, on_disk, loop.reached)
     if folder is not None:
         finish(prepared, folder, summary)
     return Run(prepared.model.eval(), summary, folder.path if folder is not None else None)
 
 
-def _train(
+def new_run_id() -> str:
+    """A name that no other run has, whatever it trains on."""
+    return secrets.token_hex(16)
+
+
+def _head(prepared: PreparedRun, configuration: str, noise: NoiseSource) -> Head:
+    plan = prepared.plan
+    return Head(
+        run=new_run_id(),
+        configuration=configuration,
+        delta=plan.delta,
+        accountant=plan.accountant,
+        adjacency=plan.adjacency,
+        epsilon=plan.epsilon,
+        records=plan.sampler.records,
+        block=longest_block(plan.steps),
+        not_private=why_not_private(prepared, noise),
+        mechanisms=plan.mechanisms,
+    )
+
+
+def _write_beginning(
+    folder: RunFolder,
     prepared: PreparedRun,
-    folder: RunFolder | None,
     make: OptimizerFactory,
-    observer: Observer | None,
+    own_optimizer: bool,
     noise: NoiseSource,
-    bar: Progress,
-) -> tuple[list[int], int]:
-    """Run every phase from where the last checkpoint left off.
-
-    Returns the steps charged in each phase, those that ran again included, and the step of the
-    plan that was reached.
-    """
-    plan, settings = prepared.plan, prepared.settings
-    x, y = prepared.data.train_x.to(prepared.device), prepared.data.train_y.to(prepared.device)
-    parameters = {n: p for n, p in prepared.model.named_parameters() if p.requires_grad}
-    tensors = {**parameters, **dict(prepared.model.named_buffers())}
-    initial = {name: t.detach().clone() for name, t in tensors.items()}
-    optimizer = make(list(parameters.values()))
-    charged = folder.charged(prepared.phases) if folder is not None else [0] * len(plan.phases)
-    point = Checkpoint(0, 0, initial, (), optimizer.state_dict())
-    if folder is not None:
-        point = checkpoint.load(folder.public / "checkpoint", point, prepared.device)
-    _copy(point.weights, tensors)
-    optimizer.load_state_dict(dict(point.optimizer))
-    average = settings.averager(point.weights)
-    left = _affordable_steps(prepared, charged, point)
-    marks = _marks(plan.steps, settings.evaluations)
-    earlier: Reads = {}
-    past: tuple[States, ...] = point.states[: point.phase]
-    for i, phase in enumerate(plan.phases):
-        running = RunningPhase(prepared, phase, earlier, noise, observer)
-        if i < point.phase:
-            earlier = running.binding.views(past[i])
-            continue
-        resumed = i == point.phase and point.step > 0
-        if not resumed and "weights" not in phase.inherits:
-            _copy(initial, parameters)
-            average.reset()
-        if not resumed and "optimizer" not in phase.inherits:
-            optimizer = make(list(parameters.values()))
-        states = point.states[i] if resumed else running.begin(parameters)
-        for step in range(point.step if resumed else 0, phase.steps):
-            overall = sum(p.steps for p in plan.phases[:i]) + step
-            if left == 0:
-                average.settle(parameters)
-                return charged, overall
-            charged[i], left = charged[i] + 1, left - 1
-            if folder is not None:
-                folder.charge(phase.name, step)  # before the release that it pays for
-            prepared.model.train()
-            began = time.monotonic()
-            release, states = running.step(states, step, parameters, x, y)
-            settings.set_learning_rate(optimizer, overall, plan.steps)
-            kept = running.update(optimizer, parameters, states, release, x, y)
-            average.see(parameters, overall, plan.steps)
-            bar.advance(overall + 1)
-            if folder is not None:
-                if phase.selective_update is not None:
-                    folder.decision(overall, kept)
-                seconds = round(time.monotonic() - began, 4)
-                folder.note_privately("times.jsonl", {"step": overall, "seconds": seconds})
-            if overall + 1 in marks or left == 0:
-                with average.applied(parameters):
-                    metrics = evaluated(prepared, charged, overall + 1)
-                bar.show(metrics)
-                if folder is not None:
-                    folder.metric(metrics)
-                    now = {n: t.detach() for n, t in tensors.items()} | average.state()
-                    here = Checkpoint(i, step + 1, now, (*past, states), optimizer.state_dict())
-                    checkpoint.save(folder.public / "checkpoint", here)
-        past = (*past, states)
-        earlier = running.binding.views(states)
-    average.settle(parameters)
-    return charged, plan.steps
-
-
-def _folder(
-    prepared: PreparedRun,
-    out: Path | str | None,
-    resume: bool,
     before_training: Callable[[RunFolder], None] | None,
-) -> RunFolder | None:
-    if out is None:
-        return None
-    if resume:
-        return RunFolder.existing(Path(out))
-    folder = RunFolder.create(Path(out), prepared.claims)
-    folder.write_configuration(configuration(prepared))
+) -> None:
+    """Everything that a folder must hold before it has its name."""
+    parameters = [p for p in prepared.model.parameters() if p.requires_grad]
+    optimizer = make(parameters)
+    digest = folder.write_configuration(
+        configuration(prepared, optimizer if own_optimizer else None)
+    )
+    remember_data(folder, prepared.data, prepared.public)
     if before_training is not None:
         before_training(folder)
-    return folder
-
-
-def _affordable_steps(prepared: PreparedRun, charged: Sequence[int], point: Checkpoint) -> int:
-    ahead = [phase.steps if i >= point.phase else 0 for i, phase in enumerate(prepared.plan.phases)]
-    ahead[point.phase] -= point.step
-    return prepared.affordable(charged, ahead)
-
-
-def _copy(values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        tensor.data.copy_(values[name])
-
-
-def _marks(steps: int, evaluations: int) -> set[int]:
-    """The steps after which ε and held-out accuracy are taken: evenly spread, the last too."""
-    count = max(1, min(evaluations, steps))
-    return {round(steps * (k + 1) / count) for k in range(count)}
+    path = folder.public / LEDGER
+    disk.append(path, _head(prepared, digest, noise).line() + b"\n", flush=True)
+    start = Checkpoint(0, 0, initial_weights(prepared), (), optimizer.state_dict())
+    checkpoint.write(folder.public / checkpoint.FILE, start, folder.ledger())

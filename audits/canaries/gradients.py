@@ -89,8 +89,8 @@ class GradientCanaries:
     def begin(self, folder: RunFolder) -> None:
         """Take noise, rate and bounds from a run's configuration, before its first step."""
         recipe = recipe_from_file(folder.public / "config.toml")
-        records = folder.configuration()["data"]["records"]
-        self._sampler = recipe.settings.sampler(records)
+        assert recipe.records is not None
+        self._sampler = recipe.settings.sampler(recipe.records)
         self._phases = {phase.name: phase for phase in recipe.plan.phases}
         for name, phase in self._phases.items():
             clipper = phase.pipeline.clipper

@@ -21,7 +21,7 @@ from dpigu.audits.evidence import EvidenceError, read_evidence, write_private
 from dpigu.audits.statistics import TESTS, GuessGrid, check_confidence, guess_grid, one_run_ceiling
 from dpigu.dpcore import DataError, RunError
 from dpigu.trainers import Data
-from dpigu.trainers.runs.folder import RunFolder, write_whole
+from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor
 
 VERSION = 2
@@ -150,7 +150,7 @@ class CanaryPlan:
         write_private(folder.private / PLAN, plan.encode())
         note = "SHA-256(nonce || plan): it binds the audit's plan and reveals nothing of it."
         public = {"version": self.version, "commitment": self.commitment, "note": note}
-        write_whole(folder.public / COMMITMENT, json.dumps(public, indent=2) + "\n")
+        folder.write_json(COMMITMENT, public)
         folder.note_privately(JOURNAL, {"audit_commitment": self.commitment})
 
 

@@ -21,9 +21,9 @@ from dpigu.accountants import get_accountant
 from dpigu.accountants.events import flatten
 from dpigu.dpcore import Plan
 from dpigu.trainers import train
+from dpigu.trainers.calibration import noise_factor
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.models.registry import build_model
-from dpigu.trainers.prepare import noise_factor
 from dpigu.trainers.recipes.recipe import Recipe, clipped_at, recipe_for
 from dpigu.trainers.runs.folder import RunFolder, versions
 from dpigu.trainers.settings import Settings

@@ -86,7 +86,7 @@ def _plan(
     from dpigu.dpcore import ConfigurationError
     from dpigu.mechanisms import PRESETS
     from dpigu.trainers import recipe_from_file
-    from dpigu.trainers.prepare import noise_factor
+    from dpigu.trainers.calibration import noise_factor
     from dpigu.trainers.recipes.recipe import assigned
 
     if what in PRESETS:

@@ -56,6 +56,7 @@ def account() -> None:
     \b
     Example:
       dpigu account noise --epsilon 4 --rate 0.0167 --steps 1000 --delta 1e-5
+      dpigu account ledger runs/low
     """
 
 

@@ -57,8 +57,8 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     from dpigu.dpcore import Space
     from dpigu.dpcore import describe as guarantees
     from dpigu.trainers import build_model
+    from dpigu.trainers.calibration import noise_factor
     from dpigu.trainers.engines.materialising import trainable
-    from dpigu.trainers.prepare import noise_factor
 
     settings, plan = recipe.settings, recipe.plan
     sampler = settings.sampler(declared_records(recipe))

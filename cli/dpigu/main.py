@@ -2,6 +2,7 @@
 
 from dpigu.cli.dpigu import (
     account,
+    account_ledger,
     account_tuning,
     describe,
     presets,
@@ -14,6 +15,7 @@ from dpigu.cli.dpigu.group import main
 
 __all__ = [
     "account",
+    "account_ledger",
     "account_tuning",
     "describe",
     "main",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from dpigu.cli.shared.options import (
     data_dir_option,
     plan_options,
     together,
+    trust_code_option,
 )
 from dpigu.cli.shared.output import print_fields
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from dpigu.trainers.runs.folder import RunFolder
 
 CANARY_KINDS = ("mislabelled", "records", "random", "blank", "gradient")
-RESUMABLE = ("resume", "out", "data_dir", "quiet", "as_json")
+RESUMABLE = ("resume", "out", "data_dir", "trust_code", "quiet", "as_json")
 """The options that may stand beside --resume."""
 
 
@@ -107,6 +109,7 @@ _training_options = together(
     show_default=True,
     help="What a coin decides on; gradient: crafted rows, the strongest.",
 )
+@trust_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no plan and no progress.")
 def train(
@@ -119,6 +122,7 @@ def train(
     canary_kind: str,
     as_json: bool,
     quiet: bool,
+    trust_code: bool,
     **options: Any,
 ) -> None:
     """Train a model with differential privacy, by a preset or a configuration.
@@ -131,63 +135,91 @@ def train(
       dpigu train --resume --out runs/low
     """
     from dpigu.cli.shared.recipes import recipe_from
+
+    show, where = not (as_json or quiet), Path(data_dir) if data_dir else None
+    began = time.monotonic()
+    if resume:
+        folder = _resumed(out)
+        out = folder.path
+        go_on = partial(_go_on, folder, where, trust_code=trust_code, show=show)
+    else:
+        _refuse_kind_alone(canaries)
+        recipe = recipe_from(preset, config, options, trust_code=trust_code)
+        out = out if out is not None else _free_folder(recipe)
+        go_on = partial(_start, recipe, out, where, canaries, canary_kind, show=show)
+    with crashes_reported(out / "private"):
+        try:
+            run = go_on()
+        except KeyboardInterrupt as interrupt:
+            if not (out / "public" / "config.toml").is_file():
+                raise
+            again = f"--out {out}" + (f" --data-dir {data_dir}" if data_dir else "")
+            raise click.Abort(f"go on with: dpigu train --resume {again}") from interrupt
+    if as_json:
+        click.echo((out / "public" / "summary.json").read_text(), nl=False)
+    else:
+        _report(run, out, time.monotonic() - began)
+
+
+def _start(
+    recipe: Recipe,
+    out: Path,
+    data_dir: Path | None,
+    canaries: int | None,
+    canary_kind: str,
+    *,
+    show: bool,
+) -> Run:
+    """A new run of a recipe, with canaries, if any are wanted."""
     from dpigu.trainers import build_model
     from dpigu.trainers import train as run_training
 
-    if resume:
-        folder = _resumed(out)
-        recipe, out = recipe_from(None, folder.public / "config.toml", options), folder.path
-    else:
-        _refuse_kind_alone(canaries)
-        recipe = recipe_from(preset, config, options)
-        out = out if out is not None else _free_folder(recipe)
-    began = time.monotonic()
-    show_plan = not (as_json or quiet)
-    folder_of_data = Path(data_dir) if data_dir else None
-    data = recipe.load_data(folder_of_data, progress=show_plan)
-    public = recipe.load_public(data.spec, folder_of_data, progress=show_plan)
+    data = recipe.load_data(data_dir, progress=show)
+    public = recipe.load_public(data.spec, data_dir, progress=show)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
-    planned: CanaryPlan | None = None
-    if resume:
-        data, observer = _with_planned_canaries(data, folder, recipe.plan)
-        if show_plan:
-            click.echo(_plan_line(recipe, recipe.plan))
-    else:
-        planned = _planned_canaries(data, canaries, canary_kind)
-        data, observer = _planted(data, planned, recipe.plan)
+    planned = _planned_canaries(data, canaries, canary_kind)
+    data, observer = _planted(data, planned, recipe.plan)
 
     def before_training(folder: RunFolder) -> None:
         if planned is not None:
             planned.save(folder)
         if observer is not None:
             observer.begin(folder)
-        if show_plan:
+        if show:
             click.echo(_plan_line(recipe, _calibrated(folder)))
 
-    with crashes_reported(out / "private"):
-        try:
-            run = run_training(
-                recipe.plan,
-                data,
-                model,
-                recipe.settings,
-                out=out,
-                observer=observer,
-                labels=recipe.labels(data.spec),
-                public=public,
-                resume=resume,
-                before_training=before_training,
-                progress=show_plan,
-            )
-        except KeyboardInterrupt as interrupt:
-            if not (out / "public" / "config.toml").is_file():
-                raise
-            where = f"--out {out}" + (f" --data-dir {data_dir}" if data_dir else "")
-            raise click.Abort(f"go on with: dpigu train --resume {where}") from interrupt
-    if as_json:
-        click.echo((out / "public" / "summary.json").read_text(), nl=False)
-    else:
-        _report(run, out, time.monotonic() - began)
+    return run_training(
+        recipe.plan,
+        data,
+        model,
+        recipe.settings,
+        out=out,
+        observer=observer,
+        labels=recipe.labels(data.spec),
+        public=public,
+        before_training=before_training,
+        progress=show,
+    )
+
+
+def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: bool) -> Run:
+    """The run in a folder, with the canaries that it began with."""
+    from dpigu.trainers import recipe_from_file
+    from dpigu.trainers import resume as resume_training
+
+    recipe = recipe_from_file(folder.public / "config.toml")
+    if show:
+        click.echo(_plan_line(recipe, recipe.plan))
+    data = recipe.load_data(data_dir, progress=show)
+    data, observer = _with_planned_canaries(data, folder, recipe.plan)
+    return resume_training(
+        folder.path,
+        data=data,
+        observer=observer,
+        data_dir=data_dir,
+        trust_code=trust_code,
+        progress=show,
+    )
 
 
 def _resumed(out: Path | None) -> RunFolder:
@@ -306,14 +338,19 @@ def _report(run: Run, out: Path, seconds: float) -> None:
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps = f"{summary['steps']} steps"
     if summary["repeated_steps"]:
-        steps += f", {summary['repeated_steps']} of them run again after an interruption,"
+        steps += f", {summary['repeated_steps']} of them repeated or lost to an interruption,"
     steps += f" at rate {summary['rate']:.6g}"
     if summary["stopped_early"]:
-        steps += f", stopped at the budget before the {summary['planned_steps']} planned"
+        by = "at the budget" if summary["epsilon_is"] == "claim" else "by choice"
+        steps += f", stopped {by} before the {summary['planned_steps']} planned"
     if not summary["private"]:
         return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
     target = summary["target_epsilon"]
     claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
+    if summary["epsilon_is"] != "claim":
+        claim = (
+            f"ε = {summary['claimed_epsilon']:.4f}, of which {summary['epsilon']:.4f} spent so far"
+        )
     claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
     if summary["accountant_note"]:

@@ -51,6 +51,11 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 delta_option = click.option(
     "--delta", type=Number(min=0, max=1, max_open=True), required=True, help="δ of the claim."
 )
+trust_code_option = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Import a model that a run folder or a configuration names as MODULE:FACTORY.",
+)
 data_dir_option = click.option(
     "--data-dir", type=click.Path(), help="Where the data lies (or DPIGU_DATA)."
 )

@@ -19,8 +19,17 @@ NAMED = ("records", "classes", "features", "public", "model")
 """The options that are fields of a recipe as they stand."""
 
 
-def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, Any]) -> Recipe:
+def recipe_from(
+    preset: str | None,
+    config: Path | None,
+    options: Mapping[str, Any],
+    *,
+    trust_code: bool = False,
+) -> Recipe:
     """The recipe of a preset or a configuration, with the options that were given on top.
+
+    A model that a configuration names as code is refused without `trust_code`, or the same name
+    among the options.
 
     Errors: `ConfigurationError` for options that contradict each other or the plan.
     """
@@ -36,7 +45,10 @@ def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, A
             expected=f"--preset {', '.join(PRESETS)}; or --config FILE",
         )
     if config is not None:
-        recipe = _changed(recipe_from_file(config), options, settings, assignments)
+        read = recipe_from_file(config)
+        if options["model"] is None and not trust_code:
+            _refuse_code(config, read)
+        recipe = _changed(read, options, settings, assignments)
     else:
         assert preset is not None
         if options["data"] is None:
@@ -116,6 +128,16 @@ def _with_steps(plan: Plan, steps: int) -> Plan:
         for i, phase in enumerate(plan.phases)
     )
     return dataclasses.replace(plan, phases=phases)
+
+
+def _refuse_code(config: Path, recipe: Recipe) -> None:
+    if recipe.model is not None and ":" in recipe.model:
+        raise ConfigurationError(
+            "the model is code that the configuration names, and that is not run without your word",
+            where=str(config),
+            got=recipe.model,
+            remedy=f"If you trust whoever wrote it: --trust-code, or --model {recipe.model}.",
+        )
 
 
 def _refuse_declared(options: Mapping[str, Any]) -> None:

@@ -31,10 +31,11 @@ from dpigu.dpcore import (
     PoissonSampler,
     Release,
 )
+from dpigu.dpcore.ledger import read_ledger
 from dpigu.dpcore.noise import LAWS, Law
 from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
-from dpigu.trainers import train
+from dpigu.trainers import resume, train
 from dpigu.trainers.runs.folder import RunFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,7 +76,7 @@ def instrumented(ledger: Path) -> Iterator[Ran]:
         return bounded(self, value, bound)
 
     def watched_release(self: Kernel, states: Any, frame: Any, batch: Any) -> Any:
-        ran.charged.append(len(ledger.read_text().splitlines()) if ledger.is_file() else 0)
+        ran.charged.append(read_ledger(ledger.read_bytes()).steps)
         sums.clear()
         made, after = release(self, states, frame, batch)
         ran.multipliers.append(joint(self, states, made, sums))
@@ -124,7 +125,7 @@ def law_charged_is_what_ran(out: Path) -> None:
     steps = zip(ran.rates, ran.multipliers, strict=True)
     what_ran = sorted(steps)
     sampler = settings_of().sampler(data.spec.records)
-    charged = plan.event(sampler, tuple(RunFolder(out).charged(["first", "second"])))
+    charged = RunFolder(out).ledger().event
     want = [(t.rate, t.noise_multiplier) for t in flatten(charged) for _ in range(t.count)]
     assert len(what_ran) == len(want)
     for (q, z), (charged_q, charged_z) in zip(what_ran, sorted(want), strict=True):
@@ -140,10 +141,10 @@ def law_the_ledger_is_ahead(out: Path) -> None:
         common: dict[str, Any] = {"out": out, "noise": Ones(), "progress": False}
         with pytest.raises(KeyboardInterrupt):
             train(plan, data, linear(), settings_of(), observer=StopAt(2), **common)
-        train(plan, data, linear(), settings_of(), resume=True, **common)
+        resume(out, data=data, model=linear(), noise=Ones(), progress=False)
     released = len(ran.multipliers)
     assert ran.charged == list(range(1, released + 1))
-    assert RunFolder(out).charged(["main"]) == [released]
+    assert RunFolder(out).ledger().charged == (released,)
 
 
 def test_the_event_charged_is_the_event_that_ran(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from dpigu.dpcore import BoundPipeline, Clock, Kernel, PhaseContext, Release, Space, SystemNoise
 from dpigu.dpcore.kernel import max_batch
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
-from dpigu.trainers import train
+from dpigu.trainers import resume, train
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -200,7 +200,7 @@ def law_never_replayed(out: Path) -> None:
             train(plan, data, linear(), settings, out=out, observer=StopAt(3), progress=False)
         copytree(out, out.with_name("twin"))
         for folder in (out, out.with_name("twin")):
-            train(plan, data, linear(), settings, out=folder, resume=True, progress=False)
+            resume(folder, data=data, model=linear(), progress=False)
     numbers = np.concatenate(drawn)
     assert len(drawn) == 3 + 2 * 2  # the twin repeats the steps that the first resume took
     assert len(np.unique(numbers)) == len(numbers)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from dpigu.accountants import rdp
 from dpigu.accountants.rdp import RDP
-from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform
+from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform, ledger
 from dpigu.dpcore import kernel as kernel_module
 from dpigu.mechanisms import AffineRestorer, EmaStandardizer
 from dpigu.mechanisms.support.schedulers import LinearUnfreeze, _Ranked
 from dpigu.trainers import settings as trainer_settings
-from dpigu.trainers import training
 from dpigu.trainers.engines.materialising import MaterialisingEngine, PaddedRows
+from dpigu.trainers.loop import Loop
 from dpigu.trainers.runs import report
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.ledger_file import LedgerFile
 from hypothesis import strategies as st
 
 from tests.laws import test_accounting as accounting
@@ -28,10 +28,16 @@ from tests.support.strategies import stages, steps
 
 MAPPED = {"here": steps(), "g_BD": locality.TAME}
 COMPOSED = "SelfComposedDpEvent(phase.event(sampler), count)"
+PAID = "SelfComposedDpEvent(mechanism.event, count)"
 PLAIN = {"sigma": st.just(2.0), "rate": st.just(1 / 60), "steps": st.just(400)}
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
-CHARGE = "folder.charge(phase.name, step)  # before the release that it pays for"
-STEP = "release, states = running.step(states, step, parameters, x, y)"
+HELD_OUT = "prepared.data.test_x, prepared.data.test_y"
+PAY = "self._session.ledger.pay(phase.name, block)"
+STEP = "states = self._step(running, states, step)"
+LATE = """
+            if self._session.ledger.prepaid == 0:
+                self._session.ledger.pay(phase.name, block)
+                self._session.ledger._prepaid = 0"""
 
 MUTANTS = (
     KernelMutant(
@@ -117,43 +123,38 @@ MUTANTS = (
     ),
     KernelMutant(
         "a step the ledger missed",
-        RunFolder,
-        "charge",
-        (("with (self", "if step % 3 == 2:\n        return\n    with (self"),),
+        LedgerFile,
+        "pay",
+        (("self._append(*mends, line)", "self.ledger.steps % 3 == 2 or self._append(line)"),),
         accounting.law_the_ledger_is_ahead,
     ),
     KernelMutant(
         "a step that runs again and is not charged again",
-        RunFolder,
-        "charge",
+        Loop,
+        "run",
         (
             (
-                "with (self",
-                "path = self.public / 'ledger.jsonl'\n"
-                "    line = json.dumps({'phase': phase, 'step': step})\n"
-                "    if path.is_file() and line in path.read_text().splitlines():\n"
-                "        return\n    with (self",
+                PAY,
+                "pays = self._session.ledger\n"
+                "                if pays.ledger.steps <= self.reached:\n"
+                "                    pays.pay(phase.name, block)\n"
+                "                pays._prepaid = block",
             ),
         ),
         accounting.law_the_ledger_is_ahead,
     ),
     KernelMutant(
         "a ledger written after the release",
-        training,
-        "_train",
-        ((CHARGE, "pass"), (STEP, STEP + "\n            folder.charge(phase.name, step)")),
+        Loop,
+        "run",
+        ((PAY, "self._session.ledger._prepaid = block"), (STEP, STEP + LATE)),
         accounting.law_the_ledger_is_ahead,
     ),
     KernelMutant(
         "an event of one step less",
-        Plan,
-        "event",
-        (
-            (
-                COMPOSED,
-                COMPOSED.replace("count)", "count - 1)"),
-            ),
-        ),
+        ledger,
+        "composed",
+        ((PAID, PAID.replace("count)", "count - 1)")),),
         accounting.law_charged_is_what_ran,
     ),
     KernelMutant(
@@ -184,7 +185,12 @@ MUTANTS = (
         "training accuracy among the public metrics",
         report,
         "evaluated",
-        (("setup.data.test_x, setup.data.test_y", "setup.data.train_x, setup.data.train_y"),),
+        (
+            (
+                "prepared.data.test_x, prepared.data.test_y",
+                "prepared.data.train_x, prepared.data.train_y",
+            ),
+        ),
         non_interference.law_two_data_sets_publish_the_same_folder,
     ),
     KernelMutant(

@@ -27,9 +27,11 @@ from dpigu.dpcore import (
     State,
     Transform,
 )
+from dpigu.dpcore.registry import entries
+from dpigu.dpcore.registry.entries import Entry
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.mechanisms.statistics.selective_update import LossChange
-from dpigu.trainers import train
+from dpigu.trainers import resume, train
 from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
@@ -202,7 +204,10 @@ def test_a_statistic_sets_buffers_and_trains_nothing(data, settings, tmp_path):
     torch.testing.assert_close(model.mean, data.train_x.mean(0), atol=1e-4, rtol=0)
 
 
-def test_what_a_statistic_fitted_outlives_a_resume(data, settings, tmp_path):
+def test_what_a_statistic_fitted_outlives_a_resume(data, settings, tmp_path, monkeypatch):
+    entry = Entry("statistic", "test/mean-input", MeanInput, "test")
+    monkeypatch.setitem(entries._registered, entry.name, entry)
+    monkeypatch.setattr(MeanInput, "stage_name", entry.name, raising=False)
     moments = Pipeline(clipper=Flat(bound=100.0), noiser=Gaussian(), statistic=MeanInput())
     main = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian())
     plan = Plan((Phase("moments", moments, 2), Phase("main", main, 6)))
@@ -212,7 +217,7 @@ def test_what_a_statistic_fitted_outlives_a_resume(data, settings, tmp_path):
     train(plan, data, model, settings, out=tmp_path / "run", noise=noise, progress=False)
     (tmp_path / "run/public/summary.json").unlink()
     again = Centred()
-    train(plan, data, again, settings, out=tmp_path / "run", resume=True, progress=False)
+    resume(tmp_path / "run", data=data, model=again, progress=False)
     assert torch.equal(again.mean, model.mean) and bool(model.mean.any())
 
 
@@ -300,4 +305,5 @@ def test_a_buffer_that_forward_writes_to_stops_the_run_before_anything_is_publis
     with pytest.raises(ModelError, match=r"seen: the model changed a buffer"):
         train(plan, data, Remembers(), settings, out=tmp_path / "run", progress=False)
     public = tmp_path / "run/public"
-    assert not (public / "model.safetensors").exists() and not (public / "checkpoint").exists()
+    assert not (public / "model.safetensors").exists()
+    assert rb"\"phase\": 0, \"step\": 0" in (public / "checkpoint").read_bytes()

@@ -27,7 +27,7 @@ from dpigu.dpcore import (
     StepContext,
 )
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import Data, Settings, load_run, train
+from dpigu.trainers import Data, Settings, load_run, resume, train
 from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor, nn
 
@@ -90,7 +90,7 @@ def test_the_ledger_is_written_before_the_release(
     monkeypatch.setattr(Kernel, "release", crash)
     with pytest.raises(OSError, match="power cut"):
         train(plan, data, model, settings, out=tmp_path / "run", progress=False)
-    assert RunFolder(tmp_path / "run").charged(["main"]) == [1]
+    assert RunFolder(tmp_path / "run").ledger().charged == (1,)
 
 
 def test_a_resumed_run_charges_its_repeated_steps_again(
@@ -99,11 +99,11 @@ def test_a_resumed_run_charges_its_repeated_steps_again(
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(plan, data, model, settings, out=out, observer=StopAt(8), progress=False)
-    run = train(plan, data, nn.Linear(2, 2), settings, out=out, resume=True, progress=False)
-    # Checkpoints stand after steps 3, 6, 9 and 12; steps 7 and 8 ran twice.
-    assert run.summary["steps"] == 12 + 2
-    assert run.summary["repeated_steps"] == 2
-    event = plan.event(settings.sampler(data.spec.records), (14,))
+    run = resume(out, data=data, model=nn.Linear(2, 2), progress=False)
+    # A checkpoint stands after every step of so short a run; the eighth ran twice.
+    assert run.summary["steps"] == 12 + 1
+    assert run.summary["repeated_steps"] == 1
+    event = plan.event(settings.sampler(data.spec.records), (13,))
     assert run.summary["epsilon"] == pytest.approx(
         get_accountant("rdp").epsilon(event, settings.delta).value
     )
@@ -116,17 +116,11 @@ def test_a_resumed_run_stops_where_the_budget_ends(
     calibrated = dataclasses.replace(settings, noise_multiplier=None, epsilon=5.0)
     with pytest.raises(KeyboardInterrupt):
         train(plan, data, model, calibrated, out=out, observer=StopAt(8), progress=False)
-    from dpigu.trainers import recipe_from_file
-    from dpigu.trainers.recipes.recipe import Recipe
-
-    recipe: Recipe = recipe_from_file(out / "public" / "config.toml")
-    run = train(
-        recipe.plan, data, nn.Linear(2, 2), recipe.settings, out=out, resume=True, progress=False
-    )
+    run = resume(out, data=data, model=nn.Linear(2, 2), progress=False)
     assert run.summary["steps"] == 12
     assert run.summary["epsilon"] <= 5.0
     metrics = RunFolder(out).metrics()
-    assert metrics[-1]["step"] == 10  # two steps short of the plan
+    assert metrics[-1]["step"] == 11  # one step short of the plan
 
 
 def test_noise_after_a_resume_is_fresh(
@@ -139,11 +133,7 @@ def test_noise_after_a_resume_is_fresh(
         train(plan, data, model, settings, out=out, observer=StopAt(7), progress=False)
     shutil.copytree(out, tmp_path / "twin")
     ends = [
-        flat(
-            train(
-                plan, data, nn.Linear(2, 2), settings, out=folder, resume=True, progress=False
-            ).model
-        )
+        flat(resume(folder, data=data, model=nn.Linear(2, 2), progress=False).model)
         for folder in (out, tmp_path / "twin")
     ]
     assert not torch.equal(ends[0], ends[1])

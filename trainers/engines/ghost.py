@@ -1,9 +1,8 @@
 """The fast exact engine: norms and clipped sums layer by layer, without the B × D matrix.
 
-One forward and one backward, mapped over records, stop at the layers' outputs
-(`dpigu.trainers.engines.capture`). From what passes there, each parameter's squared norms and clipped sums
-are formed the cheapest exact way (`dpigu.trainers.engines.layers`), for the affine transform z = w ⊙ g − s of
-the pipeline.
+One forward and one backward, mapped over records, stop at the layers' outputs (`capture`). From
+what passes there, each parameter's squared norms and clipped sums are formed the cheapest exact
+way (`layers`), for the affine transform z = w ⊙ g − s of the pipeline.
 """
 
 from __future__ import annotations

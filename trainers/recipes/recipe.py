@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import ConfigurationError, DataError, Plan
+from dpigu.dpcore import CalibratedPlan, ConfigurationError, DataError, Plan
 from dpigu.dpcore.registry.configuration import (
     MANY,
     SINGLE,
@@ -201,17 +201,31 @@ def recipe_from_file(path: Path) -> Recipe:
 
 
 def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe in a table, whole: the inverse of `dpigu.trainers.runs.report.configuration`."""
-    refuse_unknown(table, ("preset", "data", "model", "settings", "plan"), where)
-    for key in ("data", "settings", "plan"):
+    """The recipe in a table, such as `dpigu.trainers.runs.report.configuration` makes.
+
+    A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
+    """
+    known = ("format", "preset", "data", "model", "loss", "optimizer", "settings", "plan")
+    refuse_unknown(table, (*known, "calibrated"), where)
+    for key in ("data", "settings"):
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)
+    if ("plan" in table) == ("calibrated" in table):
+        raise ConfigurationError("give the table 'plan'", where=where)
+    settings = dataclass_from(Settings, table["settings"], f"{where}: settings")
+    if "calibrated" in table:
+        calibrated = CalibratedPlan.from_dict(table["calibrated"], f"{where}: calibrated")
+        plan = Plan(calibrated.phases, calibrated.adjacency)
+        if plan.private:
+            settings = dataclasses.replace(settings, noise_multiplier=1.0)
+    else:
+        plan = plan_from_dict(table["plan"], f"{where}: plan")
     data = table["data"]
     known = ("name", "records", "classes", "shape", "scaling", "features", "public")
     refuse_unknown(data, known, f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
     model = table.get("model", {})
-    refuse_unknown(model, ("name",), f"{where}: model")
+    refuse_unknown(model, ("name", "structure"), f"{where}: model")
     return Recipe(
         preset=typed(table.get("preset", "custom"), str, f"{where}: preset"),
         data=name,
@@ -220,8 +234,8 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         features=typed(data.get("features"), str | None, f"{where}: data.features"),
         public=typed(data.get("public"), str | None, f"{where}: data.public"),
         model=typed(model.get("name"), str | None, f"{where}: model.name"),
-        settings=dataclass_from(Settings, table["settings"], f"{where}: settings"),
-        plan=plan_from_dict(table["plan"], f"{where}: plan"),
+        settings=settings,
+        plan=plan,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from dpigu.dpcore import RunError
 from dpigu.dpcore.bound_pipeline import States
-from dpigu.trainers.runs.folder import write_whole
-from safetensors.torch import load_file, save_file
+from dpigu.dpcore.ledger import Ledger
+from dpigu.trainers.runs import disk
+from safetensors import SafetensorError
+from safetensors.torch import load as safe_load
+from safetensors.torch import save
 from torch import Tensor
+
+FILE = "checkpoint"
+INITIAL = "initial/"
+"""In front of the initial weights' names, for a later phase that starts from them."""
 
 
 class Checkpoint(NamedTuple):
@@ -25,8 +33,11 @@ class Checkpoint(NamedTuple):
     optimizer: Mapping[str, Any]
 
 
-def save(path: Path, point: Checkpoint) -> None:
-    """Write a checkpoint: the tensors first, then the file that names them."""
+def write(path: Path, point: Checkpoint, ledger: Ledger) -> None:
+    """Replace the checkpoint: the SHA-256 of the rest as the first line, then a safetensors file.
+
+    It names its run and the ledger's last line, so that a ledger which lost lines is found out.
+    """
     tensors = {f"weights/{name}": t for name, t in point.weights.items()}
     for i, states in enumerate(point.states):
         for stage, state in states.items():
@@ -38,35 +49,51 @@ def save(path: Path, point: Checkpoint) -> None:
                 tensors[f"optimizer/{index}\t{key}"] = value
             else:
                 plain[f"{index}\t{key}"] = value
-    path.mkdir(exist_ok=True)
-    name = f"{point.phase}-{point.step}.safetensors"
-    save_file({k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()}, path / name)
-    stages = [list(states) for states in point.states]
     head = {
+        "run": ledger.head.run,
+        "ledger": {"lines": ledger.lines, "digest": ledger.digest},
         "phase": point.phase,
         "step": point.step,
-        "tensors": name,
-        "stages": stages,
+        "stages": [list(states) for states in point.states],
         "optimizer": plain,
     }
-    write_whole(path / "head.json", json.dumps(head, indent=2) + "\n")
-    for old in path.glob("*.safetensors"):
-        if old.name != name:
-            old.unlink()
+    body = save(
+        {k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()},
+        {"checkpoint": json.dumps(head)},
+    )
+    disk.write_whole(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
-def load(path: Path, start: Checkpoint, device: torch.device) -> Checkpoint:
-    """The last checkpoint, or `start` if there is none.
+def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) -> Checkpoint:
+    """The checkpoint of a run, held against its ledger and the shapes it must have.
 
-    The parameter groups are those of `start`, so that a changed learning rate takes effect.
+    Args:
+        start: the run before its first step: its weights' and optimizer's shapes count, and its
+            parameter groups are taken.
+
+    Raises: RunError where the file is missing, damaged, of another run or model, or knows more
+        of the ledger than there is.
     """
-    if not (path / "head.json").is_file():
-        return start
-    head = json.loads((path / "head.json").read_text())
+    digest, _, body = disk.read(path).partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise RunError(
+            "the checkpoint is damaged: it is not what its digest says",
+            where=str(path),
+            remedy="Restore the run folder whole.",
+        )
     try:
-        tensors = load_file(path / head["tensors"], device=str(device))
-    except (OSError, ValueError) as error:
-        raise RunError(f"the checkpoint cannot be read: {error}", where=str(path)) from error
+        head = _parsed(body)
+        _check_ledger(path, head, ledger)
+        point = _point(head, {n: t.to(device) for n, t in safe_load(body).items()}, start)
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise RunError("the checkpoint cannot be read", where=str(path)) from error
+    held = {name: point.weights.get(name) for name in start.weights}
+    check_shapes(path, "weights", held, start.weights)
+    return point
+
+
+def _point(head: Mapping[str, Any], tensors: Mapping[str, Tensor], start: Checkpoint) -> Checkpoint:
+    """The checkpoint that a head and its tensors spell."""
     weights: dict[str, Tensor] = {}
     states: list[dict[str, dict[str, Tensor]]] = [
         {s: {} for s in names} for names in head["stages"]
@@ -88,3 +115,45 @@ def load(path: Path, start: Checkpoint, device: torch.device) -> Checkpoint:
         entries.setdefault(int(index), {})[key] = value
     state_dict = {"state": entries, "param_groups": start.optimizer["param_groups"]}
     return Checkpoint(head["phase"], head["step"], weights, tuple(states), state_dict)
+
+
+def check_shapes(
+    path: Path, what: str, got: Mapping[str, Tensor | None], expected: Mapping[str, Tensor]
+) -> None:
+    """An error if a stored tensor is missing, or of another shape than the run's own."""
+    for name in sorted(got.keys() | expected.keys()):
+        here, there = _shape(got.get(name)), _shape(expected.get(name))
+        if here != there:
+            raise RunError(
+                f"the checkpoint does not fit the run: {what} {name}",
+                where=str(path),
+                got=here,
+                expected=there,
+            )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The head of a safetensors file."""
+    size = int.from_bytes(body[:8], "little")
+    head: dict[str, Any] = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["checkpoint"])
+    return head
+
+
+def _check_ledger(path: Path, head: Mapping[str, Any], ledger: Ledger) -> None:
+    if head["run"] != ledger.head.run:
+        raise RunError(
+            "the checkpoint is of another run than the ledger beside it", where=str(path)
+        )
+    lines, digest = head["ledger"]["lines"], head["ledger"]["digest"]
+    if lines > ledger.lines or ledger.digests[lines - 1] != digest:
+        raise RunError(
+            "the ledger lacks lines that were there when the checkpoint was made",
+            where=ledger.where,
+            got=f"{ledger.lines} lines",
+            expected=f"at least {lines}, the last of them as the checkpoint knows it",
+            remedy="Restore the run folder whole; ε would be too small.",
+        )

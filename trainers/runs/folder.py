@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import tomllib
@@ -13,6 +14,14 @@ from typing import Any
 
 import tomli_w
 from dpigu.dpcore import RunError
+from dpigu.dpcore.ledger import Ledger, read_ledger
+from dpigu.trainers.runs import disk
+from dpigu.trainers.runs.lock import Lock
+
+FORMAT = 2
+"""Of a run folder. The first had no number."""
+CONFIGURATION, LEDGER = "config.toml", "ledger.jsonl"
+SUMMARY, METRICS, LOCK = "summary.json", "metrics.jsonl", "lock"
 
 PUBLIC = (
     "Everything in this folder is covered by the run's privacy claim (see STATEMENT.txt): it was\n"
@@ -29,38 +38,55 @@ PRIVATE = (
 
 
 class RunFolder:
-    """A run on disk.
+    """A run on disk: every file of it is written and read here or in the modules beside this one.
 
     Args:
-        path: the folder; `public/` and `private/` are made in it.
+        path: the folder; `public/` and `private/` are in it.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self.public = self.path / "public"
-        self.private = self.path / "private"
+        self._settle(Path(path))
+        self._lock: Lock | None = None
+
+    def _settle(self, path: Path) -> None:
+        self.path = path
+        self.public, self.private = path / "public", path / "private"
 
     @classmethod
-    def create(cls, path: Path, claimed: bool) -> RunFolder:
-        """A new run folder; an error if anything is there already."""
-        folder = cls(path)
-        if folder.public.exists() or (folder.path.exists() and not folder.path.is_dir()):
-            raise RunError(
-                "a run is there already",
-                where=str(path),
-                remedy="Give another `out`, `resume` the run that is there, or delete it.",
-            )
-        folder.public.mkdir(parents=True)
-        folder.private.mkdir(mode=0o700, exist_ok=True)
-        (folder.public / "README.txt").write_text(PUBLIC if claimed else UNCLAIMED)
-        (folder.private / "README.txt").write_text(PRIVATE)
+    def begin(cls, path: Path, claimed: bool) -> RunFolder:
+        """A new run folder, locked, under another name beside `path` until `finish_begin`.
+
+        What a killed start left there is taken away first.
+
+        Raises: RunError if a run is there, or another process starts one.
+        """
+        path = Path(path)
+        _refuse_occupied(path)
+        folder = cls(path.with_name(f".{path.name}.starting"))
+        disk.make_folder(folder.path)
+        disk.make_folder(folder.private, disk.PRIVATE_FOLDER)
+        folder._lock = Lock(folder.private / LOCK)
+        _refuse_occupied(path)
+        for left in [p for p in folder.path.rglob("*") if p.is_file() and p.name != LOCK]:
+            left.unlink()
+        disk.make_folder(folder.public)
+        disk.write_whole(folder.public / "README.txt", (PUBLIC if claimed else UNCLAIMED).encode())
+        folder.write_private("README.txt", PRIVATE.encode())
         return folder
+
+    def finish_begin(self, path: Path) -> None:
+        """Give a folder that is whole its name: from here on there is a run to go on with."""
+        with disk.told("written", path):
+            if path.is_dir():
+                path.rmdir()
+        disk.rename(self.path, path)
+        self._settle(path)
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """A run folder that is there; an error if it is not."""
+        """A run folder that is there, to read; an error if it is not."""
         folder = cls(path)
-        if not (folder.public / "config.toml").is_file():
+        if not (folder.public / CONFIGURATION).is_file():
             raise RunError(
                 "this is no run folder",
                 where=str(path),
@@ -68,27 +94,74 @@ class RunFolder:
             )
         return folder
 
-    def write_configuration(self, configuration: Mapping[str, Any]) -> None:
-        """The configuration and the versions that it ran with."""
-        (self.public / "config.toml").write_text(tomli_w.dumps(configuration))
+    @classmethod
+    def locked(cls, path: Path) -> RunFolder:
+        """A run folder that is there, to go on with; no other process can until `release`.
+
+        Raises: RunError that names the process which is at work on it.
+        """
+        folder = cls.existing(path)
+        disk.make_folder(folder.private, disk.PRIVATE_FOLDER)
+        folder._lock = Lock(folder.private / LOCK)
+        return folder
+
+    def release(self) -> None:
+        """Let another process work on it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def write_configuration(self, configuration: Mapping[str, Any]) -> str:
+        """Write the configuration and the versions that it ran with; its digest."""
+        text = tomli_w.dumps({"format": FORMAT, **configuration}).encode()
+        disk.write_whole(self.public / CONFIGURATION, text)
         self.write_json("versions.json", versions())
+        return hashlib.sha256(text).hexdigest()
 
     def configuration(self) -> dict[str, Any]:
-        """The configuration as it was written."""
+        """The configuration as it was written, held against the digest in the ledger's head.
+
+        Raises: RunError if it cannot be read, is of another format, or was changed.
+        """
+        path = self.public / CONFIGURATION
+        text = disk.read(path)
         try:
-            return tomllib.loads((self.public / "config.toml").read_text())
-        except tomllib.TOMLDecodeError as error:
+            table = tomllib.loads(text.decode())
+        except ValueError as error:
+            raise RunError(f"the configuration cannot be read: {error}", where=str(path)) from error
+        if (given := table.get("format")) != FORMAT:
             raise RunError(
-                f"the configuration cannot be read: {error}", where=str(self.public / "config.toml")
-            ) from error
+                "a run folder of another format",
+                where=str(path),
+                got=given,
+                expected=FORMAT,
+                remedy="Read it with the version of dpigu that made it (public/versions.json).",
+            )
+        if hashlib.sha256(text).hexdigest() != self.ledger().head.configuration:
+            raise RunError(
+                "the configuration was changed after the run began: it is not the one that the "
+                "ledger pays for",
+                where=str(path),
+                remedy="Restore it, or train a new run with it: dpigu train --config.",
+            )
+        return table
+
+    def ledger(self) -> Ledger:
+        """The ledger as it is on the disk; nothing is written.
+
+        Raises: RunError if it is missing or damaged.
+        """
+        path = self.public / LEDGER
+        return read_ledger(disk.read(path), str(path))
 
     def write_json(self, name: str, value: object) -> None:
         """A public JSON file, written whole or not at all; never NaN or Infinity in it."""
-        write_whole(self.public / name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+        disk.write_whole(self.public / name, text.encode())
 
     def summary(self) -> dict[str, Any]:
         """`public/summary.json`; an error if the run has not finished."""
-        path = self.public / "summary.json"
+        path = self.public / SUMMARY
         if not path.is_file():
             raise RunError(
                 "this run has not finished",
@@ -96,68 +169,58 @@ class RunFolder:
                 remedy="Resume it, and it finishes.",
             )
         try:
-            loaded: dict[str, Any] = json.loads(path.read_text())
+            loaded = json.loads(disk.read(path))
+            if not isinstance(loaded, dict):
+                raise ValueError("it is no table")
         except ValueError as error:
             raise RunError(f"the summary cannot be read: {error}", where=str(path)) from error
         return loaded
 
-    def charge(self, phase: str, step: int) -> None:
-        """Write a step to the ledger; called before the release that it pays for."""
-        with (self.public / "ledger.jsonl").open("a") as ledger:
-            ledger.write(json.dumps({"phase": phase, "step": step}) + "\n")
-
-    def charged(self, phases: list[str]) -> list[int]:
-        """How many steps of each phase the ledger holds, steps that ran again included.
-
-        A last line cut short by a crash counts: what it paid for may have been released.
-        """
-        counts = dict.fromkeys(phases, 0)
-        path = self.public / "ledger.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        last = phases[0]
-        for line in lines:
-            try:
-                last = json.loads(line)["phase"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                with path.open("a") as ledger:
-                    ledger.write("\n")
-            if last not in counts:
-                raise RunError(
-                    "the ledger names a phase that the plan has not",
-                    where=str(path),
-                    got=last,
-                    expected=phases,
-                )
-            counts[last] += 1
-        return [counts[phase] for phase in phases]
-
     def decision(self, step: int, kept: bool) -> None:
         """Add a line about an update that was looked at; the look is released and charged."""
-        with (self.public / "decisions.jsonl").open("a") as decisions:
-            decisions.write(json.dumps({"step": step, "kept": kept}) + "\n")
+        self._add(self.public / "decisions.jsonl", {"step": step, "kept": kept})
 
     def metric(self, record: Mapping[str, object]) -> None:
         """Add a line of held-out metrics."""
-        with (self.public / "metrics.jsonl").open("a") as metrics:
-            metrics.write(json.dumps(record, allow_nan=False) + "\n")
+        self._add(self.public / METRICS, record)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of held-out metrics."""
-        path = self.public / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines]
+        """Every line of held-out metrics; a last one that a crash cut short is left out.
+
+        Raises: RunError for any other line that cannot be read.
+        """
+        path = self.public / METRICS
+        text = disk.read(path).decode(errors="replace") if path.is_file() else ""
+        found = []
+        for number, line in enumerate(text.rpartition("\n")[0].splitlines(), start=1):
+            try:
+                found.append({"step": json.loads(line)["step"], **json.loads(line)})
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunError(
+                    "the metrics cannot be read", where=f"{path}, line {number}"
+                ) from error
+        return found
 
     def note_privately(self, name: str, record: Mapping[str, object]) -> None:
         """Add a line to a private file: times, memory, diagnostics."""
-        with (self.private / name).open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        line = json.dumps(record) + "\n"
+        disk.append(self.private / name, line.encode(), disk.PRIVATE_FILE)
+
+    def write_private(self, name: str, data: bytes) -> None:
+        """A private file, written whole, that nobody else on the machine can read."""
+        disk.write_whole(self.private / name, data, disk.PRIVATE_FILE)
+
+    def _add(self, path: Path, record: Mapping[str, object]) -> None:
+        disk.append(path, (json.dumps(record, allow_nan=False) + "\n").encode())
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file by renaming, so that a crash leaves the old one or the new one."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.replace(path)
+def _refuse_occupied(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError(
+            "a run is there already",
+            where=str(path),
+            remedy="Give another --out, add --resume to go on with it, or delete it.",
+        )
 
 
 def versions() -> dict[str, str]:
@@ -173,10 +236,9 @@ def statement(summary: Mapping[str, Any]) -> str:
             f"This model was trained with {summary['preset']} and makes no claim of differential "
             f"privacy: {summary['why_not_private']}.\n"
         )
-    epsilon = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(summary["epsilon"]))
     return (
         "This model was trained with differential privacy: "
-        f"ε = {epsilon:.4g} at δ = {summary['delta']:g} under {summary['adjacency']} "
+        f"{_claim(summary)} at δ = {summary['delta']:g} under {summary['adjacency']} "
         f"adjacency of single records, by {summary['preset']} over {_steps(summary)}, each "
         f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
         f"records, with Gaussian noise of {_noise(summary['phases'])} times the clipping norm. "
@@ -186,6 +248,21 @@ def statement(summary: Mapping[str, Any]) -> str:
         "made by looking at the training data before this run are not charged. Noise and "
         "sampling used the operating system's entropy and were not stored.\n"
     )
+
+
+def _claim(summary: Mapping[str, Any]) -> str:
+    """The ε that is claimed and, where somebody stopped the run, what was spent so far."""
+    if summary["epsilon_is"] == "claim":
+        return f"ε = {_up(summary['epsilon'])}"
+    return (
+        f"ε = {_up(summary['claimed_epsilon'])}, fixed before the run (it was stopped by choice; "
+        f"spent so far: ε = {_up(summary['epsilon'])}),"
+    )
+
+
+def _up(epsilon: float) -> str:
+    """ε to four digits, rounded up."""
+    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(epsilon)):.4g}"
 
 
 def _steps(summary: Mapping[str, Any]) -> str:

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from dpigu.dpcore import RunError
 from dpigu.trainers.data.dataset import Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
 from dpigu.trainers.models.registry import MODELS, build_model
+from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.report import MODEL
 from dpigu.trainers.training import Run
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 
-def load_run(path: Path | str, model: nn.Module | None = None) -> Run:
+def load_run(path: Path | str, model: nn.Module | None = None, *, trust_code: bool = False) -> Run:
     """A finished run: its model with the trained weights, in evaluation mode, and its summary.
 
     Args:
         path: the run folder.
         model: the untrained module, where the run used one that has no name to build it by.
+        trust_code: import a model that the folder names as `module:factory`; whoever wrote the
+            folder then chooses what code runs.
     """
     folder = RunFolder.existing(Path(path))
     summary = folder.summary()
     if model is None:
-        name = folder.configuration()["model"]["name"]
-        if name not in MODELS and ":" not in name:
-            raise RunError(
-                "the run's model has no name to build it by",
-                where=str(path),
-                got=name,
-                remedy="Give the untrained module: load_run(path, model=...).",
-            )
-        model = build_model(name, spec_of(folder), seed=0)
-    weights = folder.public / "model.safetensors"
+        model = named_model(folder, folder.configuration(), trust_code)
+    weights = folder.public / MODEL
     try:
-        model.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError) as error:
+        model.load_state_dict(load(disk.read(weights)))
+    except SafetensorError as error:
         raise RunError(f"the weights cannot be read: {error}", where=str(weights)) from error
     except RuntimeError as error:
         raise RunError(
@@ -49,6 +47,29 @@ def load_run(path: Path | str, model: nn.Module | None = None) -> Run:
     return Run(model.eval().to(torch.device("cpu")), summary, folder.path)
 
 
+def named_model(folder: RunFolder, table: Mapping[str, Any], trust_code: bool) -> nn.Module:
+    """The untrained model that a run's configuration names.
+
+    Raises: RunError for a name that says nothing, or one that names code without `trust_code`.
+    """
+    name = table["model"]["name"]
+    if name not in MODELS and ":" not in name:
+        raise RunError(
+            "the run's model has no name to build it by",
+            where=str(folder.path),
+            got=name,
+            remedy="Give the untrained module: model=….",
+        )
+    if ":" in name and not trust_code:
+        raise RunError(
+            "the run's model is code that the folder names, and that is not run without your word",
+            where=str(folder.path),
+            got=name,
+            remedy="If you trust whoever made the folder: trust_code=True, --trust-code.",
+        )
+    return build_model(name, spec_of(table), table["settings"].get("seed", 0))
+
+
 def load_run_data(folder: RunFolder, data_dir: Path | None = None) -> Data:
     """The run's records as its model was given them: scaled, and through its features, if any."""
     named = folder.configuration()["data"]
@@ -56,8 +77,8 @@ def load_run_data(folder: RunFolder, data_dir: Path | None = None) -> Data:
     return with_features(data, named["features"]) if "features" in named else data
 
 
-def spec_of(folder: RunFolder) -> DataSpec:
-    """The declared constants of the run's data."""
-    data = folder.configuration()["data"]
+def spec_of(table: Mapping[str, Any]) -> DataSpec:
+    """The declared constants of the data, from a run's configuration."""
+    data = table["data"]
     scaling = Scaling(**data["scaling"])
     return DataSpec(data["name"], data["records"], data["classes"], tuple(data["shape"]), scaling)

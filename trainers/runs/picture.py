@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 
-def draw(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], path: Path) -> None:
-    """Draw accuracy above ε, against the same steps, as a PNG."""
+def drawn(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> bytes:
+    """Accuracy above ε, against the same steps, as a PNG."""
     steps = [m["step"] for m in metrics]
     private = bool(summary["private"])
     with matplotlib.rc_context(
@@ -41,7 +41,9 @@ def draw(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], path:
         figure.suptitle(
             f"{summary['preset']} on {summary['data']}: {summary['test_accuracy']:.2%}, {claim}"
         )
-        figure.savefig(path)
+        file = io.BytesIO()
+        figure.savefig(file)
+    return file.getvalue()
 
 
 def _line(axes: Any, steps: Sequence[int], values: Sequence[float], colour: str) -> None:

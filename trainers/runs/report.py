@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from dpigu.dpcore import NoiseSource, RunError
-from dpigu.dpcore.registry.configuration import options_of, plan_to_dict
+from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.registry.configuration import options_of
 from dpigu.dpcore.stages import public_records_of
+from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.runs.folder import RunFolder, statement, versions, write_whole
-from dpigu.trainers.runs.picture import draw
-from safetensors.torch import save_file
+from dpigu.trainers.runs import disk
+from dpigu.trainers.runs.folder import SUMMARY, RunFolder, statement, versions
+from dpigu.trainers.runs.identity import described, name_of_callable, structure_of
+from dpigu.trainers.runs.picture import drawn
+from safetensors.torch import save
 from torch import Tensor, nn
+
+MODEL = "model.safetensors"
+OPTIMIZER = ("optimizer", "learning_rate", "momentum", "weight_decay")
+"""The settings that say nothing where the user gives an optimizer."""
 
 
 @torch.no_grad()
@@ -31,7 +38,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int = 1000) -> float
     return right / len(y)
 
 
-def evaluated(prepared: PreparedRun, charged: Sequence[int], step: int) -> dict[str, Any]:
+def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any]:
     """ε so far and accuracy on held-out records, which are outside the claim."""
     if not all(bool(p.isfinite().all()) for p in prepared.model.parameters()):
         raise RunError(
@@ -39,19 +46,18 @@ def evaluated(prepared: PreparedRun, charged: Sequence[int], step: int) -> dict[
             where=f"step {step}",
             remedy="Lower the learning rate; the steps so far stay charged.",
         )
-    spent = prepared.epsilon(charged).value if prepared.claims else None
+    spent = epsilon_of_ledger(ledger).value if prepared.claims else None
     held_out = accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y)
     return {"step": step, "epsilon": spent, "test_accuracy": held_out}
 
 
-def summarise(
-    prepared: PreparedRun, charged: Sequence[int], reached: int, noise: NoiseSource
-) -> dict[str, Any]:
-    """The summary: what was claimed, spent and reached. Accuracy is the last step's."""
-    settings = prepared.settings
-    why = _why_not_private(prepared, noise)
-    spent = prepared.epsilon(charged) if not why else None
-    last = prepared.plan.phases[-1].pipeline.noiser.noise_multiplier
+def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, Any]:
+    """The summary: what was claimed, spent and reached. Accuracy is the last step's.
+
+    Everything about privacy is the ledger's word.
+    """
+    head, why = ledger.head, ledger.head.not_private
+    spent = epsilon_of_ledger(ledger) if not why else None
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
@@ -59,23 +65,25 @@ def summarise(
         "private": not why,
         "why_not_private": why,
         "epsilon": spent.value if spent else None,
-        "target_epsilon": settings.epsilon,
-        "delta": settings.delta,
-        "accountant": spent.accountant if spent else settings.accountant,
+        "epsilon_is": "claim" if ledger.complete else "spent so far",
+        "claimed_epsilon": claimed_epsilon(ledger) if not why else None,
+        "target_epsilon": head.epsilon,
+        "delta": head.delta,
+        "accountant": spent.accountant if spent else head.accountant,
         "accountant_note": spent.note if spent else "",
-        "adjacency": str(prepared.plan.adjacency),
-        "noise_multiplier": last,
-        "phases": _phases(prepared, charged),
+        "adjacency": str(head.adjacency),
+        "noise_multiplier": head.mechanisms[-1].noise_multiplier,
+        "phases": phases_of(ledger),
         "public_data": prepared.labels.get("public", "given") if _reads_public(prepared) else None,
         "rate": prepared.sampler.rate,
-        "records": prepared.sampler.records,
+        "records": head.records,
         "expected_batch": prepared.sampler.expected_batch,
-        "steps": sum(charged),
-        "repeated_steps": sum(charged) - reached,
+        "steps": ledger.steps,
+        "repeated_steps": ledger.steps - reached,
         "planned_steps": prepared.plan.steps,
         "stopped_early": reached < prepared.plan.steps,
         "test_accuracy": accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y),
-        "seed": settings.seed,
+        "seed": prepared.settings.seed,
         "versions": versions(),
     }
 
@@ -83,25 +91,26 @@ def summarise(
 def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> None:
     """Write the model, the picture, the statement, and last the summary."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in prepared.model.state_dict().items()}
-    save_file(tensors, folder.public / "model.safetensors")
-    draw(folder.metrics(), summary, folder.public / "run.png")
+    disk.write_whole(folder.public / MODEL, save(tensors))
+    disk.write_whole(folder.public / "run.png", drawn(folder.metrics(), summary))
     if prepared.settings.diagnostics:
         data = prepared.data
         inside = accuracy(prepared.model, data.train_x, data.train_y)
         folder.note_privately("diagnostics.jsonl", {"train_accuracy": inside})
-    write_whole(folder.public / "STATEMENT.txt", statement(summary))
-    folder.write_json("summary.json", summary)
+    disk.write_whole(folder.public / "STATEMENT.txt", statement(summary).encode())
+    folder.write_json(SUMMARY, summary)
 
 
-def configuration(prepared: PreparedRun) -> dict[str, Any]:
-    """The run as plain data: enough to run it again, or to go on with it.
+def configuration(
+    prepared: PreparedRun, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
+    """What runs, as plain data: the calibrated plan, and everything else by name and option.
 
-    The plan has its noise already, so the factor on it is 1.
+    Args:
+        optimizer: of the user's own, in place of the one in the settings.
     """
-    spec, settings = prepared.data.spec, prepared.settings
-    if prepared.plan.private:
-        settings = replace(settings, noise_multiplier=1.0)
-    return {
+    spec, settings = prepared.data.spec, options_of(prepared.settings)
+    table: dict[str, Any] = {
         "preset": prepared.labels.get("preset", "custom"),
         "data": {
             "name": prepared.labels.get("data", spec.name),
@@ -115,31 +124,34 @@ def configuration(prepared: PreparedRun) -> dict[str, Any]:
                 if name in prepared.labels
             },
         },
-        "model": {"name": prepared.labels.get("model", type(prepared.model).__name__)},
-        "settings": options_of(settings),
-        "plan": plan_to_dict(prepared.plan),
+        "model": {
+            "name": prepared.labels.get("model", type(prepared.model).__name__),
+            "structure": structure_of(prepared.model),
+        },
+        "loss": {"name": name_of_callable(prepared.loss)},
     }
+    if optimizer is not None:
+        table["optimizer"] = described(optimizer)
+        settings = {k: v for k, v in settings.items() if k not in OPTIMIZER}
+    return {**table, "settings": settings, "calibrated": prepared.plan.to_dict()}
 
 
-def _phases(prepared: PreparedRun, charged: Sequence[int]) -> list[dict[str, Any]]:
-    """Each phase's charged steps and noise, and those of its looks, one a step."""
-    found = []
-    for phase, steps in zip(prepared.plan.phases, charged, strict=True):
-        selective_update = None
-        if phase.selective_update is not None:
-            sigma = phase.selective_update.pipeline.noiser.noise_multiplier
-            rate = phase.selective_update.sampler(prepared.sampler).rate
-            selective_update = {"noise_multiplier": sigma, "rate": rate}
-        sigma = phase.pipeline.noiser.noise_multiplier
-        found.append(
-            {
-                "name": phase.name,
-                "steps": steps,
-                "noise_multiplier": sigma,
-                "selective_update": selective_update,
-            }
-        )
-    return found
+def phases_of(ledger: Ledger) -> list[dict[str, Any]]:
+    """Each mechanism's charged steps and noise, and those of its looks, one a step."""
+    return [
+        {
+            "name": mechanism.name,
+            "steps": steps,
+            "noise_multiplier": mechanism.noise_multiplier,
+            "selective_update": None
+            if mechanism.look_rate is None
+            else {
+                "noise_multiplier": mechanism.look_noise_multiplier,
+                "rate": mechanism.look_rate,
+            },
+        }
+        for mechanism, steps in zip(ledger.head.mechanisms, ledger.charged, strict=True)
+    ]
 
 
 def _reads_public(prepared: PreparedRun) -> bool:
@@ -147,7 +159,8 @@ def _reads_public(prepared: PreparedRun) -> bool:
     return any(public_records_of(p.stage) for pipeline in pipelines for p in pipeline.placed)
 
 
-def _why_not_private(prepared: PreparedRun, noise: NoiseSource) -> str:
+def why_not_private(prepared: PreparedRun, noise: NoiseSource) -> str:
+    """Why a run can make no claim; empty if it can."""
     if not prepared.plan.private:
         return "no noise was drawn"
     if not noise.private:

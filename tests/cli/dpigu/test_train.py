@@ -12,12 +12,11 @@ import pytest
 import torch
 from dpigu.audits.canaries.planting import load_plan
 from dpigu.cli.dpigu.main import main
-from dpigu.dpcore import Plan
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Data, Run, Settings, load_data, load_run, phase, recipe_from_file
+from dpigu.trainers import Settings, load_data, load_run, loop, phase, recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.ledger_file import LedgerFile
 
-from dpigu import trainers
 from tests.support.dpigu_command import TINY, dpigu, one_line, strict_json, train
 
 PUBLIC = {
@@ -83,12 +82,15 @@ def test_what_betrays_a_batch_is_kept_out_of_the_public_folder(tmp_path: Path) -
     train(tmp_path / "run")
     public, private = tmp_path / "run" / "public", tmp_path / "run" / "private"
     assert {path.name for path in public.iterdir()} == PUBLIC
-    assert {path.name for path in private.iterdir()} == {"README.txt", "times.jsonl"}
+    assert {path.name for path in private.iterdir()} == {
+        *("README.txt", "identity.json", "lock", "times.jsonl")
+    }
     assert {key for line in lines_of(private / "times.jsonl") for key in line} == {
         "step",
         "seconds",
     }
-    assert {key for line in lines_of(public / "ledger.jsonl") for key in line} == {"phase", "step"}
+    keys = {key for line in lines_of(public / "ledger.jsonl")[1:] for key in line}
+    assert keys == {"line", "kind", "mechanism", "steps", "how", "before"}
     for line in lines_of(public / "metrics.jsonl"):
         assert set(line) == {"step", "epsilon", "test_accuracy"}
     texts = [path.read_text() for path in public.iterdir() if path.suffix in (".json", ".toml")]
@@ -183,11 +185,10 @@ def test_an_interrupted_run_goes_on_and_charges_the_lost_step_again(
         stopped = dpigu("train", *options, "--quiet")
     assert stopped.exit_code == 130
     assert one_line(stopped) == f"interrupted; go on with: dpigu train --resume --out {out}"
-    assert len(lines_of(out / "public" / "ledger.jsonl")) == 6
+    assert RunFolder(out).ledger().steps == 6
     resumed = dpigu("train", "--resume", "--out", out, "--json")
     assert resumed.exit_code == 0, resumed.stderr
-    steps = [line["step"] for line in lines_of(out / "public" / "ledger.jsonl")]
-    assert steps == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]
+    assert RunFolder(out).ledger().steps == 11  # the sixth step ran twice
     assert strict_json(resumed.stdout)["steps"] == 11
 
 
@@ -217,13 +218,13 @@ def test_canaries_are_planted_and_a_resumed_run_trains_on_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, seen = tmp_path / "run", []
-    real = trainers.train
+    real = loop.Loop.__init__
 
-    def watched(plan: Plan, data: Data, *args: Any, **kwargs: Any) -> Run:
-        seen.append(data)
-        return real(plan, data, *args, **kwargs)
+    def watched(self: loop.Loop, session: loop.Session, *rest: Any) -> None:
+        seen.append(session.prepared.data)
+        real(self, session, *rest)
 
-    monkeypatch.setattr(trainers, "train", watched)
+    monkeypatch.setattr(loop.Loop, "__init__", watched)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2, KeyboardInterrupt())
         options = ("--preset", "dpsgd", *TINY, "--steps", 3, "--noise-multiplier", 1)
@@ -271,12 +272,14 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr("dpigu.trainers.training.finish", _interrupted)
         assert dpigu("train", "--preset", "dpsur", *options).exit_code == 130
-    with (out / "public" / "ledger.jsonl").open("a") as ledger:
-        ledger.write('{"phase": "main", "step": 12}\n')
+    ledger = LedgerFile(out / "public" / "ledger.jsonl")
+    ledger.pay("main", 1)
     told = dpigu("train", "--resume", "--out", out)
     assert told.exit_code == 0, told.stderr
     assert "main 12 steps; σ = 1.5, at every look 6, at δ = 1e-05" in told.stdout
-    assert "σ = 1.5, 13 steps, 1 of them run again after an interruption, at rate" in told.stdout
+    assert (
+        "σ = 1.5, 13 steps, 1 of them repeated or lost to an interruption, at rate" in told.stdout
+    )
     assert "one at every step, charged too: σ = 6 at rate 0.04" in told.stdout
 
 

@@ -1,0 +1,114 @@
+"""From a plan to a calibrated plan: the noise that keeps a target (ε, δ), or the noise given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dp_accounting import DpEvent
+from dpigu.accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
+from dpigu.dpcore import BudgetError, CalibratedPlan, ConfigurationError, Plan, PoissonSampler
+from dpigu.dpcore.ledger import Ledger, composed
+from dpigu.trainers.settings import Settings
+
+
+def calibrate(plan: Plan, settings: Settings, records: int) -> CalibratedPlan:
+    """Fix the noise of a plan: every multiplier times one factor.
+
+    The factor is `settings.noise_multiplier`, or the smallest with which all steps of the plan
+    stay within (ε, δ).
+
+    Args:
+        plan: its noise multipliers are ratios.
+        settings: the target or the factor, the accountant, and how batches are sampled.
+        records: the declared number of records.
+
+    Raises: ConfigurationError without target and factor; BudgetError if the target does not pay
+        for a single step; what the accountant refuses.
+    """
+    sampler = settings.sampler(records)
+    if plan.private:
+        plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
+    calibrated = CalibratedPlan(
+        plan.phases,
+        sampler,
+        settings.delta,
+        settings.accountant,
+        settings.epsilon if plan.private else None,
+        plan.adjacency,
+    )
+    if settings.noise_multiplier is not None:
+        _check_a_step_is_affordable(calibrated)
+    return calibrated
+
+
+def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> float:
+    """The factor on a plan's noise multipliers: the one given, or the smallest within (ε, δ)."""
+    if settings.noise_multiplier is not None:
+        return settings.noise_multiplier
+    if settings.epsilon is None:
+        raise ConfigurationError(
+            "a private plan needs a target ε or a noise multiplier",
+            where="settings",
+            remedy="Give epsilon and delta, or noise_multiplier.",
+        )
+    return calibrate_noise_multiplier(
+        lambda z: plan.scaled_noise(z).event(sampler),
+        settings.epsilon,
+        settings.delta,
+        settings.accountant,
+        plan.adjacency,
+    )
+
+
+def epsilon_of(plan: CalibratedPlan, charged: Sequence[int]) -> Epsilon:
+    """ε of so many steps of each phase, by the plan's accountant."""
+    return get_accountant(plan.accountant).epsilon(plan.event(charged), plan.delta, plan.adjacency)
+
+
+def epsilon_of_ledger(ledger: Ledger) -> Epsilon:
+    """ε of what a ledger says was paid for: of nothing else."""
+    head = ledger.head
+    return get_accountant(head.accountant).epsilon(ledger.event, head.delta, head.adjacency)
+
+
+def claimed_epsilon(ledger: Ledger) -> float | None:
+    """The ε that was fixed before the first step: the target, or that of the planned steps.
+
+    Steps that ran again after interruptions may pass a plan without a target; then it is what
+    was paid for.
+    """
+    head = ledger.head
+    if head.epsilon is not None:
+        return head.epsilon
+    planned = [max(m.planned, n) for m, n in zip(head.mechanisms, ledger.charged, strict=True)]
+    event = composed(head.mechanisms, planned)
+    return get_accountant(head.accountant).epsilon(event, head.delta, head.adjacency).value
+
+
+def affordable(plan: CalibratedPlan, charged: Sequence[int], ahead: Sequence[int]) -> int:
+    """How many of the steps ahead the target ε pays for, on top of those charged."""
+    if plan.epsilon is None:
+        return sum(ahead)
+
+    def event(steps: int) -> DpEvent:
+        counts = []
+        for before, phase_ahead in zip(charged, ahead, strict=True):
+            counts.append(before + min(steps, phase_ahead))
+            steps -= min(steps, phase_ahead)
+        return plan.event(counts)
+
+    return max_steps_within(
+        event, sum(ahead), plan.epsilon, plan.delta, plan.accountant, plan.adjacency
+    )
+
+
+def _check_a_step_is_affordable(plan: CalibratedPlan) -> None:
+    once = [int(i == 0) for i in range(len(plan.phases))]
+    if not affordable(plan, [0] * len(once), once):
+        raise BudgetError(
+            "the budget does not pay for a single step",
+            where="settings.epsilon",
+            got=epsilon_of(plan, once).value,
+            expected=f"at most {plan.epsilon}",
+            remedy="Raise the target ε or the noise multiplier.",
+        )

@@ -1,0 +1,128 @@
+"""`resume`: a run goes on from its folder, as it was configured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.engines.materialising import Loss, cross_entropy
+from dpigu.trainers.loop import Session, Stop
+from dpigu.trainers.phase import Observer
+from dpigu.trainers.prepare import PreparedRun, prepare_again
+from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
+from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
+from dpigu.trainers.runs.identity import (
+    check_data,
+    check_same,
+    described,
+    name_of_callable,
+    structure_of,
+)
+from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from dpigu.trainers.runs.load import named_model
+from dpigu.trainers.runs.report import why_not_private
+from dpigu.trainers.settings import OptimizerFactory, Settings
+from dpigu.trainers.training import Run, go
+from torch import nn
+
+
+def resume(
+    folder: Path | str,
+    *,
+    data: Data | None = None,
+    model: nn.Module | None = None,
+    loss: Loss | None = None,
+    optimizer: OptimizerFactory | None = None,
+    observer: Observer | None = None,
+    noise: NoiseSource | None = None,
+    public: Data | None = None,
+    data_dir: Path | None = None,
+    stop: Stop | None = None,
+    before_paying: Payment | None = None,
+    trust_code: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Go on with a run from its last checkpoint, with fresh noise.
+
+    Plan, noise and settings are the folder's. What a folder cannot hold is given again, and held
+    against what it recorded. Steps that run again are charged again.
+
+    Args:
+        folder: the run folder; one process at a time works on it.
+        data: the records; None loads them by the name in the configuration.
+        model: the untrained module; None builds it by that name. Its weights are the folder's.
+        loss, optimizer: where the run had its own.
+        observer, noise, stop, before_paying, progress: as for `train`.
+        public: the public records; None loads them by name, if the run had any.
+        data_dir: where data sets lie.
+        trust_code: import a model that the folder names as `module:factory`.
+
+    Errors: `RunError` for a folder that another process works on, that is damaged or changed, or
+        where something given differs from what the run began with.
+    """
+    run = RunFolder.locked(Path(folder))
+    try:
+        table, ledger = run.configuration(), LedgerFile(run.public / LEDGER, None, before_paying)
+        where = str(run.public / CONFIGURATION)
+        recipe = recipe_from_dict(table, where)
+        plan = CalibratedPlan.from_dict(table["calibrated"], where)
+        if plan.mechanisms != ledger.ledger.head.mechanisms:
+            raise RunError(
+                "the ledger pays for other mechanisms than the configuration", where=where
+            )
+        data = recipe.load_data(data_dir, progress=progress) if data is None else data
+        if public is None:
+            public = recipe.load_public(data.spec, data_dir, progress=progress)
+        check_data(run, data, public)
+        if model is None:
+            model = named_model(run, table, trust_code)
+        check_same("model", structure_of(model), table["model"]["structure"], run)
+        prepared = prepare_again(
+            plan,
+            data,
+            model,
+            recipe.settings,
+            _loss(run, table, loss),
+            _labels(recipe, table),
+            public,
+        )
+        make = _optimizer(run, table, optimizer, prepared, recipe.settings)
+        noise = noise if noise is not None else SystemNoise()
+        if not ledger.ledger.head.not_private:
+            check_same("noise", why_not_private(prepared, noise), "", run)
+        return go(Session(prepared, ledger, run, make, noise, observer, stop), progress)
+    finally:
+        run.release()
+
+
+def _loss(run: RunFolder, table: Mapping[str, Any], loss: Loss | None) -> Loss:
+    """The loss that was given, or cross-entropy, if the run began with it."""
+    chosen = cross_entropy if loss is None else loss
+    check_same("loss", name_of_callable(chosen), table["loss"]["name"], run)
+    return chosen
+
+
+def _optimizer(
+    run: RunFolder,
+    table: Mapping[str, Any],
+    given: OptimizerFactory | None,
+    prepared: PreparedRun,
+    settings: Settings,
+) -> OptimizerFactory:
+    """The factory that was given, or the settings' own, if the run began with it."""
+    recorded = table.get("optimizer")
+    if given is None:
+        check_same("optimizer", None, recorded and recorded["name"], run)
+        return settings.factory()
+    parameters = [p for p in prepared.model.parameters() if p.requires_grad]
+    check_same("optimizer", described(given(parameters)), recorded, run)
+    return given
+
+
+def _labels(recipe: Recipe, table: Mapping[str, Any]) -> dict[str, str]:
+    named = {"preset": recipe.preset, "data": recipe.data, "model": table["model"]["name"]}
+    chosen = {"features": recipe.features, "public": recipe.public}
+    return named | {name: value for name, value in chosen.items() if value is not None}

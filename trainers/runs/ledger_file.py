@@ -1,0 +1,100 @@
+"""The ledger of a run at work: every step is paid for on the disk before it releases anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dpigu.dpcore import RunError
+from dpigu.dpcore.ledger import Ending, Head, Ledger, read_ledger
+from dpigu.trainers.runs import disk
+
+Payment = Callable[[Ledger], None]
+"""Told of the ledger as it will be, before a block is paid for; it refuses by raising."""
+
+
+class LedgerFile:
+    """What a run pays with: blocks of steps, each flushed to the disk before its first release.
+
+    Only the holder of the folder's lock may make one.
+
+    Args:
+        path: the ledger, with its head; None keeps it in memory, for a run without a folder.
+        head: the head, where there is no file.
+        before_paying: asked before every block, with the ledger as it will be; a budget file
+            puts the block down here, or refuses.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        head: Head | None = None,
+        before_paying: Payment | None = None,
+    ) -> None:
+        self._path, self._ask = path, before_paying
+        if path is None:
+            assert head is not None
+            text = head.line() + b"\n"
+        else:
+            text = disk.read(path)
+        self.ledger = read_ledger(text, str(path))
+        self._size = len(text)
+        self._ended = text.endswith(b"\n")
+        self._prepaid = 0
+
+    @property
+    def prepaid(self) -> int:
+        """Steps that are paid for and have not begun."""
+        return self._prepaid
+
+    def pay(self, mechanism: str, steps: int) -> None:
+        """Pay for the next block of steps of a mechanism.
+
+        Raises: RunError if the ledger cannot be written; no step may begin then.
+        """
+        assert self._prepaid == 0
+        mends = [self.ledger.torn()] if self.ledger.last == "cut" else []
+        mended = self.ledger.after(mends[0]) if mends else self.ledger
+        line = mended.charge(mechanism, steps)
+        if self._ask is not None:
+            self._ask(mended.after(line))
+        self._append(*mends, line)
+        self._prepaid = steps
+
+    def begin_step(self) -> None:
+        """Use one of the steps that are paid for; before its release."""
+        if self._prepaid < 1:
+            raise RunError("a step that nothing has paid for", where=self.ledger.where)
+        self._prepaid -= 1
+
+    def close(self) -> None:
+        """Take back what was paid for and never began."""
+        if self._prepaid and self._is_ours():
+            self._append(self.ledger.unused(self._prepaid))
+        self._prepaid = 0
+
+    def end(self, how: Ending) -> None:
+        """Write down how the run ended."""
+        self.close()
+        self._append(self.ledger.end(how))
+
+    def _append(self, *lines: bytes) -> None:
+        after = self.ledger
+        for line in lines:
+            after = after.after(line)
+        text = b"".join(line + b"\n" for line in lines)
+        if not self._ended:
+            text = b"\n" + text
+        if self._path is not None:
+            if not self._is_ours():
+                raise RunError(
+                    "the ledger was changed while the run was at work", where=str(self._path)
+                )
+            disk.append(self._path, text, flush=True)
+        self.ledger, self._size, self._ended = after, self._size + len(text), True
+
+    def _is_ours(self) -> bool:
+        """Whether the file is as this process left it."""
+        return self._path is None or (
+            self._path.is_file() and self._path.stat().st_size == self._size
+        )
