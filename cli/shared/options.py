@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dpigu.names import ACCOUNTANT_NAMES
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -76,7 +78,7 @@ plan_options = together(
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
     click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),
     click.option("--delta", type=PROBABILITY, help="Target δ."),
-    click.option("--accountant", type=click.Choice(["prv", "pld", "rdp"]), help="Who states ε."),
+    click.option("--accountant", type=click.Choice(ACCOUNTANT_NAMES), help="Who states ε."),
     click.option(
         "--noise-multiplier",
         type=NOT_NEGATIVE,

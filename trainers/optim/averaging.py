@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Averaging = Literal["none", "ema", "tail"]
+from dpigu.names import AveragingName
+
 PREFIX = "average"
 
 
@@ -34,7 +34,7 @@ class Average:
 
     def __init__(
         self,
-        kind: Averaging,
+        kind: AveragingName,
         decay: float,
         share: float,
         stored: Mapping[str, Tensor] | None = None,

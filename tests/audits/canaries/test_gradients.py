@@ -40,7 +40,7 @@ from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.report import configuration
 from torch import Tensor
 
-from tests.audits.canaries.test_run_audit import DATA, module
+from tests.audits.test_run_audit import DATA, module
 
 M, STEPS = 100, 25
 

@@ -8,7 +8,8 @@ import pytest
 from dpigu.audits import ConformanceError, check_stage, checks_for, parametrize_with_checks
 from dpigu.audits.conformance.check import example_of, kind_of
 from dpigu.audits.conformance.suite import all_checks
-from dpigu.dpcore import GrammarError, RegistryError, registry
+from dpigu.dpcore import GrammarError, RegistryError
+from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import OWN_DISTRIBUTION, entries
 from dpigu.dpcore.stages import KINDS
 from dpigu.mechanisms import (

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dpigu.dpcore import RegistryError, register, registry
+from dpigu.dpcore import RegistryError, register
+from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import Entry, entries, lookup
 from dpigu.dpcore.stages import KINDS, name_of
 from dpigu.mechanisms import Flat
