@@ -159,9 +159,7 @@ class Kernel:
                 vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
                 sums[p.name] += vectors.sum(0)
         support_D = frame.support_D
-        at_home = binding.output == binding.space
-        support_K = support_D if at_home else torch.ones_like(total_K, dtype=torch.bool)
-        noised = self._mint(self._bounded(total_K, bound), support_K, 1.0)
+        noised = self._mint(self._bounded(total_K, bound), frame.noise_support_K, 1.0)
         gradient = binding.post(states, noised)
         answers = {}
         for p in pipeline.of("query"):

@@ -110,7 +110,7 @@ class Harness:
     @property
     def groups(self) -> int:
         """G, how many norms the clipper sees."""
-        return self.binding.output.group_count(self.binding.pipeline.clipper.groups)
+        return self.binding.groups[1]
 
     def frame(self) -> StepContext:
         """The support and the transform of the next step."""
@@ -121,9 +121,7 @@ class Harness:
         frame = self.frame()
         if g_BD is None:
             g_BD = self.scenario.rows(self.done, size=self.binding.space.size)
-        by = self.binding.pipeline.clipper.groups
-        groups_K = self.binding.output.groups(by)
-        batch = [DenseRows(frame.transform(g_BD), groups_K, self.groups)] if len(g_BD) else []
+        batch = [DenseRows(frame.transform(g_BD), *self.binding.groups)] if len(g_BD) else []
         release, self.states = self.kernel.release(self.states, frame, batch)
         self.done += 1
         self.last = release

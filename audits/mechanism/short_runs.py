@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from dpigu.accountants.events import flatten
 from dpigu.audits.mechanism.adversary import Situation, adversarial_rows
-from dpigu.audits.mechanism.expected import Answer, expected_share, groups_of, row_at_the_clipper
+from dpigu.audits.mechanism.expected import Answer, expected_share, row_at_the_clipper
 from dpigu.dpcore import (
     Adjacency,
     BoundPipeline,
@@ -340,4 +340,4 @@ def _releaser(make: MakeReleaser, binding: BoundPipeline, noise: NoiseSource | N
 
 def _batch(binding: BoundPipeline, frame: StepContext, g_BD: Tensor) -> list[Rows]:
     """What the kernel is given: nothing for a batch of no records."""
-    return [DenseRows(frame.transform(g_BD), *groups_of(binding))] if len(g_BD) else []
+    return [DenseRows(frame.transform(g_BD), *binding.groups)] if len(g_BD) else []

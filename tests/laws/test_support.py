@@ -37,8 +37,8 @@ def law_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None:
     kernel = here.kernel(noise=Ones())
     release, _ = kernel.release(here.states, here.frame, here.pieces(g_BD, 3))
     total, pipeline = kernel.bounded[0], here.binding.pipeline
-    at_home = here.binding.output == here.binding.space
-    live_K = here.frame.support_D if at_home else torch.ones_like(total.value, dtype=torch.bool)
+    same = here.binding.output == here.binding.space
+    live_K = here.frame.support_D if same else torch.ones_like(total.value, dtype=torch.bool)
     std = pipeline.noiser.noise_multiplier * total.sensitivity
     want_K = torch.where(live_K, (total.value + std) / 4.0, 0.0)
     assert torch.equal(release.noised.value, want_K)
@@ -54,7 +54,7 @@ def test_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None
 
 
 def law_frozen_coordinates_spend_no_budget(here: Opened, g_BD: Tensor) -> None:
-    """A row is exactly 0 off the support, after every map that stays at home."""
+    """A row is exactly 0 off the support, after every map that stays in the parameters' space."""
     if here.binding.output == here.binding.space:
         z_BK = here.frame.transform(g_BD)
         assert not z_BK[:, ~here.frame.support_D].any()

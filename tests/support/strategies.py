@@ -296,10 +296,9 @@ class Opened:
 
     def rows(self, g_BD: Tensor) -> DenseRows:
         """The rows that these gradients have here."""
-        output, by = self.binding.output, self.binding.pipeline.clipper.groups
         padding_BD = g_BD.new_zeros(max(0, PADDED - len(g_BD)), g_BD.shape[1])
         z_BK = self.frame.transform(torch.cat([g_BD, padding_BD]))[: len(g_BD)]
-        return DenseRows(z_BK, output.groups(by), output.group_count(by))
+        return DenseRows(z_BK, *self.binding.groups)
 
     def pieces(self, g_BD: Tensor, size: int) -> list[DenseRows]:
         """The rows in microbatches of this size; none for an empty batch."""
