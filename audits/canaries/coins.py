@@ -8,7 +8,7 @@ from dpigu.audits.evidence import EvidenceError
 from scipy.special import bdtr
 
 UNFAIR = 1e-9
-"""Coins less likely than this are taken for no fair coins; honest ones are refused as often."""
+"""Coins less likely than this are refused as unfair; fair ones are refused as often."""
 
 
 def check_coins(coins: Sequence[int]) -> None:

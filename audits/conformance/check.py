@@ -175,7 +175,7 @@ def for_all(
             broken.example = {**drawn, **broken.example}
             found.append(broken)
             raise
-        except Exception as error:  # a stranger's stage may fail in any way
+        except Exception as error:  # a plugin's stage may fail in any way
             what = f"it raises {type(error).__name__}: {first_line(error)}"
             found.append(Broken(what, remedy=MAPPED if "vmap" in what else CRASHED, **drawn))
             raise found[-1] from error

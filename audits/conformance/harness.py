@@ -1,4 +1,4 @@
-"""The bench: a stage at work in a pipeline of its kind, run by a real kernel."""
+"""The test harness: a stage in a pipeline of its kind, run by a real kernel."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ LOUD = 2.0**80
 
 
 class Harness:
-    """A stage in a pipeline of its kind, begun in a world and run by a real kernel.
+    """A stage in a pipeline of its kind, begun in a scenario and run by a real kernel.
 
     Args:
         subject: the stage, with what it needs beside it. What it names in `reads` is added:
             a scorer by its own name as one that an earlier phase trained.
-        world: the situation.
+        scenario: the situation.
         loud: noise so large that the released values do not depend on the rows, bit for bit.
 
-    Errors: `Refused` if the stage does not accept the world.
+    Errors: `Refused` if the stage does not accept the scenario.
     """
 
     def __init__(self, subject: Subject, scenario: Scenario, *, loud: bool = False) -> None:
@@ -117,7 +117,7 @@ class Harness:
         return self.binding.open(self.states, self.clock, self.scenario.public_MD(self.done))
 
     def step(self, g_BD: Tensor | None = None) -> Release:
-        """One step of the kernel, on these gradients or on the world's."""
+        """One step of the kernel, on these gradients or on the scenario's."""
         frame = self.frame()
         if g_BD is None:
             g_BD = self.scenario.rows(self.done, size=self.binding.space.size)
@@ -128,26 +128,22 @@ class Harness:
         return release
 
     def run(self) -> Harness:
-        """Every step of the phase, on the world's rows."""
+        """Every step of the phase, on the scenario's rows."""
         for _ in range(self.scenario.steps):
             self.step()
         return self
 
-    def selective_update(self, *parts: object) -> None:
+    def show_records(self, *parts: object) -> None:
         """Show private records to every function of the stage that may see one."""
         scenario = self.scenario
         if self.kind == "row":
-            g_BD = scenario.rows("selective_update", *parts, size=self.input_space.size)
+            g_BD = scenario.rows("shown", *parts, size=self.input_space.size)
             for g_D in g_BD:
                 self.stage.row(self.state, g_D)
             torch.func.vmap(partial(self.stage.row, self.state))(g_BD)
         if self.kind in ("statistic", "views"):
-            torch.func.vmap(self.one, randomness="different")(
-                *scenario.records("selective_update", *parts)
-            )
-        norms_BG = (
-            scenario.rows("selective_update", *parts, size=self.groups).abs().to(torch.float64)
-        )
+            torch.func.vmap(self.one, randomness="different")(*scenario.records("shown", *parts))
+        norms_BG = scenario.rows("shown", *parts, size=self.groups).abs().to(torch.float64)
         if self.kind == "clipper":
             for norms_G in norms_BG:
                 self.stage.factors(self.state, norms_G)
@@ -165,8 +161,8 @@ class Harness:
         return made
 
 
-def scenes_of(subject: Subject, scenario: Scenario) -> Iterator[Harness]:
-    """The same scene at the start of its phase and after each of its steps."""
+def each_step(subject: Subject, scenario: Scenario) -> Iterator[Harness]:
+    """One harness, at the start of its phase and after each of its steps."""
     harness = Harness(subject, scenario)
     yield harness
     for _ in range(scenario.steps):

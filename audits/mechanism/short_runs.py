@@ -56,7 +56,7 @@ SHAPE = (2, 2, 2)
 """The shape of a record, for pipelines whose rows are a statistic of it."""
 
 WARM = 48
-"""Steps that a phase has behind it, at most, where a short run begins in its midst."""
+"""Steps that a phase has behind it, at most, where a short run begins in its middle."""
 
 
 class Releaser(Protocol):
@@ -108,7 +108,7 @@ class ReleasedStep:
 
 @dataclass(frozen=True)
 class Trace:
-    """One run of a short run; `stopped` if a step was refused, which anybody can see."""
+    """One run of a short run; `stopped` if a step was refused, which is public."""
 
     steps: tuple[ReleasedStep, ...]
     stopped: bool = False
@@ -243,7 +243,7 @@ def short_runs(
     """The short runs on which a plan is audited.
 
     The first begins at the beginning and takes two steps of every phase, shortened to two (so
-    that a schedule comes to its end). The second takes three steps in the midst of the last
+    that a schedule comes to its end). The second takes three steps in the middle of the last
     phase at its own length, after `WARM` steps (or all but three) on made-up rows, so that
     what stages do now and then, such as a refresh every 50 steps, is seen too.
     """
@@ -262,14 +262,14 @@ def short_runs(
         earlier = binding.views(states)
     first = min(last.steps - 3, WARM)
     _, states = _warmed(last, first, earlier, whole)
-    midst = dataclasses.replace(
+    middle = dataclasses.replace(
         whole,
         name=f"three steps of the phase {last.name!r} after step {first}",
         legs=(Leg(last, 3, first, states),),
         mu=allowed_mu(plan, (0,) * (len(short) - 1) + (3,)),
         earlier=earlier,
     )
-    return whole, midst
+    return whole, middle
 
 
 def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
@@ -318,7 +318,7 @@ def public_MD(size: int, step: int) -> Tensor:
 def _warmed(
     phase: Phase, steps: int, earlier: Reads, short_run: ShortRun
 ) -> tuple[BoundPipeline, States]:
-    """A phase after some steps on a batch that turns round, short in the first layers."""
+    """A phase after some steps on a batch that changes sign, short in the first layers."""
     binding = bound_in(phase.pipeline, short_run.space, earlier)
     releaser, states = (
         _releaser(short_run.make, binding, short_run.noise),

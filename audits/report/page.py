@@ -99,7 +99,7 @@ HOW = {
 WORDS = (
     (
         "ε (epsilon)",
-        "how much one record may change what training releases. At ε = 0 nobody could tell "
+        "how much one record may change what training releases. At ε = 0 no test could tell "
         "whether a record was in; a good guesser's odds can grow by a factor of e^ε: about 1.1 "
         "at 0.1, 2.7 at 1, 55 at 4.",
     ),

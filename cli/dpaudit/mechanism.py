@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dpigu.dpcore import Plan, PoissonSampler
 
 STEPS = 100
-"""Steps of a preset's plan: a few of them run, from its start and from its midst."""
+"""Steps of a preset's plan: a few of them run, from its start and from its middle."""
 
 
 @main.command()

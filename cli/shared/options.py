@@ -72,7 +72,7 @@ plan_options = together(
         "--public-data",
         "public",
         metavar="NAME|FILE",
-        help="Records that nobody protects, for the stages that learn from some: a data set, an "
+        help="Records without protection, for the stages that learn from some: a data set, an "
         ".npz, or procedural (made up).",
     ),
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),

@@ -53,7 +53,7 @@ def recipe_from(preset: str | None, config: Path | None, options: Mapping[str, A
 
 
 def declared_records(recipe: Recipe) -> int:
-    """The declared number of records; an error if nobody declared it."""
+    """The declared number of records; an error if it is not declared."""
     records = SPECS[recipe.data].records if recipe.data in SPECS else recipe.records
     if records is None:
         raise ConfigurationError(

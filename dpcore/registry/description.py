@@ -112,7 +112,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
         if public_records_of(placed.stage):
             lines.append(
                 Guarantee(
-                    f"{name}: {placed.name} learns from public records, which nobody protects",
+                    f"{name}: {placed.name} learns from public records, which are not protected",
                     "declared",
                     "whoever gives the public data",
                 )

@@ -106,7 +106,7 @@ def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
 
 
 def law_guarded_query(here: Opened, g_BD: Tensor) -> None:
-    """A query's vectors are within its bound exactly, and 0 for who is not valid."""
+    """A query's vectors are within its bound exactly, and 0 for a record that is not valid."""
     pipeline, states = here.binding.pipeline, here.states
     norms_BG = here.rows(g_BD).norm_upper_bounds()
     good_B = norms_BG.isfinite().all(1)

@@ -165,7 +165,7 @@ def load_data(
 def load_public(path: Path, classes: int) -> Data:
     """Load a `.npz` file of public records, x and y as in `load_data`, and check it.
 
-    Nobody protects these records, so they are counted. Nothing is measured on them: the
+    These records are not protected, so they are counted. Nothing is measured on them: the
     held-out split has no record, and other arrays in the file are left alone.
 
     Args:
