@@ -10,7 +10,8 @@ from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.pipeline import RANGE, Pipeline, Placed, in_range
 from dpigu.dpcore.rows import Transform
 from dpigu.dpcore.spaces import Released, Space
-from dpigu.dpcore.stages import Clock, PhaseContext, Reads, Release, State, Stateful, View, reads_of
+from dpigu.dpcore.stages import Stateful, reads_of
+from dpigu.dpcore.values import Clock, PhaseContext, Reads, Release, State, View
 from torch import Tensor
 
 States = Mapping[str, State]

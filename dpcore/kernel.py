@@ -17,7 +17,8 @@ from dpigu.dpcore.noise import NoiseSource, SystemNoise
 from dpigu.dpcore.pipeline import Placed
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
 from dpigu.dpcore.spaces import _MINT, Bounded, Released
-from dpigu.dpcore.stages import Clipper, Release, State
+from dpigu.dpcore.stages import Clipper
+from dpigu.dpcore.values import Release, State
 from torch import Tensor
 
 ROUNDING = 2.0**-50

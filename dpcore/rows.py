@@ -8,7 +8,8 @@ from typing import Protocol
 
 import torch
 from dpigu.dpcore.spaces import Space
-from dpigu.dpcore.stages import Affine, AffineRowMap, RowMap, State, Statistic
+from dpigu.dpcore.stages import AffineRowMap, RowMap, Statistic
+from dpigu.dpcore.values import Affine, State
 from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-53

@@ -24,9 +24,9 @@ class Commands(click.Group):
     """A command group that ends every failure with one line on standard error and its status.
 
     A `DpiguError` or a mistake in the options is the user's: `error: …`, 2. An interrupt: 130.
-    A reader that closed the pipe: 141, without a message. Anything else is a bug of ours: 70, with the
-    traceback in the run's `private/` folder where `crashes_reported` knows it, else on standard
-    error. A command with a status of its own ends with `ctx.exit(status)`.
+    A reader that closed the pipe: 141, without a message. Anything else is a bug of ours: 70,
+    with the traceback in the run's `private/` folder where `crashes_reported` knows it, else on
+    standard error. A command with a status of its own ends with `ctx.exit(status)`.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -35,25 +35,23 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.exact import exact_distance_square, exact_square, same_release
 from tests.support.strategies import (
     BOUNDS,
     DTYPES,
     NOT_FINITE,
     WILD,
     Opened,
-    WildQuery,
     batches,
     dpsgd,
-    exact_distance_square,
-    exact_square,
     opened,
     plans,
     registered,
-    same_release,
     stages,
     steps,
     wild_clippers,
 )
+from tests.support.wild_stages import WildQuery
 
 QUERIES = st.builds(
     WildQuery, bound=BOUNDS, factor=st.sampled_from((*WILD, *NOT_FINITE)), noise_ratio=st.just(2.0)

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.strategies import Opened, Shifted, batches, opened, registered, stages, steps
+from tests.support.strategies import Opened, batches, opened, registered, stages, steps
+from tests.support.wild_stages import Shifted
 
 
 class Ones:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from dpigu.audits.mechanism.short_runs import RECORDS
+from dpigu.audits.mechanism.traces import RECORDS
 from dpigu.dpcore import (
     Bounded,
     DenseRows,

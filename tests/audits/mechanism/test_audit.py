@@ -14,7 +14,8 @@ import dpigu.audits.mechanism.audit
 import pytest
 from dpigu.audits.mechanism.audit import QUICK, Effort, audit_mechanism
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit
-from dpigu.audits.mechanism.short_runs import SPACE, allowed_mu, short_runs
+from dpigu.audits.mechanism.short_runs import allowed_mu, short_runs
+from dpigu.audits.mechanism.traces import SPACE
 from dpigu.audits.verdict import Verdict
 from dpigu.dpcore import Adjacency, Kernel, Plan, PrivacyError, Space
 from dpigu.mechanisms import PRESETS, ClippedCount, PerGroup, Quantile, adadpigu
