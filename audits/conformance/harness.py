@@ -29,8 +29,7 @@ from dpigu.dpcore import (
     Stateful,
     StepContext,
 )
-from dpigu.dpcore.registry.configuration import KIND_OF
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import KIND_OF, lookup
 from dpigu.dpcore.stages import KINDS, name_of, reads_of
 from dpigu.mechanisms import (
     Flat,

@@ -33,7 +33,7 @@ from dpigu.audits.conformance.checks import (
     support,
 )
 from dpigu.dpcore import GrammarError
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import lookup
 from dpigu.dpcore.stages import name_of
 
 MODULES = (

@@ -87,7 +87,7 @@ def _plan(
     from dpigu.mechanisms import PRESETS
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers.prepare import noise_factor
-    from dpigu.trainers.recipes.recipe import assigned
+    from dpigu.trainers.recipes import assigned
 
     if what in PRESETS:
         plan = assigned(PRESETS[what].plan(STEPS), assignments)

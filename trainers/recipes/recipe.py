@@ -11,22 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import ConfigurationError, DataError, Plan
-from dpigu.dpcore.registry.configuration import (
+from dpigu.dpcore.errors import did_you_mean
+from dpigu.dpcore.registry import (
     MANY,
     SINGLE,
     dataclass_from,
+    lookup,
     plan_from_dict,
     plan_to_dict,
     refuse_unknown,
     typed,
     value_of,
 )
-from dpigu.dpcore.registry.entries import lookup
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, load_data, load_public
-from dpigu.trainers.data.features import feature_map, with_features
-from dpigu.trainers.data.procedural import PROCEDURAL, procedural
-from dpigu.trainers.models.registry import default_model
+from dpigu.trainers.data import (
+    PROCEDURAL,
+    SPECS,
+    Data,
+    DataSpec,
+    feature_map,
+    load_data,
+    load_public,
+    procedural,
+    with_features,
+)
+from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.defaults import defaults_for
 from dpigu.trainers.settings import Settings
 
@@ -146,13 +155,12 @@ def recipe_for(
         settings: fields of `Settings`.
     """
     if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
         raise ConfigurationError(
             "there is no preset of that name",
             where="preset",
             got=preset,
             expected=", ".join(PRESETS),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(preset, PRESETS),
         )
     declared = SPECS[data].records if data in SPECS else records
     if declared is None:

@@ -20,8 +20,7 @@ from dpigu.audits.conformance.scenario import SHAPE, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import Memory, bits, generators
 from dpigu.dpcore import AffineRowMap, DpiguError, Stateful
 from dpigu.dpcore.pipeline import is_frozen
-from dpigu.dpcore.registry.configuration import dataclass_from, options_of
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import dataclass_from, lookup, options_of
 from dpigu.dpcore.stages import KINDS, name_of
 from torch import Tensor
 
