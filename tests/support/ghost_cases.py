@@ -12,7 +12,7 @@ from dpigu.trainers.engines.ghost import GhostEngine
 from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, trainable
 from torch import Tensor, nn
 
-BATCH, VALID = 5, 4
+BATCH, ALIVE = 5, 4
 
 
 @dataclass(frozen=True)
@@ -98,24 +98,24 @@ class Pair:
     def factors(self) -> Tensor:
         draw = torch.Generator().manual_seed(3)
         c_BG = torch.rand(BATCH, self.groups, generator=draw, dtype=torch.float64)
-        c_BG[VALID:] = 0
+        c_BG[ALIVE:] = 0
         return c_BG
 
     def check_norms(self) -> None:
         """Not below the true norm of the row that is summed, and within 1e-10 or 1e-5 of it;
         the same as the materialising engine's. What gram adds is 1e-5 of the row's terms."""
         upper_BG = self.fast.norm_upper_bounds()
-        assert bool((upper_BG[VALID:] == torch.inf).all())
-        upper_BG = upper_BG[:VALID]
+        assert bool((upper_BG[ALIVE:] == torch.inf).all())
+        upper_BG = upper_BG[:ALIVE]
         close = 1e-10 if self.dtype == torch.float64 else 1e-5
         if any(way.startswith("gram") for way in self.engine.choices().values()):
             close = 1e-4
-        full_BG = self.full.norm_upper_bounds()[:VALID]
+        full_BG = self.full.norm_upper_bounds()[:ALIVE]
         largest = full_BG.amax()
         apart = (upper_BG - full_BG).abs()
         assert bool((apart <= close * full_BG + close * 1e-2 * largest + 1e-99).all())
         for g in range(self.groups):
-            rows = torch.stack([self.row(i, g) for i in range(VALID)])
+            rows = torch.stack([self.row(i, g) for i in range(ALIVE)])
             true_B = torch.linalg.vector_norm(rows, dim=1)
             assert bool((upper_BG[:, g] >= true_B * (1 - 1e-14)).all()), "a norm below the true one"
             assert bool(
@@ -131,8 +131,8 @@ class Pair:
     def check_sums(self) -> None:
         """Σ c z agrees to 1e-10 or 1e-5 of Σ c ‖z‖."""
         c_BG = self.factors()
-        norms = self.full.norm_upper_bounds()[:VALID]
-        scale = (c_BG[:VALID] * norms).sum()
+        norms = self.full.norm_upper_bounds()[:ALIVE]
+        scale = (c_BG[:ALIVE] * norms).sum()
         error = (self.fast.weighted_sum(c_BG) - self.full.weighted_sum(c_BG)).norm()
         assert error <= (1e-10 if self.dtype == torch.float64 else 1e-5) * scale
 
@@ -142,15 +142,15 @@ class Pair:
 
 
 def batch_of(case: Case, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets and which records are valid; the padding holds values that are not finite."""
+    """Inputs, targets and who is valid; the padding holds values that are not finite."""
     draw = torch.Generator().manual_seed(seed)
     if case.tokens:
         x_B = torch.randint(case.tokens, (BATCH, *case.shape), generator=draw)
     else:
         x_B = torch.randn((BATCH, *case.shape), generator=draw, dtype=torch.float64).to(dtype)
-        x_B[VALID:] = torch.nan
+        x_B[ALIVE:] = torch.nan
     y_B = torch.randint(3, (BATCH,), generator=draw)
-    return x_B, y_B, torch.arange(BATCH) < VALID
+    return x_B, y_B, torch.arange(BATCH) < ALIVE
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

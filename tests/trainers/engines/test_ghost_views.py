@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.support.ghost_cases import (
+    ALIVE,
     BATCH,
     GROUPINGS,
     TRANSFORMS,
-    VALID,
     Pair,
     loss,
     transform_of,
@@ -75,9 +75,9 @@ def pair(name: str, views: int, transform: str, grouping: Grouping, seed: int) -
         x_BV = torch.randint(tokens, (BATCH, views, *shape), generator=draw)
     else:
         x_BV = torch.randn((BATCH, views, *shape), generator=draw, dtype=torch.float64)
-        x_BV[VALID:] = torch.nan
+        x_BV[ALIVE:] = torch.nan
     y_B = torch.randint(3, (BATCH,), generator=draw)
-    valid_B = torch.arange(BATCH) < VALID
+    valid_B = torch.arange(BATCH) < ALIVE
     at, chosen = dict(trainable(model)), transform_of(space, transform, seed)
     fast = GhostEngine(model, loss, norms, BATCH, None, views)
     full = MaterialisingEngine(model, loss, norms, BATCH, None, views)
