@@ -84,14 +84,9 @@ def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
 
 def _at_rate_1(phase: Phase) -> Phase:
     """A phase whose look, if any, is at the rate of its steps."""
-    selective_update = phase.selective_update
-    return (
-        phase
-        if selective_update is None
-        else dataclasses.replace(
-            phase, selective_update=dataclasses.replace(selective_update, rate=None)
-        )
-    )
+    if (selective := phase.selective_update) is None:
+        return phase
+    return dataclasses.replace(phase, selective_update=dataclasses.replace(selective, rate=None))
 
 
 def _warmed(

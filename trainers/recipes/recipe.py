@@ -242,8 +242,8 @@ def clipped_at(plan: Plan, bound: float) -> Plan:
 def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
     """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
 
-    A stage goes by its slot (clipper, scheduler, …) or by its name, and one of a look by
-    `look.` before either; every one that matches in the phases meant is changed.
+    A stage goes by its slot (clipper, scheduler, …) or by its name, one of a selective
+    update by `selective_update.` before either; every one that matches in the phases meant is changed.
     """
     table = plan_to_dict(plan)
     for assignment in assignments:
@@ -280,7 +280,7 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
 
 
 def _stages(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str, dict[str, Any]]]:
-    """Every stage's slot, name and options; those of a look have `look.` before both."""
+    """Every stage's slot, name and options; those of a look after `selective_update.`."""
     single = [(slot, table[slot]) for slot in (*SINGLE, "decision") if slot in table]
     several = [(slot, stage) for slot in MANY for stage in table.get(slot, [])]
     found = [(before + slot, before + stage["stage"], stage) for slot, stage in single + several]
