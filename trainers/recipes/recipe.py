@@ -242,8 +242,8 @@ def clipped_at(plan: Plan, bound: float) -> Plan:
 def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
     """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
 
-    A stage goes by its slot (clipper, scheduler, …) or by its name, one of a selective
-    update by `selective_update.` before either; every one that matches in the phases meant is changed.
+    A stage goes by its slot (clipper, scheduler, …) or by its name, one of a selective update
+    by `selective_update.` before either; every one that matches in the phases meant is changed.
     """
     table = plan_to_dict(plan)
     for assignment in assignments:
@@ -284,11 +284,9 @@ def _stages(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str, 
     single = [(slot, table[slot]) for slot in (*SINGLE, "decision") if slot in table]
     several = [(slot, stage) for slot in MANY for stage in table.get(slot, [])]
     found = [(before + slot, before + stage["stage"], stage) for slot, stage in single + several]
-    return found + (
-        _stages(table["selective_update"], "selective_update.")
-        if "selective_update" in table
-        else []
-    )
+    if "selective_update" in table:
+        found += _stages(table["selective_update"], "selective_update.")
+    return found
 
 
 def _same_records(public: str, private: str) -> bool:
