@@ -59,7 +59,7 @@ def mechanism(
       dpaudit mechanism runs/low/public/config.toml --quick
       dpaudit mechanism dpsgd --noise-multiplier 0.5 --json
     """
-    from dpigu.audits.mechanism.audit import audit_mechanism
+    from dpigu.audits.mechanism import audit_mechanism
 
     plan, sampler = _plan(what, noise_multiplier, assignments)
     with _Bar() as progress:
