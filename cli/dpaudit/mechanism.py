@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from dpigu.audits.wording import down
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, json_option
 from dpigu.cli.shared.output import print_fields, print_json
-from dpigu.cli.shared.screen import COLOURS, WIDTH
+from dpigu.cli.shared.screen import WIDTH, show_verdict
 
 if TYPE_CHECKING:
     from dpigu.audits.mechanism.report import MechanismAudit, MechanismTest
@@ -125,11 +126,9 @@ class _Bar:
 
 def _show(audit: MechanismAudit) -> None:
     """The report in a screenful, verdict first."""
-    from dpigu.audits.report.page import down
     from dpigu.audits.statistics.fdp import mu_to_epsilon
 
-    click.secho(audit.verdict.value, fg=COLOURS[audit.verdict.value], bold=True)
-    click.echo(textwrap.fill(audit.sentence, WIDTH) + "\n")
+    show_verdict(audit.verdict.value, audit.sentence)
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in audit.noise_multipliers)
     best = audit.strongest
     epsilon = mu_to_epsilon(best.mu, audit.delta)
