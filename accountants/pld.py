@@ -18,6 +18,8 @@ from dpigu.accountants.events import Term, flatten, has_guarantee, joined_gaussi
 from dpigu.accountants.rdp import rdp_delta, rdp_epsilon
 from dpigu.dpcore import Adjacency
 
+from dpigu.names import AccountantName
+
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
@@ -46,7 +48,7 @@ class PLD:
     Source: Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022 (arXiv 2207.04380).
     """
 
-    name: str = "pld"
+    name: AccountantName = "pld"
     adjacencies: frozenset[Adjacency] = frozenset(Adjacency)
 
     def epsilon(

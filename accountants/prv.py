@@ -12,6 +12,8 @@ from dpigu.accountants.events import Term, flatten, joined_gaussian
 from dpigu.accountants.pld import PLD
 from dpigu.dpcore import Adjacency
 
+from dpigu.names import AccountantName
+
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
@@ -38,7 +40,7 @@ class PRV:
     Source: Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848), Theorem 5.5 and Remark 5.6.
     """
 
-    name: str = "prv"
+    name: AccountantName = "prv"
     adjacencies: frozenset[Adjacency] = frozenset({Adjacency.ADD_OR_REMOVE_ONE})
 
     def epsilon(

@@ -19,6 +19,8 @@ from dpigu.accountants.base import (
 from dpigu.accountants.events import Term, flatten, has_guarantee
 from dpigu.dpcore import Adjacency
 
+from dpigu.names import AccountantName
+
 if TYPE_CHECKING:
     import numpy as np
     from dp_accounting import DpEvent
@@ -36,7 +38,7 @@ class RDP:
     Kamath, Steinke 2020 (arXiv 2004.00010), Proposition 12.
     """
 
-    name: str = "rdp"
+    name: AccountantName = "rdp"
     adjacencies: frozenset[Adjacency] = frozenset({Adjacency.ADD_OR_REMOVE_ONE})
 
     def epsilon(

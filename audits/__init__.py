@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from dpigu.audits.evidence import EvidenceError
     from dpigu.audits.external import ScoresAudit, audit_scores, foreign_scores, read_scores
+    from dpigu.audits.mechanism import audit_mechanism
     from dpigu.audits.membership import ATTACKS, Membership, estimate_membership
     from dpigu.audits.report import report_data, write_report
     from dpigu.audits.run_audit import ModelAudit, audit_model
@@ -54,6 +55,7 @@ _ROOMS = (
     "report",
     "canaries",
     "external",
+    "mechanism",
     "membership",
     "run_audit",
 )
@@ -75,6 +77,7 @@ __all__ = [
     "accounted_curve",
     "approximate_dp_tradeoff",
     "auc",
+    "audit_mechanism",
     "audit_model",
     "audit_scores",
     "check_stage",

@@ -19,7 +19,7 @@ Work = Callable[[int], None]
 
 
 def spread(work: Work, tasks: Sequence[int], workers: int, log: Path) -> Generator[int, None, None]:
-    """Do every task in fresh processes, and yield each as it is done, in whatever order.
+    """Do every task in fresh processes, and yield each as it is done, in any order.
 
     An interrupt, a failure or a closed iterator ends all of them at once; so a task must leave
     what it made whole or not at all.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
-from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism import audit_mechanism
 from dpigu.audits.mechanism.report import MechanismAudit
 from dpigu.audits.verdict import Verdict
 from dpigu.mechanisms import PRESETS

@@ -30,29 +30,22 @@ from dpigu.dpcore.rows import DenseRows, Engine, Rows, Transform
 from dpigu.dpcore.sampling import PoissonSampler
 from dpigu.dpcore.spaces import Bounded, Released, Space
 from dpigu.dpcore.stages import (
-    Affine,
     AffineRowMap,
     Clipper,
-    Clock,
     Decision,
     MaskScheduler,
     Noiser,
-    PhaseContext,
     Point,
     PostMap,
     Query,
-    Reads,
-    Record,
-    Release,
     RowMap,
     Scorer,
-    State,
     Stateful,
     Statistic,
     Subspace,
-    View,
     Views,
 )
+from dpigu.dpcore.values import Affine, Clock, PhaseContext, Reads, Record, Release, State, View
 
 __all__ = [
     "AccountingError",

@@ -18,7 +18,8 @@ from dpigu.dpcore.pipeline import Placed
 from dpigu.dpcore.precision import full_precision, refuse_emulated_products
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
 from dpigu.dpcore.spaces import _MINT, Bounded, Released
-from dpigu.dpcore.stages import Clipper, Release, State
+from dpigu.dpcore.stages import Clipper
+from dpigu.dpcore.values import Release, State
 from torch import Tensor
 
 ROUNDING = 2.0**-50
@@ -165,9 +166,7 @@ class Kernel:
                     vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
                     sums[p.name] += vectors.sum(0)
         support_D = frame.support_D
-        at_home = binding.output == binding.space
-        support_K = support_D if at_home else torch.ones_like(total_K, dtype=torch.bool)
-        noised = self._mint(self._bounded(total_K, bound), support_K, 1.0)
+        noised = self._mint(self._bounded(total_K, bound), frame.noise_support_K, 1.0)
         gradient = binding.post(states, noised)
         answers = {}
         for p in pipeline.of("query"):

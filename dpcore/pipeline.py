@@ -233,7 +233,7 @@ def _check_kind(placed: Placed) -> None:
         raise GrammarError(
             f"this slot takes a {slot}",
             where=f"Pipeline.{slot}",
-            got=f"{name_of(stage)}, which is a {' or '.join(kinds_of(stage)) or 'stranger'}",
+            got=f"{name_of(stage)}, {' or '.join(kinds_of(stage)) or 'which is no stage'}",
             expected=slot,
             remedy="See the table of kinds in the documentation, or `dpigu stages`.",
         )

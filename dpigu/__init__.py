@@ -167,6 +167,7 @@ __all__ = [
     "adadpigu_paper",
     "approximate_dp_tradeoff",
     "auc",
+    "audit_mechanism",
     "audit_model",
     "audit_scores",
     "build_model",

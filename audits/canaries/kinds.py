@@ -14,6 +14,8 @@ import torch
 from dpigu.trainers import Data, DataSpec
 from torch import Tensor
 
+from dpigu.names import CanaryName
+
 LIT = 3  # coordinates that a blank record shows
 
 
@@ -29,7 +31,7 @@ class CanaryKind:
             `dpigu.audits.scores.SCORES`, or "likelihood-ratio" over the released sums.
     """
 
-    name: str
+    name: CanaryName
     what: str
     from_data: bool
     score: str

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from dpigu.audits.canaries.coins import flip
 from dpigu.audits.canaries.fingerprints import data_fingerprint, fingerprints_of
 from dpigu.audits.canaries.kinds import KINDS, canary_records
 from dpigu.audits.evidence import EvidenceError, read_evidence, write_private
@@ -181,7 +182,7 @@ def plan_canaries(
         kind=kind,
         ids=ids,
         labels=labels,
-        coins=tuple(draw.getrandbits(1) for _ in ids),
+        coins=flip(count),
         fingerprints=fingerprints_of(kind, key, data, ids, labels),
         data_fingerprint=data_fingerprint(key, data),
         key=key.hex(),

@@ -9,8 +9,8 @@ its name, and none can be marked as expected to fail. In a plugin's own tests:
     def test_conforms(stage, check):
         check(stage)
 
-The checks find mistakes by trying, subtle ones too. They are no sandbox: a stage that sets out
-to deceive them can. Examples come from Hypothesis, under its active profile.
+The checks find mistakes by trying, subtle ones too. They are no sandbox: a stage that is
+written to deceive them can. Examples come from Hypothesis, under its active profile.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dpigu.audits.conformance.checks import (
     support,
 )
 from dpigu.dpcore import GrammarError
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import lookup
 from dpigu.dpcore.stages import name_of
 
 MODULES = (
@@ -86,7 +86,7 @@ def parametrize_with_checks(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A pytest decorator: one test for each stage and check, as arguments `stage` and `check`.
 
-    A test that is marked as expected to fail, by whatever road, fails with that as the reason.
+    A test that is marked as expected to fail, in any way, fails with that as the reason.
 
     Args: as for `checks_for`, for several stages.
     """

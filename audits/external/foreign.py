@@ -11,7 +11,7 @@ from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError, ModelError
 from dpigu.trainers import DataSpec, Scaling, build_model
-from dpigu.trainers.data.dataset import BYTES
+from dpigu.trainers.data import BYTES
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file

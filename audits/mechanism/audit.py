@@ -24,7 +24,8 @@ from dpigu.audits.mechanism.distinguishers import (
 )
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit, MechanismTest, judged
 from dpigu.audits.mechanism.sampling import audit_sampler, records_for
-from dpigu.audits.mechanism.short_runs import SPACE, MakeReleaser, ShortRun, short_runs
+from dpigu.audits.mechanism.short_runs import short_runs
+from dpigu.audits.mechanism.traces import SPACE, MakeReleaser, ShortRun
 from dpigu.audits.statistics import (
     ErrorCounts,
     check_claim,

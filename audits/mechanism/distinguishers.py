@@ -13,7 +13,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from dpigu.audits.mechanism.short_runs import RECORDS, ReleasedStep, Trace
+from dpigu.audits.mechanism.traces import RECORDS, ReleasedStep, Trace
 from dpigu.audits.statistics import Criterion, ErrorCounts
 from numpy.typing import NDArray
 from scipy.stats import t as student

@@ -96,7 +96,7 @@ def estimate_membership(
 
     Canaries are left out, and so are the records that they stand on: coins judge these. Shadow
     models are trained by the run's recipe with the cross-entropy loss, and cached in its
-    `private/shadows/`; a call that was interrupted goes on where it stopped.
+    `private/shadows/`; an interrupted call continues where it stopped.
 
     Args:
         run_folder: a finished run.
@@ -161,7 +161,7 @@ def _pool(run: RunFolder, data: Data) -> tuple[Data, Bools]:
 
 
 def _sentence(attacks: list[dict[str, Any]]) -> str:
-    """What the strongest attack does, for everybody."""
+    """What the strongest attack does, over all records."""
     best = strongest(attacks)
     among = f"the strongest of these attacks ({best['title']})" if attacks[1:] else "this attack"
     area, rare = best["auc"], best["tpr"][0]

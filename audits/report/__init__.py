@@ -2,19 +2,17 @@
 
 from dpigu.audits.report.audit_report import JSON, PAGE, estimated, report_data, write_report
 from dpigu.audits.report.membership import membership_head, membership_rows
-from dpigu.audits.report.page import down, estimate_rows, p_text
+from dpigu.audits.report.page import estimate_rows
 from dpigu.audits.report.power_picture import draw_power
 
 __all__ = [
     "JSON",
     "PAGE",
-    "down",
     "draw_power",
     "estimate_rows",
     "estimated",
     "membership_head",
     "membership_rows",
-    "p_text",
     "report_data",
     "write_report",
 ]

@@ -71,7 +71,7 @@ def _sides(data: Mapping[str, Any]) -> str:
     by = f"by {data['shadows']} shadow models" if data["shadows"] else "without shadow models"
     return (
         f"{data['members']} members, {data['non_members']} non-members, {by}; intervals at "
-        f"{100 * data['confidence']:g}%. AUC 0.5 is blind guessing, 1 tells everybody apart; TPR "
+        f"{100 * data['confidence']:g}%. AUC 0.5 is blind guessing, 1 separates all records; TPR "
         "is the share of members found, FPR that of non-members wrongly accused."
     )
 

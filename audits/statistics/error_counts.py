@@ -19,7 +19,7 @@ from scipy.special import bdtrc, betaincinv
 _NORMAL = NormalDist()
 _SMALLEST = 1e-15
 _HALVINGS = 60
-_LARGEST = 16.0  # no number of runs that anybody makes reaches a μ so large
+_LARGEST = 16.0  # no practical number of runs reaches a μ so large
 
 Criterion = Literal["total", "pair"]
 
@@ -42,7 +42,7 @@ class ErrorCounts:
         return max(_SMALLEST, _TESTS[criterion][0](self, mu))
 
     def mu_bound(self, level: float, criterion: Criterion) -> float:
-        """The largest μ that is rejected at this level: the same test, turned round."""
+        """The largest μ that is rejected at this level: the same test, inverted."""
         return max(0.0, _TESTS[criterion][1](self, level))
 
     def epsilon_bound(self, delta: float, level: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from dpigu.audits.wording import down
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, delta_option, json_option, together
 from dpigu.cli.shared.output import print_json
@@ -111,7 +112,6 @@ def f_dp(
       dpaudit bound f-dp --canaries 1000 --guesses 100 --correct 95 --delta 1e-5
     """
     from dpigu.audits import f_dp_epsilon_if_gaussian
-    from dpigu.audits.report.page import down
 
     mu, epsilon = f_dp_epsilon_if_gaussian(canaries, guesses, correct, delta, confidence)
     if as_json:
@@ -122,6 +122,4 @@ def f_dp(
 
 
 def _bound_line(epsilon: float, delta: float, confidence: float) -> str:
-    from dpigu.audits.report.page import down
-
     return f"ε ≥ {down(epsilon, 4)} at δ = {delta:g} ({100 * confidence:g}% confidence)"

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from dpigu.audits.wording import down
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, json_option
 from dpigu.cli.shared.output import print_fields, print_json
-from dpigu.cli.shared.screen import COLOURS, WIDTH
+from dpigu.cli.shared.screen import WIDTH, show_verdict
 
 if TYPE_CHECKING:
     from dpigu.audits.mechanism.report import MechanismAudit, MechanismTest
     from dpigu.dpcore import Plan, PoissonSampler
 
 STEPS = 100
-"""Steps of a preset's plan: a few of them run, from its start and from its midst."""
+"""Steps of a preset's plan: a few of them run, from its start and from its middle."""
 
 
 @main.command()
@@ -59,7 +60,7 @@ def mechanism(
       dpaudit mechanism runs/low/public/config.toml --quick
       dpaudit mechanism dpsgd --noise-multiplier 0.5 --json
     """
-    from dpigu.audits.mechanism.audit import audit_mechanism
+    from dpigu.audits.mechanism import audit_mechanism
 
     plan, sampler = _plan(what, noise_multiplier, assignments)
     with _Bar() as progress:
@@ -87,7 +88,7 @@ def _plan(
     from dpigu.mechanisms import PRESETS
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers.calibration import noise_factor
-    from dpigu.trainers.recipes.recipe import assigned
+    from dpigu.trainers.recipes import assigned
 
     if what in PRESETS:
         plan = assigned(PRESETS[what].plan(STEPS), assignments)
@@ -125,11 +126,9 @@ class _Bar:
 
 def _show(audit: MechanismAudit) -> None:
     """The report in a screenful, verdict first."""
-    from dpigu.audits.report.page import down
     from dpigu.audits.statistics.fdp import mu_to_epsilon
 
-    click.secho(audit.verdict.value, fg=COLOURS[audit.verdict.value], bold=True)
-    click.echo(textwrap.fill(audit.sentence, WIDTH) + "\n")
+    show_verdict(audit.verdict.value, audit.sentence)
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in audit.noise_multipliers)
     best = audit.strongest
     epsilon = mu_to_epsilon(best.mu, audit.delta)

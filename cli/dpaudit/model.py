@@ -48,7 +48,7 @@ def model(
 
     With --shadows, membership inference (loss, LiRA, RMIA) on the run's own records stands beside
     the verdict. It never changes it, and needs no canaries. Shadow models are cached: an
-    interrupted call goes on where it stopped.
+    interrupted call continues where it stopped.
 
     The report (report.html, report.json) goes to the run's private/ folder: it is about real
     records.

@@ -26,6 +26,8 @@ from dpigu.cli.shared.options import (
 )
 from dpigu.cli.shared.output import print_fields, print_json
 
+from dpigu.names import ACCOUNTANT_NAMES
+
 if TYPE_CHECKING:
     from dpigu.accountants import Epsilon
 
@@ -34,7 +36,7 @@ Answer = TypeVar("Answer")
 _claim = together(
     click.option(
         "--accountant",
-        type=click.Choice(["rdp", "prv", "pld", "all"]),
+        type=click.Choice([*ACCOUNTANT_NAMES, "all"]),
         default="prv",
         show_default=True,
     ),
@@ -146,7 +148,7 @@ def _ask(accountant: str, ask: Callable[[str], Answer]) -> dict[str, Answer | Ex
         return {accountant: ask(accountant)}
     answers: dict[str, Answer | Exception] = {}
     refusals: list[AccountingError] = []
-    for name in ("rdp", "prv", "pld"):
+    for name in ACCOUNTANT_NAMES:
         try:
             answers[name] = ask(name)
         except AccountingError as error:

@@ -108,7 +108,7 @@ def _engines(
 def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
     """The data's declared constants; those of an .npz are read only where a model is named."""
     from dpigu.trainers import SPECS, load_data
-    from dpigu.trainers.data.features import feature_spec
+    from dpigu.trainers.data import feature_spec
 
     if recipe.data in SPECS:
         spec = SPECS[recipe.data]
@@ -122,7 +122,7 @@ def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
 def _phases(
     plan: Plan, sampler: PoissonSampler, space: Space | None, shape: tuple[int, ...]
 ) -> list[dict[str, Any]]:
-    from dpigu.dpcore.registry.configuration import plan_to_dict
+    from dpigu.dpcore.registry import plan_to_dict
 
     found = []
     for phase, table in zip(plan.phases, plan_to_dict(plan)["phase"], strict=True):

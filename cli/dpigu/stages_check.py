@@ -40,8 +40,7 @@ def check(
     """
     from dpigu.audits.conformance.check import described, example_of
     from dpigu.audits.conformance.suite import checks_for
-    from dpigu.dpcore.registry.configuration import options_of
-    from dpigu.dpcore.registry.entries import lookup
+    from dpigu.dpcore.registry import lookup, options_of
     from hypothesis.configuration import set_hypothesis_home_dir
 
     set_hypothesis_home_dir(ctx.with_resource(tempfile.TemporaryDirectory()))
@@ -102,7 +101,7 @@ def _told(outcomes: list[dict[str, Any]]) -> str:
 
 def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
     """Options from `option=value`, the value in TOML or a bare string."""
-    from dpigu.dpcore.registry.configuration import value_of
+    from dpigu.dpcore.registry import value_of
 
     options: dict[str, Any] = {}
     for assignment in assignments:

@@ -26,7 +26,7 @@ def show(name: str, as_json: bool) -> None:
     Example:
       dpigu stages show linear-unfreeze
     """
-    from dpigu.dpcore.registry.entries import lookup
+    from dpigu.dpcore.registry import lookup
 
     entry = lookup(name)
     options, doc = _options(entry), inspect.getdoc(entry.stage) or ""

@@ -23,6 +23,14 @@ from dpigu.cli.shared.options import (
 )
 from dpigu.cli.shared.output import print_fields
 
+from dpigu.names import (
+    AVERAGING_NAMES,
+    CANARY_NAMES,
+    ENGINE_NAMES,
+    OPTIMIZER_NAMES,
+    SCHEDULE_NAMES,
+)
+
 if TYPE_CHECKING:
     from dpigu.audits.canaries.gradients import GradientCanaries
     from dpigu.audits.canaries.planting import CanaryPlan
@@ -30,7 +38,6 @@ if TYPE_CHECKING:
     from dpigu.trainers import Data, Recipe, Run
     from dpigu.trainers.runs.folder import RunFolder
 
-CANARY_KINDS = ("mislabelled", "records", "random", "blank", "gradient")
 RESUMABLE = ("resume", "out", "data_dir", "trust_code", "quiet", "as_json")
 """The options that may stand beside --resume."""
 
@@ -47,10 +54,10 @@ class _Rows(click.IntRange):
 _training_options = together(
     click.option("--learning-rate", type=POSITIVE, help="Peak learning rate."),
     click.option("--momentum", type=NOT_NEGATIVE, help="Momentum of sgd."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adam-bc"])),
+    click.option("--optimizer", type=click.Choice(OPTIMIZER_NAMES)),
     click.option(
         "--schedule",
-        type=click.Choice(["constant", "linear", "cosine"]),
+        type=click.Choice(SCHEDULE_NAMES),
         help="Of the learning rate.",
     ),
     click.option(
@@ -58,12 +65,12 @@ _training_options = together(
     ),
     click.option(
         "--average",
-        type=click.Choice(["none", "ema", "tail"]),
+        type=click.Choice(AVERAGING_NAMES),
         help="Of the weights of past steps: what is evaluated and kept.",
     ),
     click.option(
         "--engine",
-        type=click.Choice(["auto", "ghost", "materialising"]),
+        type=click.Choice(ENGINE_NAMES),
         help="How rows are formed; never what they are.",
     ),
     click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
@@ -104,8 +111,8 @@ _training_options = together(
 @click.option("--canaries", type=COUNT, help="Plant so many coins for `dpaudit model`.")
 @click.option(
     "--canary-kind",
-    type=click.Choice(CANARY_KINDS),
-    default=CANARY_KINDS[0],
+    type=click.Choice(CANARY_NAMES),
+    default=CANARY_NAMES[0],
     show_default=True,
     help="What a coin decides on; gradient: crafted rows, the strongest.",
 )

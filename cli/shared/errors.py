@@ -1,4 +1,4 @@
-"""Exit statuses, and who is to blame: the user (2), a bug of ours (70), or an interrupt (130)."""
+"""Exit statuses: a mistake of the user (2), a bug of ours (70), an interrupt (130)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Commands(click.Group):
     """A command group that ends every failure with one line on standard error and its status.
 
     A `DpiguError` or a mistake in the options is the user's: `error: …`, 2. An interrupt: 130.
-    A reader that closed the pipe: 141, in silence. Anything else is a bug of ours: 70, with the
-    traceback in the run's `private/` folder where `crashes_reported` knows it, else on standard
-    error. A command with a status of its own ends with `ctx.exit(status)`.
+    A reader that closed the pipe: 141, without a message. Anything else is a bug of ours: 70,
+    with the traceback in the run's `private/` folder where `crashes_reported` knows it, else on
+    standard error. A command with a status of its own ends with `ctx.exit(status)`.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -58,7 +58,7 @@ class Commands(click.Group):
             return BROKEN_PIPE
         except Crash as crash:
             return _say(f"{_bug(crash.cause)}; the traceback is in {crash.report}", BUG)
-        except Exception as error:  # whatever is no user's mistake is a bug, and says so
+        except Exception as error:  # what is no user's mistake is a bug, and says so
             if _is_users(error):
                 return _say(f"error: {self._spelled(error, ctx)}", USER_ERROR)
             traceback.print_exc()

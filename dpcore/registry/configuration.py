@@ -182,13 +182,13 @@ def _phase(table: Mapping[str, Any], where: str) -> Phase:
         for key in ("name", "steps", "inherits")
         if key in table
     }
-    selective_update = (
-        _look(table["selective_update"], f"{where}.look") if "selective_update" in table else None
-    )
-    return Phase(pipeline=_pipeline(table, where), selective_update=selective_update, **options)
+    selective = None
+    if (look := table.get("selective_update")) is not None:
+        selective = _selective_update(look, f"{where}.selective_update")
+    return Phase(pipeline=_pipeline(table, where), selective_update=selective, **options)
 
 
-def _look(table: Mapping[str, Any], where: str) -> SelectiveUpdate:
+def _selective_update(table: Mapping[str, Any], where: str) -> SelectiveUpdate:
     refuse_unknown(table, ("rate", "decision", *SINGLE, *MANY), where)
     if "decision" not in table:
         raise ConfigurationError("the key 'decision' is missing", where=where)

@@ -40,11 +40,8 @@ def _phase(phase: Phase) -> list[Guarantee]:
         )
     )
     if phase.selective_update is not None:
-        rate = (
-            "the plan's rate"
-            if phase.selective_update.rate is None
-            else f"rate {phase.selective_update.rate:g}"
-        )
+        own = phase.selective_update.rate
+        rate = "the plan's rate" if own is None else f"rate {own:g}"
         lines += _pipeline(f"{phase.name}, look", phase.selective_update.pipeline)
         lines.append(
             Guarantee(
@@ -112,7 +109,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
         if public_records_of(placed.stage):
             lines.append(
                 Guarantee(
-                    f"{name}: {placed.name} learns from public records, which nobody protects",
+                    f"{name}: {placed.name} learns from public records, which are not protected",
                     "declared",
                     "whoever gives the public data",
                 )

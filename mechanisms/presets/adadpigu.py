@@ -5,11 +5,10 @@ Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noi
 
 from __future__ import annotations
 
-from dpigu.dpcore import Phase, Pipeline, Plan, RowMap
-from dpigu.mechanisms.clippers import Flat
+from dpigu.dpcore import Plan, RowMap
 from dpigu.mechanisms.points import MaskedWeights
-from dpigu.mechanisms.presets.preset import preset, split
-from dpigu.mechanisms.release import AffineRestorer, Gaussian
+from dpigu.mechanisms.presets.preset import preset, two_phases
+from dpigu.mechanisms.release import AffineRestorer
 from dpigu.mechanisms.rows import EmaStandardizer, GroupStandardizer, RowTopK
 from dpigu.mechanisms.support import Coherent, LinearUnfreeze, MeanAbsolute
 
@@ -26,24 +25,12 @@ def adadpigu(
         pretraining: the share of the steps that learn the importance.
         ratio: the share of coordinates trained when the main phase starts; all are at its end.
     """
-    clipper, noiser = Flat(bound=bound), Gaussian()
-    before, after = split(steps, pretraining)
-    return Plan(
-        (
-            Phase("pretraining", Pipeline(clipper, noiser, scorer=Coherent()), before),
-            Phase(
-                "main",
-                Pipeline(
-                    clipper,
-                    noiser,
-                    scheduler=LinearUnfreeze(ratio=ratio),
-                    rows=(GroupStandardizer(),),
-                    posts=(AffineRestorer(of="group-standardizer"),),
-                ),
-                after,
-            ),
-        )
-    )
+    main = {
+        "scheduler": LinearUnfreeze(ratio=ratio),
+        "rows": (GroupStandardizer(),),
+        "posts": (AffineRestorer(of="group-standardizer"),),
+    }
+    return two_phases(steps, bound, pretraining, ("pretraining", {"scorer": Coherent()}), main)
 
 
 @preset("adadpigu-paper", source="arXiv 2507.06525, Algorithms 1 and 2")
@@ -64,25 +51,13 @@ def adadpigu_paper(
         ratio: r, the share of coordinates trained when the main phase starts; all are at its end.
         row_ratio: the share of each record's row that section 4 keeps; Algorithm 2 keeps all.
     """
-    clipper, noiser = Flat(bound=bound), Gaussian()
     rows: tuple[RowMap, ...] = (EmaStandardizer(),)
     if row_ratio is not None:
         rows += (RowTopK(ratio=row_ratio),)
-    before, after = split(steps, pretraining)
-    return Plan(
-        (
-            Phase("pretraining", Pipeline(clipper, noiser, scorer=MeanAbsolute()), before),
-            Phase(
-                "main",
-                Pipeline(
-                    clipper,
-                    noiser,
-                    scheduler=LinearUnfreeze(ratio=ratio),
-                    point=MaskedWeights(),
-                    rows=rows,
-                    posts=(AffineRestorer(of="ema-standardizer"),),
-                ),
-                after,
-            ),
-        )
-    )
+    main = {
+        "scheduler": LinearUnfreeze(ratio=ratio),
+        "point": MaskedWeights(),
+        "rows": rows,
+        "posts": (AffineRestorer(of="ema-standardizer"),),
+    }
+    return two_phases(steps, bound, pretraining, ("pretraining", {"scorer": MeanAbsolute()}), main)

@@ -12,6 +12,7 @@ from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.release import Gaussian
 
 Function = TypeVar("Function", bound=Callable[..., Plan])
+Slots = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,21 @@ def one_phase(steps: int, bound: float, **slots: Any) -> Plan:
     return Plan((Phase("main", Pipeline(noiser=Gaussian(), **slots), steps),))
 
 
-def split(steps: int, share: float) -> tuple[int, int]:
-    """A share of the steps, at least one of them if there are two, and the rest."""
+def two_phases(
+    steps: int, bound: float, share: float, first: tuple[str, Slots], main: Slots
+) -> Plan:
+    """Two phases of DP-SGD with a flat clipper, each with more stages.
+
+    Args:
+        share: of the steps that the first takes, at least one if there are two.
+        first: its name and its stages by slot; main: those of the second.
+    """
     before = min(max(1, round(share * steps)), steps - 1)
-    return before, steps - before
+    clipper, noiser = Flat(bound=bound), Gaussian()
+    name, slots = first
+    return Plan(
+        (
+            Phase(name, Pipeline(clipper, noiser, **slots), before),
+            Phase("main", Pipeline(clipper, noiser, **main), steps - before),
+        )
+    )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dpigu.dpcore import Phase, Pipeline, Plan, Subspace
-from dpigu.mechanisms.clippers import Flat, PerGroup
-from dpigu.mechanisms.presets.preset import one_phase, preset, split
-from dpigu.mechanisms.release import Gaussian
+from dpigu.dpcore import Plan, Subspace
+from dpigu.mechanisms.clippers import PerGroup
+from dpigu.mechanisms.presets.preset import one_phase, preset, two_phases
 from dpigu.mechanisms.rows import (
     Decode,
     Decompose,
@@ -29,11 +28,8 @@ from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
 
 def after_plain(steps: int, bound: float, size: int, **slots: Any) -> Plan:
     """Three tenths of the steps as plain DP-SGD, whose releases make a subspace; then more."""
-    before, after = split(steps, 0.3)
-    clipper, noiser = Flat(bound=bound), Gaussian()
-    plain = Pipeline(clipper, noiser, subspace=ReleasedSubspace(size=size))
-    main = Pipeline(clipper, noiser, **slots)
-    return Plan((Phase("plain", plain, before), Phase("main", main, after)))
+    subspace = {"subspace": ReleasedSubspace(size=size)}
+    return two_phases(steps, bound, 0.3, ("plain", subspace), slots)
 
 
 @preset("pdp-sgd", source="Zhou et al. 2021 (arXiv 2007.03813)")

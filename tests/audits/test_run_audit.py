@@ -177,7 +177,7 @@ def claim_another_adjacency(folder: RunFolder) -> None:
         (flip_a_coin, "not the one that was committed to"),
         (plan_again, "made before training"),
         (scramble_the_journal, "made before training"),
-        (lose_the_plan, "train … --canaries N"),
+        (lose_the_plan, "Train a run with canaries"),
         (lose_the_commitment, "not the one that was committed to"),
         (break_the_weights, "not numbers"),
         (claim_another_adjacency, "replace-one neighbours"),

@@ -44,7 +44,8 @@ def imported(source: str, package: str) -> Iterator[str]:
             first, _, rest = name.partition(".")
             if first == "dpigu":
                 room = rest.partition(".")[0]
-                yield room if room in MAY_IMPORT else "dpigu"
+                if room != "names":  # what any room may read
+                    yield room if room in MAY_IMPORT else "dpigu"
 
 
 def violations(source: str, package: str) -> set[str]:
@@ -77,7 +78,7 @@ def test_a_planted_import_is_found(source):
     assert violations(source, "trainers") == set()
 
 
-FLAG = re.compile(r"(?<![\w;{(-])--[a-z]|(?<!var)\(--[a-z]")
+FLAG = re.compile(r"(?<![\w;{(-])--[a-z{]|(?<!var)\(--[a-z{]")
 """A command-line flag; a variable of a style sheet is none."""
 
 
@@ -90,7 +91,9 @@ def test_only_the_command_line_speaks_of_flags(path):
     assert FLAG.findall(path.read_text()) == []
 
 
-@pytest.mark.parametrize("text", ['"--set {x}"', "with --data-dir or", "`--features`", "(--out)"])
+@pytest.mark.parametrize(
+    "text", ['"--set {x}"', "or --data-dir", "`--seed`", "(--out)", "--{x} on"]
+)
 def test_a_planted_flag_is_found(text):
     assert FLAG.search(text)
 

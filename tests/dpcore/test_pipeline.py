@@ -37,7 +37,7 @@ C, SIGMA = Flat(bound=1.0), Gaussian()
         (
             {"noiser": 1.0},
             "Pipeline.noiser: this slot takes a noiser "
-            "(got float, which is a stranger, expected noiser). "
+            "(got float, which is no stage, expected noiser). "
             "See the table of kinds in the documentation, or `dpigu stages`.",
         ),
         (

@@ -25,7 +25,8 @@ from dpigu.mechanisms import Flat, Gaussian
 from torch import Tensor
 
 from tests.laws.noise_words import Rising
-from tests.support.strategies import SPACE, Mixed, Unmixed, WildClipper, WildQuery
+from tests.support.strategies import SPACE
+from tests.support.wild_stages import Mixed, Unmixed, WildClipper, WildQuery
 
 SMALL = Space(("a.weight", "b.weight"), ((2, 1), (1, 1)))
 SIGMA, RATIO, BATCH, ERROR = 3.0, 0.5, 4.0, 2.0**-10

@@ -27,15 +27,8 @@ from torch import Tensor
 
 from tests.laws.noise_words import Ones, with_ones
 from tests.support.law_data import linear, points, settings_of
-from tests.support.strategies import (
-    SPACE,
-    Opened,
-    WildQuery,
-    batches,
-    dpsgd,
-    opened,
-    steps,
-)
+from tests.support.strategies import SPACE, Opened, batches, dpsgd, opened, steps
+from tests.support.wild_stages import WildQuery
 
 LEVEL = 1e-6
 QUERY = WildQuery(bound=2.0, factor=1.0, noise_ratio=3.0)

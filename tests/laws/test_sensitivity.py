@@ -35,6 +35,7 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.exact import exact_distance_square, exact_square, same_release
 from tests.support.strategies import (
     BOUNDS,
     DTYPES,
@@ -42,20 +43,16 @@ from tests.support.strategies import (
     NOT_FINITE,
     WILD,
     Opened,
-    WildClipper,
-    WildQuery,
     batches,
     dpsgd,
-    exact_distance_square,
-    exact_square,
     opened,
     plans,
     registered,
-    same_release,
     stages,
     steps,
     wild_clippers,
 )
+from tests.support.wild_stages import WildClipper, WildQuery
 
 QUERIES = st.builds(
     WildQuery,
@@ -112,7 +109,7 @@ def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
 
 
 def law_guarded_query(here: Opened, g_BD: Tensor) -> None:
-    """A query's vectors are within its bound exactly, and 0 for who is not valid."""
+    """A query's vectors are within its bound exactly, and 0 for a record that is not valid."""
     pipeline, states = here.binding.pipeline, here.states
     norms_BG = here.rows(g_BD).norm_upper_bounds()
     good_B = norms_BG.isfinite().all(1)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.laws.noise_words import Ones, with_ones
-from tests.support.strategies import Opened, Shifted, batches, opened, registered, stages, steps
+from tests.support.strategies import Opened, batches, opened, registered, stages, steps
+from tests.support.wild_stages import Shifted
 
 
 def law_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None:
@@ -43,7 +44,7 @@ def test_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None
 
 
 def law_frozen_coordinates_spend_no_budget(here: Opened, g_BD: Tensor) -> None:
-    """A row is exactly 0 off the support, after every map that stays at home."""
+    """A row is exactly 0 off the support, after every map that stays in the parameters' space."""
     if here.binding.output == here.binding.space:
         z_BK = here.frame.transform(g_BD)
         assert not z_BK[:, ~here.frame.support_D].any()

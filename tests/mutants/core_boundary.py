@@ -315,7 +315,8 @@ MUTANTS = (
         (
             (
                 UPDATE,
-                "raw_K = total_K / self._divisor if at_home else gradient.value\n"
+                "same = binding.output == binding.space\n"
+                "    raw_K = total_K / self._divisor if same else gradient.value\n"
                 "    clear = gradient.derive(raw_K, gradient.variance)\n"
                 "    clock, public_MD = frame.clock, frame.public_MD\n"
                 "    secret = Release(clear, noised, answers, support_D, clock, public_MD)\n"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from dpigu.audits.mechanism.short_runs import RECORDS
+from dpigu.audits.mechanism.traces import RECORDS
 from dpigu.dpcore import (
     Bounded,
     DenseRows,

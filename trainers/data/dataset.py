@@ -10,7 +10,6 @@ value, a place or a count that was found.
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore.errors import DataError, did_you_mean
 from dpigu.trainers.data.files import READERS, Array, Arrays, data_folder, unreadable
 from torch import Tensor
 
@@ -144,16 +143,15 @@ def load_data(
                     where=name,
                     got=given,
                     expected=fixed,
-                    remedy=f"Leave --{option} out, or save the records that you mean as a .npz.",
+                    remedy=f"Leave `{option}` out, or save the records that you mean as a .npz.",
                 )
         arrays = READERS[name](data_folder(data_dir), download)
     else:
-        near = difflib.get_close_matches(name, SPECS, n=1)
         raise DataError(
             "unknown data set",
             got=name,
             expected=", ".join((*SPECS, "or the path of a .npz file")),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(name, SPECS),
         )
     return Data(
         spec,
@@ -165,7 +163,7 @@ def load_data(
 def load_public(path: Path, classes: int) -> Data:
     """Load a `.npz` file of public records, x and y as in `load_data`, and check it.
 
-    Nobody protects these records, so they are counted. Nothing is measured on them: the
+    These records are not protected, so they are counted. Nothing is measured on them: the
     held-out split has no record, and other arrays in the file are left alone.
 
     Args:

@@ -12,7 +12,6 @@ run sees what all later ones see.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.metadata
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 import torch
-from dpigu.dpcore.errors import ConfigurationError, DataError
+from dpigu.dpcore.errors import ConfigurationError, DataError, did_you_mean
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.patches import Patches, patches_shape
 from dpigu.trainers.data.scattering import Scattering, scattering_shape
@@ -80,13 +79,12 @@ def feature_map(name: str) -> FeatureMap:
     Raises: ConfigurationError if there is none.
     """
     if name not in FEATURES:
-        near = difflib.get_close_matches(name, FEATURES, n=1)
         raise ConfigurationError(
             "there is no feature map of that name",
             where="features",
             got=name,
             expected=", ".join(FEATURES),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(name, FEATURES),
         )
     return FEATURES[name]
 

@@ -49,11 +49,7 @@ class RowEngine(Protocol):
 
 def norms_of(binding: BoundPipeline) -> Norms:
     """The clipper's groups in the space of the rows."""
-    by = binding.pipeline.clipper.groups
-    if by == "all":
-        return Norms(None, 1)
-    groups_K = binding.output.groups(by)
-    return Norms(groups_K.to(binding.device), binding.output.group_count(by))
+    return Norms(*binding.groups)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 from dpigu.dpcore.errors import ModelError
-from dpigu.trainers.data.dataset import DataSpec
+from dpigu.trainers.data import DataSpec
 from torch import Tensor, nn
 
 GROUPS = 27  # the paper's best on scattering features

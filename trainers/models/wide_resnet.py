@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from dpigu.dpcore.errors import ModelError
-from dpigu.trainers.data.dataset import DataSpec
+from dpigu.trainers.data import DataSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -11,22 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import CalibratedPlan, ConfigurationError, DataError, Plan
-from dpigu.dpcore.registry.configuration import (
+from dpigu.dpcore.errors import did_you_mean
+from dpigu.dpcore.registry import (
     MANY,
     SINGLE,
     dataclass_from,
+    lookup,
     plan_from_dict,
     plan_to_dict,
     refuse_unknown,
     typed,
     value_of,
 )
-from dpigu.dpcore.registry.entries import lookup
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, load_data, load_public
-from dpigu.trainers.data.features import feature_map, with_features
-from dpigu.trainers.data.procedural import PROCEDURAL, procedural
-from dpigu.trainers.models.registry import default_model
+from dpigu.trainers.data import (
+    PROCEDURAL,
+    SPECS,
+    Data,
+    DataSpec,
+    feature_map,
+    load_data,
+    load_public,
+    procedural,
+    with_features,
+)
+from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.defaults import defaults_for
 from dpigu.trainers.settings import Settings
 
@@ -146,13 +155,12 @@ def recipe_for(
         settings: fields of `Settings`.
     """
     if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
         raise ConfigurationError(
             "there is no preset of that name",
             where="preset",
             got=preset,
             expected=", ".join(PRESETS),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(preset, PRESETS),
         )
     declared = SPECS[data].records if data in SPECS else records
     if declared is None:
@@ -248,8 +256,8 @@ def clipped_at(plan: Plan, bound: float) -> Plan:
 def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
     """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
 
-    A stage goes by its slot (clipper, scheduler, …) or by its name, and one of a look by
-    `look.` before either; every one that matches in the phases meant is changed.
+    A stage goes by its slot (clipper, scheduler, …) or by its name, one of a selective update
+    by `selective_update.` before either; every one that matches in the phases meant is changed.
     """
     table = plan_to_dict(plan)
     for assignment in assignments:
@@ -286,15 +294,13 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
 
 
 def _stages(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str, dict[str, Any]]]:
-    """Every stage's slot, name and options; those of a look have `look.` before both."""
+    """Every stage's slot, name and options; those of a look after `selective_update.`."""
     single = [(slot, table[slot]) for slot in (*SINGLE, "decision") if slot in table]
     several = [(slot, stage) for slot in MANY for stage in table.get(slot, [])]
     found = [(before + slot, before + stage["stage"], stage) for slot, stage in single + several]
-    return found + (
-        _stages(table["selective_update"], "selective_update.")
-        if "selective_update" in table
-        else []
-    )
+    if "selective_update" in table:
+        found += _stages(table["selective_update"], "selective_update.")
+    return found
 
 
 def _same_records(public: str, private: str) -> bool:

@@ -16,12 +16,11 @@ import tomli_w
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, first_line, for_all, of_kind
 from dpigu.audits.conformance.harness import Harness
-from dpigu.audits.conformance.scenario import SHAPE, Scenario, worlds
+from dpigu.audits.conformance.scenario import SHAPE, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import Memory, bits, generators
 from dpigu.dpcore import AffineRowMap, DpiguError, Stateful
 from dpigu.dpcore.pipeline import is_frozen
-from dpigu.dpcore.registry.configuration import dataclass_from, options_of
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import dataclass_from, lookup, options_of
 from dpigu.dpcore.stages import KINDS, name_of
 from torch import Tensor
 
@@ -40,13 +39,13 @@ def anything(stage: object) -> bool:
 def writes_nothing(subject: Subject) -> None:
     written: list[str] = []
 
-    def selective_update(scenario: Scenario) -> None:
+    def writes(scenario: Scenario) -> None:
         harness = Harness(subject, scenario)
         before = Memory(subject.stage)
         ended = False
         try:
-            harness.selective_update(1)
-            harness.selective_update(2)
+            harness.show_records(1)
+            harness.show_records(2)
             ended = True
         finally:  # using what was kept from a record can fail, in this example or a later one
             place = Memory(subject.stage).changed_since(before)
@@ -54,7 +53,7 @@ def writes_nothing(subject: Subject) -> None:
             if place is not None or (written and not ended):
                 raise Broken("a function that sees a private record writes", got=written[-1])
 
-    for_all(selective_update, share=0.2, scenario=worlds(steps=(1,)))
+    for_all(writes, share=0.2, scenario=scenarios(steps=(1,)))
 
 
 @check(
@@ -170,7 +169,7 @@ def repeatable(subject: Subject) -> None:
                 if bits(late()) != first:
                     raise Broken(f"{name} of an equal stage gives something else")
 
-    for_all(again, share=0.2, scenario=worlds(steps=(1, 3)))
+    for_all(again, share=0.2, scenario=scenarios(steps=(1, 3)))
 
 
 @check(
@@ -190,7 +189,7 @@ def leaves_inputs_alone(subject: Subject) -> None:
                 if (tensor._version, bits(tensor)) != before[key]:
                     raise Broken(f"{name} assigns to its argument in place", argument=key)
 
-    for_all(alone, share=0.2, scenario=worlds(steps=(1, 3)))
+    for_all(alone, share=0.2, scenario=scenarios(steps=(1, 3)))
 
 
 def inputs(harness: Harness) -> dict[str, Any]:

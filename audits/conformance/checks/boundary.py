@@ -9,8 +9,8 @@ from typing import get_args
 
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
-from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.scenario import Scenario, worlds
+from dpigu.audits.conformance.harness import Harness, each_step
+from dpigu.audits.conformance.scenario import Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore.kernel import guarded_factors
 from dpigu.dpcore.spaces import Grouping
@@ -46,7 +46,7 @@ def bound_is_declared(subject: Subject) -> None:
         stage = subject.stage
         if stage.groups not in get_args(Grouping):
             raise Broken("groups are none of the known ones", got=stage.groups)
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             bound = stage.joint_bound(harness.state)
             layout = (tuple(bound.shape), bound.dtype)
             if layout != ((), torch.float64):
@@ -56,18 +56,18 @@ def bound_is_declared(subject: Subject) -> None:
             if harness.binding.pipeline.private and not math.isfinite(float(bound)):
                 raise Broken("a bound for noise is not finite", after=harness.done)
 
-    for_all(declared, share=0.5, scenario=worlds())
+    for_all(declared, share=0.5, scenario=scenarios())
 
 
 @check(
     "factors-fit",
-    guards="Each group of coordinates is scaled by its own finite factor, never turned round.",
+    guards="Each group of coordinates is scaled by its own finite factor, never reversed.",
     remedy="Return one factor ≥ 0 for every norm in `norms_G`; a norm can be 0 or very large.",
     applies=of_kind("clipper"),
 )
 def factors_fit(subject: Subject) -> None:
     def fit(scenario: Scenario, norms: list[float]) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             norms_G = norms_of(norms, harness.groups)
             c_BG = vmap(partial(subject.stage.factors, harness.state))(norms_G[None])
             if c_BG.shape != (1, harness.groups):
@@ -75,7 +75,7 @@ def factors_fit(subject: Subject) -> None:
             if not bool((c_BG.isfinite() & (c_BG >= 0)).all()):
                 raise Broken("a factor is negative or not finite", norms=norms_G, got=c_BG[0])
 
-    for_all(fit, scenario=worlds(steps=(1, 3)), norms=NORMS)
+    for_all(fit, scenario=scenarios(steps=(1, 3)), norms=NORMS)
 
 
 @check(
@@ -98,7 +98,7 @@ def factor_is_local(subject: Subject) -> None:
             raise Broken("it is another by itself", norms=first_G, got=one, expected=alone)
 
     size = st.sampled_from((1e6, 0.0, float("inf")))
-    for_all(local, scenario=worlds(steps=(1, 3)), norms=NORMS, size=size)
+    for_all(local, scenario=scenarios(steps=(1, 3)), norms=NORMS, size=size)
 
 
 def _private(harness: Harness, norms_G: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def clipped_norm_keeps_the_bound(subject: Subject) -> None:
         if _weight(guarded[0], norms_G) > exact:
             raise Broken("the guard does not hold the bound", norms=norms_G, got=guarded[0])
 
-    for_all(keeps, scenario=worlds(steps=(1, 3)), norms=NORMS)
+    for_all(keeps, scenario=scenarios(steps=(1, 3)), norms=NORMS)
 
 
 def _weight(factors_G: Tensor, norms_G: Tensor) -> Fraction:
@@ -165,7 +165,7 @@ def bound_is_reached(subject: Subject) -> None:
         if longest < bound / 2:
             raise Broken("long rows are clipped to less than half", got=longest, expected=bound)
 
-    for_all(reached, share=0.2, scenario=worlds(steps=(1, 3)))
+    for_all(reached, share=0.2, scenario=scenarios(steps=(1, 3)))
 
 
 @check(
@@ -192,7 +192,7 @@ def query_keeps_its_bound(subject: Subject) -> None:
                 expected=f"at most {query.bound!r}",
             )
 
-    for_all(keeps, scenario=worlds(steps=(1, 3)), norms=NORMS)
+    for_all(keeps, scenario=scenarios(steps=(1, 3)), norms=NORMS)
 
 
 @check(
@@ -212,7 +212,7 @@ def query_bound_is_reached(subject: Subject) -> None:
                 expected=subject.stage.bound,
             )
 
-    for_all(reached, share=0.2, scenario=worlds(steps=(1, 3)))
+    for_all(reached, share=0.2, scenario=scenarios(steps=(1, 3)))
 
 
 def _answer(harness: Harness, size: float) -> float:

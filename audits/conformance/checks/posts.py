@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
 from dpigu.audits.conformance.checks.rows import COORDINATES, filled
-from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.scenario import LAYERS, PAIR, Scenario, released, worlds
+from dpigu.audits.conformance.harness import Harness, each_step
+from dpigu.audits.conformance.scenario import LAYERS, PAIR, Scenario, released, scenarios
 from dpigu.dpcore import AffineRowMap, Released
 from hypothesis import strategies as st
 from torch import Tensor
@@ -23,7 +23,7 @@ DRAWS = 2000
 )
 def post_fits(subject: Subject) -> None:
     def fits(scenario: Scenario, coordinates: list[float], variance: float) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             size = harness.input_space.size
             value_K = filled(coordinates, size, torch.float64)
             given = released(value_K, torch.full_like(value_K, variance))
@@ -42,7 +42,7 @@ def post_fits(subject: Subject) -> None:
                 raise Broken("a variance is negative", released=value_K, got=out.variance)
 
     strategies = {"coordinates": COORDINATES, "variance": st.sampled_from((1.0, 0.0, 1e-9))}
-    for_all(fits, share=0.5, scenario=worlds(steps=(1, 3)), **strategies)
+    for_all(fits, share=0.5, scenario=scenarios(steps=(1, 3)), **strategies)
 
 
 @check(
@@ -80,7 +80,7 @@ def variance_is_declared(subject: Subject) -> None:
                 expected=found[wrong],
             )
 
-    for_all(declared, share=0.2, scenario=worlds((PAIR, LAYERS), steps=(1, 3)))
+    for_all(declared, share=0.2, scenario=scenarios((PAIR, LAYERS), steps=(1, 3)))
 
 
 def _apply(harness: Harness, value_K: Tensor, variance_K: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def _drawn_variance(harness: Harness, x_K: Tensor, variance_K: Tensor) -> Tensor
 )
 def restores_what_it_names(subject: Subject) -> None:
     def restores(scenario: Scenario, coordinates: list[float]) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             standardizer, state = harness.reads[subject.stage.of]
             g_D = filled(coordinates, scenario.space.size, torch.float64)
             z_D = standardizer.row(state, g_D)
@@ -141,4 +141,4 @@ def restores_what_it_names(subject: Subject) -> None:
                     got=back_D,
                 )
 
-    for_all(restores, scenario=worlds(steps=(1, 3)), coordinates=COORDINATES)
+    for_all(restores, scenario=scenarios(steps=(1, 3)), coordinates=COORDINATES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
-from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.scenario import SHAPE, Scenario, released, worlds
+from dpigu.audits.conformance.harness import Harness, each_step
+from dpigu.audits.conformance.scenario import SHAPE, Scenario, released, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore import Space
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ SLACK = 1e-6
 )
 def statistic_fits_its_space(subject: Subject) -> None:
     def fits(scenario: Scenario) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             space = subject.stage.row_space(scenario.space, SHAPE)
             if not isinstance(space, Space):
                 raise Broken("row_space gives no space", got=space)
@@ -36,7 +36,7 @@ def statistic_fits_its_space(subject: Subject) -> None:
                     expected=f"({space.size},)",
                 )
 
-    for_all(fits, share=0.5, scenario=worlds(steps=(1, 2)))
+    for_all(fits, share=0.5, scenario=scenarios(steps=(1, 2)))
 
 
 @check(
@@ -60,7 +60,7 @@ def record_is_local(subject: Subject) -> None:
     for_all(
         local,
         share=0.5,
-        scenario=worlds(steps=(1, 2)),
+        scenario=scenarios(steps=(1, 2)),
         factor=st.sampled_from((1.0, 100.0, float("nan"), float("inf"))),
     )
 
@@ -94,7 +94,7 @@ def views_fit(subject: Subject) -> None:
         if not bool(views.isfinite().all()):
             raise Broken("a view of a finite record is not finite", got=views)
 
-    for_all(fits, share=0.2, scenario=worlds(steps=(1,)))
+    for_all(fits, share=0.2, scenario=scenarios(steps=(1,)))
 
 
 @check(
@@ -105,7 +105,7 @@ def views_fit(subject: Subject) -> None:
 )
 def basis_is_orthonormal(subject: Subject) -> None:
     def orthonormal(scenario: Scenario) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             basis_DK = subject.stage.basis(harness.state)
             size = scenario.space.size
             if basis_DK.dim() != 2 or not 1 <= basis_DK.shape[1] <= basis_DK.shape[0] == size:
@@ -119,7 +119,7 @@ def basis_is_orthonormal(subject: Subject) -> None:
             if not float(far.abs().max()) <= SLACK:
                 raise Broken("its columns are not orthonormal", after=harness.done, got=basis_DK)
 
-    for_all(orthonormal, share=0.5, scenario=worlds(steps=(1, 3)))
+    for_all(orthonormal, share=0.5, scenario=scenarios(steps=(1, 3)))
 
 
 @check(

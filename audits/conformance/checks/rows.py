@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
-from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.scenario import Scenario, worlds
+from dpigu.audits.conformance.harness import Harness, each_step
+from dpigu.audits.conformance.scenario import Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore import Affine, AffineRowMap, Space
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ ROUNDING = {torch.float32: 2.0**-18, torch.float64: 2.0**-44}
 )
 def row_fits_its_space(subject: Subject) -> None:
     def fits(scenario: Scenario) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             space = harness.input_space
             output = subject.stage.output_space(space)
             if not isinstance(output, Space):
@@ -42,7 +42,7 @@ def row_fits_its_space(subject: Subject) -> None:
                     expected=f"({output.size},)",
                 )
 
-    for_all(fits, share=0.5, scenario=worlds(steps=(1, 3)))
+    for_all(fits, share=0.5, scenario=scenarios(steps=(1, 3)))
 
 
 @check(
@@ -71,7 +71,7 @@ def row_is_local(subject: Subject) -> None:
             alone = subject.stage.row(harness.state, g_D)
             _agree("a row mapped over a batch is not the row by itself", z_K, alone)
 
-    for_all(local, share=0.5, scenario=worlds(steps=(1, 3)), bad=st.sampled_from(BAD))
+    for_all(local, share=0.5, scenario=scenarios(steps=(1, 3)), bad=st.sampled_from(BAD))
 
 
 def _mapped(harness: Harness) -> Any:
@@ -93,13 +93,13 @@ def _agree(problem: str, got: Tensor, expected: Tensor) -> None:
 )
 def row_is_finite(subject: Subject) -> None:
     def finite(scenario: Scenario, coordinates: list[float]) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             g_D = filled(coordinates, harness.input_space.size, scenario.dtype)
             z_K = subject.stage.row(harness.state, g_D)
             if not bool(z_K.isfinite().all()):
                 raise Broken("a finite row is mapped to one that is not", row=g_D, got=z_K)
 
-    for_all(finite, scenario=worlds(steps=(1, 3)), coordinates=COORDINATES)
+    for_all(finite, scenario=scenarios(steps=(1, 3)), coordinates=COORDINATES)
 
 
 COORDINATES = st.lists(st.sampled_from((0.0, 1.0, -2.0, 1e-12, -1e6)), min_size=1, max_size=3)
@@ -118,7 +118,7 @@ def filled(coordinates: list[float], size: int, dtype: torch.dtype) -> Tensor:
 )
 def affine_is_row(subject: Subject) -> None:
     def equal(scenario: Scenario, coordinates: list[float]) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             space, stage = harness.input_space, subject.stage
             if stage.output_space(space) != space:
                 raise Broken("a diagonal map stays in its space", got=stage.output_space(space))
@@ -135,7 +135,7 @@ def affine_is_row(subject: Subject) -> None:
                     expected=stage.row(harness.state, g_D),
                 )
 
-    for_all(equal, scenario=worlds(steps=(1, 3)), coordinates=COORDINATES)
+    for_all(equal, scenario=scenarios(steps=(1, 3)), coordinates=COORDINATES)
 
 
 def _checked(affine: Affine, size: int) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 from dpigu.audits.conformance.check import Broken, Refused, Subject, check, for_all, kind_of
-from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.scenario import LAYERS, Scenario, worlds
+from dpigu.audits.conformance.harness import Harness, each_step
+from dpigu.audits.conformance.scenario import LAYERS, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore import AffineRowMap, Release, State, Stateful, States
 from hypothesis import strategies as st
@@ -29,7 +29,7 @@ def learns(stage: object) -> bool:
 def state_is_plain(subject: Subject) -> None:
     def plain(scenario: Scenario) -> None:
         first = None
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             layout = _layout(harness.state)
             first = first or layout
             if layout != first:
@@ -37,7 +37,7 @@ def state_is_plain(subject: Subject) -> None:
                     "its state changes its layout", after=harness.done, got=layout, expected=first
                 )
 
-    for_all(plain, share=0.5, scenario=worlds())
+    for_all(plain, share=0.5, scenario=scenarios())
 
 
 def _layout(state: State) -> dict[str, str]:
@@ -56,7 +56,7 @@ def _layout(state: State) -> dict[str, str]:
 
 @check(
     "state-round-trips",
-    guards="A run that is resumed from its checkpoint goes on exactly as if it had not stopped.",
+    guards="A run that is resumed from its checkpoint continues exactly as if it had not stopped.",
     remedy="Keep all that a stage knows in the tensors of its state.",
     applies=learns,
 )
@@ -67,15 +67,15 @@ def state_round_trips(subject: Subject) -> None:
             states = _stored(harness.states)
             if bits(states) != bits(harness.states):
                 raise Broken("its state is another after a checkpoint", after=harness.done)
-            went_on, resumed = (
+            continued, resumed = (
                 harness.binding.updated(s, harness.binding.open(s, harness.clock), release)
                 for s in (harness.states, states)
             )
-            if bits(went_on) != bits(resumed):
-                raise Broken("it goes on differently after a checkpoint", after=harness.done)
+            if bits(continued) != bits(resumed):
+                raise Broken("it continues differently after a checkpoint", after=harness.done)
             harness.step()
 
-    for_all(round_trip, share=0.2, scenario=worlds(steps=(1, 3)))
+    for_all(round_trip, share=0.2, scenario=scenarios(steps=(1, 3)))
 
 
 def _stored(states: States) -> States:
@@ -103,7 +103,7 @@ def state_stays_a_number(subject: Subject) -> None:
                         raise Broken(f"the state {key!r} is NaN", after=harness.done, got=tensor)
 
     sizes = st.sampled_from((0.0, 1.0, 1e-30, -1e30, float("nan")))
-    for_all(numbers, share=0.3, scenario=worlds(), size=sizes)
+    for_all(numbers, share=0.3, scenario=scenarios(), size=sizes)
 
 
 @check(
@@ -121,7 +121,7 @@ def reads_released_only(subject: Subject) -> None:
         for step in range(scenario.steps):
             traces = []
             for which, harness in enumerate((one, other)):
-                harness.selective_update(which, step)
+                harness.show_records(which, step)
                 harness.step(_rows(scenario, which, step, harness.binding.space.size))
                 traces.append(_trace(harness))
             for name, value in traces[0].items():
@@ -133,9 +133,9 @@ def reads_released_only(subject: Subject) -> None:
                         after=step + 1,
                     )
 
-    for_all(same, share=0.2, scenario=worlds(steps=(1, 2, 5)))
+    for_all(same, share=0.2, scenario=scenarios(steps=(1, 2, 5)))
     for_all(
-        same, share=0.04, scenario=worlds((LAYERS,), steps=(60,))
+        same, share=0.04, scenario=scenarios((LAYERS,), steps=(60,))
     )  # what refreshes now and then
 
 
@@ -159,7 +159,7 @@ def _nearly(one: Release, other: Release) -> bool:
 
 
 def _trace(harness: Harness) -> dict[str, object]:
-    """All that the scene shows after a step, bit for bit."""
+    """All that the harness shows after a step, bit for bit."""
     binding, stage, state, release = harness.binding, harness.stage, harness.state, harness.last
     found = {"the support of the step": bits(release.support_D)}
     found[NOISED] = bits((release.noised, list(release.queries.items())))

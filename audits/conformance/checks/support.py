@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
-from dpigu.audits.conformance.harness import Harness, scenes_of
-from dpigu.audits.conformance.scenario import Scenario, worlds
+from dpigu.audits.conformance.harness import Harness, each_step
+from dpigu.audits.conformance.scenario import Scenario, scenarios
 from dpigu.dpcore import Clock, Space
 from torch import Tensor
 
@@ -23,7 +23,7 @@ LONG = 24
 )
 def score_fits(subject: Subject) -> None:
     def fits(scenario: Scenario) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             score_D = subject.stage.score(harness.state)
             size = scenario.space.size
             if tuple(score_D.shape) != (size,) or not score_D.is_floating_point():
@@ -36,7 +36,7 @@ def score_fits(subject: Subject) -> None:
             if not bool(score_D.isfinite().all()):
                 raise Broken("a score is not finite", after=harness.done, got=score_D)
 
-    for_all(fits, share=0.5, scenario=worlds())
+    for_all(fits, share=0.5, scenario=scenarios())
 
 
 @check(
@@ -47,7 +47,7 @@ def score_fits(subject: Subject) -> None:
 )
 def support_fits(subject: Subject) -> None:
     def fits(scenario: Scenario) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             for step in range(scenario.steps):
                 support_D = subject.stage.support(harness.state, Clock(step, scenario.steps))
                 layout = (tuple(support_D.shape), support_D.dtype)
@@ -61,7 +61,7 @@ def support_fits(subject: Subject) -> None:
                 if not bool(support_D.any()):
                     raise Broken("the support is empty", at=step)
 
-    for_all(fits, share=0.5, scenario=worlds())
+    for_all(fits, share=0.5, scenario=scenarios())
 
 
 @check(
@@ -84,7 +84,7 @@ def monotone_as_declared(subject: Subject) -> None:
                     after=step + 1,
                 )
 
-    for_all(grows, share=0.5, scenario=worlds(steps=(2, 3, LONG)))
+    for_all(grows, share=0.5, scenario=scenarios(steps=(2, 3, LONG)))
 
 
 @check(
@@ -103,7 +103,7 @@ def live_as_declared(subject: Subject) -> None:
                 f"{'changes' if changes else 'never changes'} over {LONG} steps"
             )
 
-    for_all(live, share=0.08, scenario=worlds((WIDE,), steps=(LONG,)))
+    for_all(live, share=0.08, scenario=scenarios((WIDE,), steps=(LONG,)))
 
 
 def _supports(subject: Subject, scenario: Scenario) -> list[Tensor]:
@@ -120,7 +120,7 @@ def _supports(subject: Subject, scenario: Scenario) -> list[Tensor]:
 )
 def point_fits(subject: Subject) -> None:
     def fits(scenario: Scenario) -> None:
-        for harness in scenes_of(subject, scenario):
+        for harness in each_step(subject, scenario):
             weights_D = scenario.rows("weights", size=scenario.space.size)[0]
             at_D = subject.stage.at(harness.state, weights_D, _half(scenario))
             if at_D.shape != weights_D.shape or at_D.dtype != weights_D.dtype:
@@ -132,7 +132,7 @@ def point_fits(subject: Subject) -> None:
             if not bool(at_D.isfinite().all()):
                 raise Broken("the point is not finite", weights=weights_D, got=at_D)
 
-    for_all(fits, share=0.5, scenario=worlds(steps=(1, 3)))
+    for_all(fits, share=0.5, scenario=scenarios(steps=(1, 3)))
 
 
 def _half(scenario: Scenario) -> Tensor:

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from tests.audits.canaries.test_run_audit import DATA, module
+from tests.audits.test_run_audit import DATA, module
 
 M, STEPS = 100, 25
 
