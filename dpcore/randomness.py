@@ -48,6 +48,6 @@ def coins(rate: float, count: int) -> NDArray[np.bool_]:
     words = system_words(count)
     true = words < np.uint64(first)
     tied = np.flatnonzero(words == np.uint64(first))
-    if len(tied):
+    if len(tied) and digits > first:
         true[tied] = coins(float(digits - first), len(tied))
     return true

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dpigu.dpcore.noise import LAWS
 from dpigu.dpcore.pipeline import Pipeline
 from dpigu.dpcore.plan import Phase, Plan
 from dpigu.dpcore.registry.entries import OWN_PACKAGE
@@ -55,7 +56,8 @@ def _phase(phase: Phase) -> list[Guarantee]:
 
 
 def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
-    sigma = pipeline.noiser.noise_multiplier
+    sigma, law_name = pipeline.noiser.noise_multiplier, pipeline.noiser.law
+    law = LAWS[law_name]
     try:
         bound = f"{float(pipeline.clipper.joint_bound({})):g}"
     except KeyError:  # it stands in the clipper's state
@@ -71,6 +73,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
             "enforced",
             "dpigu.dpcore.kernel.Kernel.release",
         ),
+        Guarantee(f"{name}: the noise is {law.says}", law.held, f"dpigu.dpcore.noise, {law_name}"),
         Guarantee(
             f"{name}: sums are divided by the expected batch, a public number",
             "enforced",

@@ -174,17 +174,31 @@ def test_one_record_moves_a_sum_by_at_most_the_sensitivity(
     law_sensitivity(here, g_BD, at, one, other)
 
 
+def law_a_factor_keeps_the_bound(factor: float, bound: float, norm: float) -> None:
+    """|c'| · n ≤ C exactly for the guarded factor c' of any factor, bound and norm."""
+    clipper = WildClipper(bound=bound, groups="all", factor=factor, proportional=False)
+    norms_BG, C = (torch.tensor(x, dtype=torch.float64) for x in ([[norm]], bound))
+    c_BG, _ = kernel.guarded_factors(clipper, {}, norms_BG, C)
+    assert abs(Fraction(float(c_BG))) * Fraction(norm) <= Fraction(bound)
+
+
+ANY_NORM = st.floats(0, 1.7e308) | st.floats(-500, 1023.9).map(lambda x: 2.0**x) | st.just(1e300)
+ANY_FACTOR = st.sampled_from(WILD) | HUGE | st.floats(-1074, 1023.9).map(lambda x: 2.0**x)
+
+
+@given(factor=ANY_FACTOR, bound=BOUNDS, norm=ANY_NORM)
+def test_a_factor_keeps_the_bound(factor: float, bound: float, norm: float) -> None:
+    law_a_factor_keeps_the_bound(factor, bound, norm)
+
+
 @pytest.mark.parametrize("factor", [1e300, 2.0**1023, 2.0**870, 1e-310, 5e-324])
-@pytest.mark.parametrize("bound", [1e-20, 1e-23, 2.0**-200, 3e-24, 1.0, 2.0**200])
+@pytest.mark.parametrize("bound", [1e-20, 1e-23, 3e-24, 2.0**-200, 1.0, 2.0**200])
 @pytest.mark.parametrize("norm", [1.0, 2.0**-100, 1e300])
 def test_quotients_and_products_that_underflow_clip_to_nothing(
     factor: float, bound: float, norm: float
 ) -> None:
     """At 1e300 and a bound of 1e-20 the quotient has two bits left; at 1e-23 it was twice C."""
-    clipper = WildClipper(bound=bound, groups="all", factor=factor, proportional=False)
-    norms_BG, C = (torch.tensor(x, dtype=torch.float64) for x in ([[norm]], bound))
-    c_BG, _ = kernel.guarded_factors(clipper, {}, norms_BG, C)
-    assert Fraction(float(c_BG)) * Fraction(norm) <= Fraction(bound)
+    law_a_factor_keeps_the_bound(factor, bound, norm)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

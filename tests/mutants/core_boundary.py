@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import torch
-from dpigu.dpcore import DenseRows, Kernel, SystemNoise, Transform
+from dpigu.dpcore import DenseRows, Kernel, Transform
 from dpigu.dpcore import kernel as kernel_module
-from dpigu.dpcore.noise import rounded
-from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.trainers import prepare
 from hypothesis import strategies as st
 
@@ -26,8 +24,6 @@ ROWS = {"here": sensitivity.STEPS, "g_BD": batches(min_size=1)}
 WHOLE_STEP = {"here": steps(), "g_BD": batches()}
 SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
 ON_SUPPORT = "torch.where(support_K, value_K, 0.0)"
-DRAWN = "drawn_K.to(sum_K)"
-WORDS = "randomness.system_words(count)"
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
 UPDATE = "return release, binding.updated(states, frame, release)"
@@ -127,6 +123,31 @@ MUTANTS = (
         {"norm": sensitivity.NORMS, "bound": sensitivity.BOUNDS},
     ),
     KernelMutant(
+        "a quotient that underflows in the guard",
+        kernel_module,
+        "capped",
+        (
+            (
+                "torch.where(factor_B < SMALLEST, 0.0, factor_B * (1 - ROUNDING))",
+                "factor_B * (1 - ROUNDING)",
+            ),
+        ),
+        sensitivity.law_capped_norm_is_within_the_bound,
+        {"norm": sensitivity.NORMS, "bound": sensitivity.BOUNDS},
+    ),
+    KernelMutant(
+        "a product that underflows in the guard",
+        kernel_module,
+        "guarded_factors",
+        ((" & (c_BG.abs() >= SMALLEST)", ""),),
+        sensitivity.law_a_factor_keeps_the_bound,
+        {
+            "factor": st.sampled_from((1e-310, 2.0**-900)),
+            "bound": st.floats(1e-24, 1e-22),
+            "norm": st.floats(1e299, 1e301),
+        },
+    ),
+    KernelMutant(
         "norms in the rows' own precision",
         DenseRows,
         "norm_upper_bounds",
@@ -186,75 +207,6 @@ MUTANTS = (
         ((SUM, SUM + " + torch.from_numpy(self.noise.words(len(total_K)) * 2.0**-64)"),),
         noise.law_once_a_step,
         SIZED,
-    ),
-    KernelMutant(
-        "noise reused between steps",
-        SystemNoise,
-        "words",
-        ((WORDS, "np.random.PCG64(0).random_raw(count)"),),
-        noise.law_independent,
-    ),
-    KernelMutant(
-        "noise replayed after a resume",
-        SystemNoise,
-        "words",
-        ((WORDS, "self.__dict__.setdefault('g', np.random.PCG64(0)).random_raw(count)"),),
-        noise.law_never_replayed,
-    ),
-    KernelMutant(
-        "noise from the generator that a user seeds",
-        SystemNoise,
-        "words",
-        ((WORDS, "np.random.randint(0, 2**64, count, dtype=np.uint64)"),),
-        noise.law_seeds_do_not_touch_it,
-    ),
-    KernelMutant(
-        "noise that is uniform",
-        rounded,
-        "_magnitudes",
-        (("ndtri(p)", "12**0.5 * (p - 0.5)"),),
-        noise.law_normal,
-    ),
-    KernelMutant(
-        "noise with its tails cut at three deviations",
-        rounded,
-        "_magnitudes",
-        (("ndtri(p)", "ndtri(p).clip(-3, 3)"),),
-        noise.law_normal,
-    ),
-    KernelMutant(
-        "15% too little noise",
-        RoundedGaussian,
-        "noised",
-        ((DRAWN, f"{DRAWN}.mul(0.85).round()"),),
-        noise.law_normal,
-    ),
-    KernelMutant(
-        "one draw on every coordinate",
-        RoundedGaussian,
-        "noised",
-        ((DRAWN, f"{DRAWN}[:1]"),),
-        noise.law_independent,
-    ),
-    KernelMutant(
-        "a short pool of noise laid end to end",
-        RoundedGaussian,
-        "noised",
-        ((DRAWN, f"{DRAWN}[:7].repeat(1 + len(sum_K) // 7)[:len(sum_K)]"),),
-        noise.law_independent,
-    ),
-    KernelMutant(
-        "noise that is half of the last step's",
-        RoundedGaussian,
-        "noised",
-        (
-            (
-                DRAWN,
-                f"((now := {DRAWN}) + source.__dict__.get('last', now), "
-                "source.__dict__.update(last=now))[0].div(2**0.5).round()",
-            ),
-        ),
-        noise.law_independent,
     ),
     KernelMutant(
         "noise only where some record kept something",

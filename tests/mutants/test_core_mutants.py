@@ -25,13 +25,16 @@ from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_noise as noise
+from tests.laws import test_noise_laws as noise_laws
 from tests.laws import test_non_interference as non_interference
+from tests.laws import test_randomness as randomness
+from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import core_around, core_boundary
-from tests.mutants.core_table import KernelMutant, Law
+from tests.mutants import core_around, core_boundary, core_noise
+from tests.mutants.core_table import Law
 
-MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS
+MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_noise.MUTANTS
 
 
 def plant(patch: pytest.MonkeyPatch, mutant: KernelMutant) -> None:
@@ -84,7 +87,10 @@ MODULES = (
     inverse,
     locality,
     noise,
+    noise_laws,
     non_interference,
+    randomness,
+    rounded_gaussian,
     sensitivity,
     support,
 )
