@@ -16,7 +16,7 @@ ScheduleName = Literal["constant", "linear", "cosine"]
 """`dpigu.trainers.settings`: the learning rate over the steps."""
 AveragingName = Literal["none", "ema", "tail"]
 """`dpigu.trainers.optim`: which weights are evaluated and kept."""
-EngineName = Literal["auto", "ghost", "materialising"]
+EngineName = Literal["auto", "ghost", "materialising", "one-by-one"]
 """`dpigu.trainers.engines`: how rows are formed."""
 CanaryName = Literal["mislabelled", "records", "random", "blank", "gradient"]
 """`dpigu.audits.canaries`: what a coin decides on."""

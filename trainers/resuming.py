@@ -11,7 +11,7 @@ from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines.materialising import Loss, cross_entropy
 from dpigu.trainers.loop import Session, Stop
 from dpigu.trainers.phase import Observer
-from dpigu.trainers.prepare import PreparedRun, prepare_again
+from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
 from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
 from dpigu.trainers.runs.identity import (
@@ -80,7 +80,7 @@ def resume(
         if model is None:
             model = named_model(run, table, trust_code)
         check_same("model", structure_of(model), table["model"]["structure"], run)
-        prepared = prepare_again(
+        prepared = prepare(
             plan,
             data,
             model,

@@ -71,7 +71,7 @@ _training_options = together(
     click.option(
         "--engine",
         type=click.Choice(ENGINE_NAMES),
-        help="How rows are formed; never what they are.",
+        help="How rows are formed; never what they are. One-by-one takes any model, slowly.",
     ),
     click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
     click.option("--device", help="auto, cpu, cuda, …"),

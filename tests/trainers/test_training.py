@@ -184,6 +184,8 @@ def test_a_record_with_a_row_that_is_not_finite_moves_nothing(
     plan: Plan, data: Data, model: nn.Module, settings: Settings
 ) -> None:
     full = dataclasses.replace(settings, expected_batch=None, rate=1.0)
+    spec = dataclasses.replace(data.spec, records=data.spec.records + 1)
+    data = dataclasses.replace(data, spec=spec)
     poisoned = dataclasses.replace(
         data,
         train_x=torch.cat([data.train_x, torch.full((1, 2), torch.inf)]),

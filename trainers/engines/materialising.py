@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from dpigu.dpcore import BoundPipeline, DenseRows, ModelError, Record, Rows, Space, Transform
+from dpigu.dpcore import BoundPipeline, DenseRows, Record, Rows, Space, Transform
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.kept import Watch
-from dpigu.trainers.engines.records import Loss, LossOfOne, Tree
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, count_of, device_of
 from dpigu.trainers.engines.recurrent import unrolled
 from dpigu.trainers.engines.rules import no_rules_of_users
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
@@ -45,6 +43,24 @@ class RowEngine(Protocol):
     ) -> Rows:
         """The rows of one microbatch at these weights; records not valid are padding."""
         ...
+
+
+class WholeEngine(RowEngine, Protocol):
+    """An engine whose rows stand in memory."""
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tree,
+        y_B: Tree,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> PaddedRows:
+        """The same, in memory."""
+        ...
+
+
+MakeWhole = Callable[[nn.Module, Loss, "Norms", int], WholeEngine]
 
 
 def norms_of(binding: BoundPipeline) -> Norms:
@@ -164,52 +180,14 @@ def rower(
 
 
 def row_gradients(
-    model: nn.Module, loss: Loss, weights: Mapping[str, Tensor], x_M: Tensor, y_M: Tensor
+    model: nn.Module,
+    loss: Loss,
+    weights: Mapping[str, Tensor],
+    x_M: Tree,
+    y_M: Tree,
+    engine: MakeWhole = MaterialisingEngine,
 ) -> Tensor:
-    """Every record's gradient, M × D: for public records alone."""
-    engine = MaterialisingEngine(model, loss, Norms(None, 1), len(x_M))
-    space = Space.of(trainable(model))
-    valid_M = torch.ones(len(x_M), dtype=torch.bool, device=x_M.device)
-    return engine.rows(weights, x_M, y_M, valid_M, Transform(space, space, (), None)).rows.z_BK
-
-
-def microbatches(
-    indices: NDArray[np.int64], size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pieces of exactly `size` indices with who is valid; the last one padded with index 0."""
-    for start in range(0, len(indices), size):
-        piece = indices[start : start + size]
-        padded = np.zeros(size, dtype=np.int64)
-        padded[: len(piece)] = piece
-        valid = torch.arange(size, device=device) < len(piece)
-        yield torch.from_numpy(padded).to(device), valid
-
-
-def check_every_parameter_gets_a_row(
-    model: nn.Module, loss: Loss, x_shape: tuple[int, ...], device: torch.device
-) -> None:
-    """An error that names the trainable parameters that a record's loss does not reach.
-
-    Looks at a made-up record of zeros, never at the data.
-    """
-    x = torch.zeros((1, *x_shape), device=device)
-    y = torch.zeros(1, dtype=torch.int64, device=device)
-    values = trainable(model)
-    try:
-        total = loss(model(x), y).sum()
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ModelError(
-            f"the model cannot take one record of this shape: {str(error).splitlines()[0]}",
-            where=type(model).__name__,
-            got=tuple(x_shape),
-            remedy="Give a model for this data, or data of the shape that the model takes.",
-        ) from error
-    gradients = torch.autograd.grad(total, list(values.values()), allow_unused=True)
-    silent = [name for name, g in zip(values, gradients, strict=True) if g is None]
-    if silent:
-        raise ModelError(
-            "trainable parameters get no gradient from a record's loss",
-            where=type(model).__name__,
-            got=silent,
-            remedy="Use them in forward, or call requires_grad_(False) on them.",
-        )
+    """Every record's gradient, M × D, by an engine that forms rows whole: for public records."""
+    made, space = engine(model, loss, Norms(None, 1), count_of(x_M)), Space.of(trainable(model))
+    valid_M = torch.ones(count_of(x_M), dtype=torch.bool, device=device_of(x_M))
+    return made.rows(weights, x_M, y_M, valid_M, Transform(space, space, (), None)).rows.z_BK

@@ -34,11 +34,6 @@ def device_of(tree: Tree) -> torch.device:
     return device
 
 
-def taken(tree_N: Tree, at: Tensor) -> Tree:
-    """The records at these indices."""
-    return tree_map(lambda v_N: v_N[at], tree_N)
-
-
 def each(tree_B: Tree) -> Iterator[Tree]:
     """Every record of a tree by itself."""
     for i in range(count_of(tree_B)):
@@ -71,6 +66,13 @@ def one_number(value: object, loss: Loss) -> Tensor:
     )
 
 
+def called(model: nn.Module, weights: Mapping[str, Tensor], x_B: Tree) -> Any:
+    """model(x), model(*xs) or model(**xs) at these weights, its own where one is not given."""
+    args, kwargs = ((), x_B) if isinstance(x_B, dict) else (x_B, {})
+    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    return functional_call(model, dict(weights), args, kwargs)
+
+
 @dataclass(frozen=True)
 class LossOfOne:
     """The function that is differentiated: loss_of_one(weights, record).
@@ -87,11 +89,8 @@ class LossOfOne:
 
     def __call__(self, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
         """One record's loss at these weights (the model's own where one is not given)."""
-        one = tree_map(lambda v: v[None], x)
-        args, kwargs = ((), one) if isinstance(one, dict) else (one, {})
-        args = args if isinstance(args, tuple | list) else (args,)
         with self._precision(device_of(x)):
-            outputs = functional_call(self.model, dict(weights), tuple(args), kwargs)
+            outputs = called(self.model, weights, tree_map(lambda v: v[None], x))
         return one_number(self.loss(outputs, tree_map(lambda v: v[None], y)), self.loss)
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
