@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from dpigu.audits.conformance.check import Broken, Refused, Subject, check, for_all, kind_of
@@ -66,7 +64,7 @@ def state_round_trips(subject: Subject) -> None:
     def round_trip(scenario: Scenario) -> None:
         harness, release = Harness(subject, scenario), Harness(subject, scenario).step()
         for _ in range(scenario.steps):
-            (states,) = _through_a_file(harness).states
+            (states,) = _stored_and_read(harness).states
             if bits(states) != bits(harness.states):
                 raise Broken("its state is another after a checkpoint", after=harness.done)
             went_on, resumed = (
@@ -80,11 +78,10 @@ def state_round_trips(subject: Subject) -> None:
     for_all(round_trip, share=0.2, scenario=worlds(steps=(1, 3)))
 
 
-def _through_a_file(harness: Harness) -> checkpoint.Checkpoint:
+def _stored_and_read(harness: Harness) -> checkpoint.Checkpoint:
     start = checkpoint.Checkpoint(0, 0, {}, (), {"state": {}, "param_groups": []})
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder) / "point", start._replace(states=(harness.states,)))
-        return checkpoint.load(Path(folder) / "point", start, torch.device("cpu"))
+    stored = checkpoint.encoded(start._replace(states=(harness.states,)), {})
+    return checkpoint.decoded(stored, start, torch.device("cpu"))
 
 
 @check(
