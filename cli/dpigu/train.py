@@ -20,7 +20,7 @@ from dpigu.cli.shared.options import (
     together,
     trust_code_option,
 )
-from dpigu.cli.shared.output import print_fields
+from dpigu.cli.shared.output import print_fields, printable
 
 if TYPE_CHECKING:
     from dpigu.audits.canaries.gradients import GradientCanaries
@@ -185,7 +185,7 @@ def _start(
         if observer is not None:
             observer.begin(folder)
         if show:
-            click.echo(_plan_line(recipe, _calibrated(folder)))
+            click.echo(printable(_plan_line(recipe, _calibrated(folder))))
 
     return run_training(
         recipe.plan,
@@ -208,7 +208,7 @@ def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: 
 
     recipe = recipe_from_file(folder.public / "config.toml")
     if show:
-        click.echo(_plan_line(recipe, recipe.plan))
+        click.echo(printable(_plan_line(recipe, recipe.plan)))
     data = recipe.load_data(data_dir, progress=show)
     data, observer = _with_planned_canaries(data, folder, recipe.plan)
     return resume_training(

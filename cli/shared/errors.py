@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from dpigu.cli.shared.output import printable
 
 USER_ERROR = 2
 BUG = 70
@@ -138,5 +139,5 @@ def _bug(error: Exception) -> str:
 
 
 def _say(line: str, status: int) -> int:
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
     return status
