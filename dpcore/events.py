@@ -32,8 +32,8 @@ def event_to_dict(event: DpEvent) -> dict[str, Any]:
             got=name,
             expected=f"one of {', '.join(KINDS)}",
         )
-    values = {field.name: getattr(event, field.name) for field in attr.fields(type(event))}
-    return {"type": name, **{key: _plain(value) for key, value in values.items()}}
+    fields = attr.asdict(event, recurse=False)
+    return {"type": name, **{key: _plain(value) for key, value in fields.items()}}
 
 
 def event_from_dict(table: Mapping[str, Any]) -> DpEvent:

@@ -212,10 +212,9 @@ class Ledger:
     def cut(self, line: bytes) -> Ledger:
         """The ledger with a line that was cut short, of which nobody knows what it paid for.
 
-        It is charged as a whole block of the mechanism that was running, and one of the next.
+        It is charged as a whole block of every mechanism.
         """
-        near = range(self.mechanism, min(self.mechanism + 2, len(self.charged)))
-        charged = self._plus(dict.fromkeys(near, self.head.block))
+        charged = self._plus(dict.fromkeys(range(len(self.charged)), self.head.block))
         digests = (*self.digests, _sha(line))
         return replace(self, charged=charged, digests=digests, last="cut", open_steps=0, ended=None)
 

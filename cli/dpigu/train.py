@@ -21,7 +21,7 @@ from dpigu.cli.shared.options import (
     together,
     trust_code_option,
 )
-from dpigu.cli.shared.output import print_fields
+from dpigu.cli.shared.output import print_fields, printable
 
 from dpigu.names import (
     AVERAGING_NAMES,
@@ -193,7 +193,7 @@ def _start(
         if observer is not None:
             observer.begin(folder)
         if show:
-            click.echo(_plan_line(recipe, _calibrated(folder)))
+            click.echo(printable(_plan_line(recipe, _calibrated(folder))))
 
     return run_training(
         recipe.plan,
@@ -216,7 +216,7 @@ def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: 
 
     recipe = recipe_from_file(folder.public / "config.toml")
     if show:
-        click.echo(_plan_line(recipe, recipe.plan))
+        click.echo(printable(_plan_line(recipe, recipe.plan)))
     data = recipe.load_data(data_dir, progress=show)
     data, observer = _with_planned_canaries(data, folder, recipe.plan)
     return resume_training(

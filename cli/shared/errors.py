@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -13,20 +14,30 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from dpigu.cli.shared.output import printable
 
 USER_ERROR = 2
 BUG = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+MACHINES = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "EMFILE", "ENFILE", "ENOMEM"),
+        *("ENAMETOOLONG", "ENOTDIR", "EISDIR", "EFBIG", "ESTALE"),
+    )
+)
+"""What the machine refuses, whatever the program asks: no bug of ours."""
 
 
 class Commands(click.Group):
     """A command group that ends every failure with one line on standard error and its status.
 
-    A `DpiguError` or a mistake in the options is the user's: `error: …`, 2. An interrupt: 130.
-    A reader that closed the pipe: 141, without a message. Anything else is a bug of ours: 70,
-    with the traceback in the run's `private/` folder where `crashes_reported` knows it, else on
-    standard error. A command with a status of its own ends with `ctx.exit(status)`.
+    A `DpiguError`, a mistake in the options, or what the machine refuses (a full disk, a file
+    that may not be read) is the user's to mend: `error: …`, 2. An interrupt: 130.
+    A reader that closed the pipe: 141, in silence. Anything else is a bug of ours: 70, with the
+    traceback in the run's `private/` folder where `crashes_reported` knows it, else on standard
+    error. A command with a status of its own ends with `ctx.exit(status)`.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -42,7 +53,7 @@ class Commands(click.Group):
         except click.ClickException as error:
             status = _mistake(error)
         except click.Abort as error:
-            status = _say(f"interrupted{f'; {error}' if str(error) else ''}", INTERRUPTED)
+            status = _say(f"interrupted{f'; {error}' if _line(error) else ''}", INTERRUPTED)
         sys.exit(status)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -57,8 +68,8 @@ class Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         except Crash as crash:
-            return _say(f"{_bug(crash.cause)}; the traceback is in {crash.report}", BUG)
-        except Exception as error:  # what is no user's mistake is a bug, and says so
+            return _say(f"{_bug(crash.cause)}; the traceback is {crash.report}", BUG)
+        except Exception as error:  # whatever is no user's mistake is a bug, and says so
             if _is_users(error):
                 return _say(f"error: {self._spelled(error, ctx)}", USER_ERROR)
             traceback.print_exc()
@@ -82,8 +93,8 @@ class Commands(click.Group):
 class Crash(Exception):
     """A bug of ours whose traceback has been put away."""
 
-    def __init__(self, cause: Exception, report: Path) -> None:
-        super().__init__(str(report))
+    def __init__(self, cause: Exception, report: str) -> None:
+        super().__init__(report)
         self.cause = cause
         self.report = report
 
@@ -92,7 +103,8 @@ class Crash(Exception):
 def crashes_reported(private: Path) -> Iterator[None]:
     """Put the traceback of a crash into a run's `private/` folder, if the folder is there.
 
-    A traceback and its message may show training records, so neither goes anywhere else.
+    A traceback and its message may show training records, so neither goes anywhere else: where
+    they cannot be put away, they are lost.
     """
     try:
         yield
@@ -102,15 +114,32 @@ def crashes_reported(private: Path) -> Iterator[None]:
         if _is_users(error) or not private.is_dir():
             raise
         report = private / "crashes.txt"
-        with report.open("a") as file:
-            file.write(traceback.format_exc() + "\n")
-        raise Crash(error, report) from error
+        try:
+            mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with os.fdopen(os.open(report, mode, 0o600), "a") as file:
+                file.write(traceback.format_exc() + "\n")
+        except OSError as full:
+            raise Crash(error, f"nowhere: {report} cannot be written") from full
+        raise Crash(error, f"in {report}") from error
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether it is a `DpiguError`, found without loading torch for the sake of `--help`."""
+    """Whether the user can mend it: a `DpiguError`, or a refusal of the machine.
+
+    The class is found without loading torch for the sake of `--help`.
+    """
+    if isinstance(error, OSError) and error.errno in MACHINES:
+        return True
     module = sys.modules.get("dpigu.dpcore.errors")
     return module is not None and isinstance(error, module.DpiguError)
+
+
+def _line(error: Exception) -> str:
+    """The error in one line: a refusal of the machine with the file that it is about."""
+    if isinstance(error, OSError) and error.errno in MACHINES:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return str(error)
 
 
 def _mistake(error: click.ClickException) -> int:
@@ -125,5 +154,5 @@ def _bug(error: Exception) -> str:
 
 
 def _say(line: str, status: int) -> int:
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
     return status

@@ -19,7 +19,12 @@ def print_fields(fields: Sequence[tuple[str, str]], *, err: bool = False) -> Non
     """Print names and values in two columns."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
-        click.echo(f"{name:<{width}}  {value}", err=err)
+        click.echo(printable(f"{name:<{width}}  {value}"), err=err)
+
+
+def printable(text: str) -> str:
+    """A text with its control characters spelled out: a name from a file forges no line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _plain(value: object) -> Any:

@@ -32,7 +32,7 @@ from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
 from tests.mutants import core_around, core_boundary, core_noise
-from tests.mutants.core_table import Law
+from tests.mutants.core_table import KernelMutant, Law
 
 MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_noise.MUTANTS
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 class Explanation(NamedTuple):
     """The engine of one phase, why, and the choice for each parameter (fast engine only).
 
-    `declared` is what hangs on model or loss and cannot be seen into (`dpigu.trainers.engines.kept`).
+    `declared` is what hangs on model or loss and cannot be seen into (`kept`).
     """
 
     phase: str

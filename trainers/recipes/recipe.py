@@ -229,8 +229,8 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     else:
         plan = plan_from_dict(table["plan"], f"{where}: plan")
     data = table["data"]
-    known = ("name", "records", "classes", "shape", "scaling", "features", "public")
-    refuse_unknown(data, known, f"{where}: data")
+    options = ("name", "records", "classes", "shape", "scaling", "features", "public")
+    refuse_unknown(data, options, f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
     model = table.get("model", {})
     refuse_unknown(model, ("name", "structure"), f"{where}: model")

@@ -38,6 +38,13 @@ def write(path: Path, point: Checkpoint, ledger: Ledger) -> None:
 
     It names its run and the ledger's last line, so that a ledger which lost lines is found out.
     """
+    paid = {"lines": ledger.lines, "digest": ledger.digest}
+    body = encoded(point, {"run": ledger.head.run, "ledger": paid})
+    disk.write_whole(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+def encoded(point: Checkpoint, told: Mapping[str, Any]) -> bytes:
+    """A checkpoint as a safetensors file; what is no tensor stands in its metadata."""
     tensors = {f"weights/{name}": t for name, t in point.weights.items()}
     for i, states in enumerate(point.states):
         for stage, state in states.items():
@@ -50,18 +57,16 @@ def write(path: Path, point: Checkpoint, ledger: Ledger) -> None:
             else:
                 plain[f"{index}\t{key}"] = value
     head = {
-        "run": ledger.head.run,
-        "ledger": {"lines": ledger.lines, "digest": ledger.digest},
+        **told,
         "phase": point.phase,
         "step": point.step,
         "stages": [list(states) for states in point.states],
         "optimizer": plain,
     }
-    body = save(
+    return save(
         {k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()},
         {"checkpoint": json.dumps(head)},
     )
-    disk.write_whole(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
 def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) -> Checkpoint:
@@ -82,9 +87,9 @@ def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) ->
             remedy="Restore the run folder whole.",
         )
     try:
-        head = _parsed(body)
+        head = _head(body)
         _check_ledger(path, head, ledger)
-        point = _point(head, {n: t.to(device) for n, t in safe_load(body).items()}, start)
+        point = decoded(body, start, device)
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise RunError("the checkpoint cannot be read", where=str(path)) from error
     held = {name: point.weights.get(name) for name in start.weights}
@@ -92,14 +97,16 @@ def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) ->
     return point
 
 
-def _point(head: Mapping[str, Any], tensors: Mapping[str, Tensor], start: Checkpoint) -> Checkpoint:
-    """The checkpoint that a head and its tensors spell."""
+def decoded(body: bytes, start: Checkpoint, device: torch.device) -> Checkpoint:
+    """The inverse of `encoded`, with the parameter groups of `start`."""
+    head = _head(body)
     weights: dict[str, Tensor] = {}
     states: list[dict[str, dict[str, Tensor]]] = [
         {s: {} for s in names} for names in head["stages"]
     ]
     entries: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
+    for name, stored in safe_load(body).items():
+        tensor = stored.to(device)
         kind, _, rest = name.partition("/")
         if kind == "weights":
             weights[rest] = tensor
@@ -136,7 +143,7 @@ def _shape(tensor: Tensor | None) -> str:
     return "nothing" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _head(body: bytes) -> dict[str, Any]:
     """The head of a safetensors file."""
     size = int.from_bytes(body[:8], "little")
     head: dict[str, Any] = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["checkpoint"])

@@ -87,6 +87,12 @@ def make_folder(path: Path, mode: int = PUBLIC_FOLDER) -> None:
             os.mkdir(path, mode)
 
 
+def remove(path: Path) -> None:
+    """Take a file away."""
+    with told("removed", path):
+        os.unlink(path)
+
+
 def rename(old: Path, new: Path) -> None:
     """Give a folder its name, flushed with all that is in it."""
     with told("written", new):

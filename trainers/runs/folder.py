@@ -68,7 +68,7 @@ class RunFolder:
         folder._lock = Lock(folder.private / LOCK)
         _refuse_occupied(path)
         for left in [p for p in folder.path.rglob("*") if p.is_file() and p.name != LOCK]:
-            left.unlink()
+            disk.remove(left)
         disk.make_folder(folder.public)
         disk.write_whole(folder.public / "README.txt", (PUBLIC if claimed else UNCLAIMED).encode())
         folder.write_private("README.txt", PRIVATE.encode())
@@ -229,12 +229,21 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}}
 
 
+def printable(text: str) -> str:
+    """A name from a folder with its control characters spelled out: it forges no line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def statement(summary: Mapping[str, Any]) -> str:
-    """A paragraph about a run's privacy that its owner can publish."""
+    """A paragraph about a run's privacy that its owner can publish, on one line."""
+    return printable(_paragraph(summary)) + "\n"
+
+
+def _paragraph(summary: Mapping[str, Any]) -> str:
     if not summary["private"]:
         return (
             f"This model was trained with {summary['preset']} and makes no claim of differential "
-            f"privacy: {summary['why_not_private']}.\n"
+            f"privacy: {summary['why_not_private']}."
         )
     return (
         "This model was trained with differential privacy: "
@@ -246,7 +255,7 @@ def statement(summary: Mapping[str, Any]) -> str:
         f"accountant of dpigu {summary['versions']['dpigu']} from the ledger of the steps that "
         f"ran, all phases included. Held-out data is treated as public{_public(summary)}. Choices "
         "made by looking at the training data before this run are not charged. Noise and "
-        "sampling used the operating system's entropy and were not stored.\n"
+        "sampling used the operating system's entropy and were not stored."
     )
 
 

@@ -104,7 +104,8 @@ def _fingerprint(key: bytes, tensors: Iterable[Tensor]) -> str:
     digest = hashlib.blake2b(key=key, digest_size=32)
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from dpigu.trainers.runs.folder import printable
 from matplotlib.figure import Figure
 
 
@@ -38,9 +39,8 @@ def drawn(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> b
                 )
         axes[-1].set_xlabel("step")
         claim = f"ε = {summary['epsilon']:.3f}" if private else "not private"
-        figure.suptitle(
-            f"{summary['preset']} on {summary['data']}: {summary['test_accuracy']:.2%}, {claim}"
-        )
+        named = printable(f"{summary['preset']} on {summary['data']}")
+        figure.suptitle(f"{named}: {summary['test_accuracy']:.2%}, {claim}")
         file = io.BytesIO()
         figure.savefig(file)
     return file.getvalue()

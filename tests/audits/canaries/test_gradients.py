@@ -43,6 +43,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from tests.audits.test_run_audit import DATA, module
+from tests.support.run_folders import bare
 
 M, STEPS = 100, 25
 
@@ -139,7 +140,7 @@ def opened(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "bare", claimed=True)
+    return bare(tmp_path / "bare")
 
 
 def frame_of(binding: BoundPipeline, step: int = 0) -> tuple[States, StepContext]:
@@ -277,7 +278,7 @@ def test_observations_that_are_no_evidence_give_no_verdict(
 def test_a_ledger_of_other_steps_gives_no_verdict(honest: Path) -> None:
     path = RunFolder(honest).public / "ledger.jsonl"
     whole = path.read_text()
-    path.write_text(whole.split("\n", 1)[1])
+    path.write_text("".join(whole.splitlines(keepends=True)[:-2]))
     try:
         report = audit_model(honest).report
     finally:

@@ -23,6 +23,8 @@ from dpigu.trainers.runs.folder import RunFolder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.run_folders import bare
+
 CLASSES = 7
 
 
@@ -42,7 +44,7 @@ def pairs(data: Data) -> Counter[tuple[int, int]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run", claimed=True)
+    return bare(tmp_path / "run")
 
 
 @given(count=st.integers(20, 80), m=st.integers(6, 10))
@@ -241,7 +243,7 @@ def test_a_new_plan_with_its_own_commitment_is_found_out_by_the_journal(
 ) -> None:
     plan_canaries(records(), 20).save(folder)
     folder.note_privately("times.jsonl", {"step": 0, "seconds": 0.1})
-    late = RunFolder.create(tmp_path / "late", claimed=True)
+    late = bare(tmp_path / "late")
     plan_canaries(records(), 20).save(late)
     for name in ("private/audit-plan.json", "public/audit-commitment.json"):
         (folder.path / name).write_text((late.path / name).read_text())
@@ -262,7 +264,7 @@ def test_a_plan_whose_commitment_comes_after_a_step_is_found_out(folder: RunFold
 
 def test_no_plan_is_saved_after_a_step_or_over_another(folder: RunFolder) -> None:
     plan = plan_canaries(records(), 20)
-    folder.charge("main", 0)
+    (folder.public / "ledger.jsonl").write_text("a head\n")
     with pytest.raises(RunError, match="before the first step"):
         plan.save(folder)
     (folder.public / "ledger.jsonl").unlink()
