@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -69,14 +70,14 @@ class BudgetFile:
                 remedy="Declare the runs at creation: PLD charges every relation.",
             )
         file = cls(path)
-        with file._locked():
+        with file.locked():
             if file.path.exists():
                 raise BudgetError(
                     "there is a file already, and a budget is never replaced",
                     where=str(path),
                     remedy="Give another path, or go on with the budget that is there.",
                 )
-            file._write(BudgetState(filter, adjacency))
+            file._write(BudgetState(secrets.token_hex(16), filter, adjacency))
         return file
 
     def read(self) -> BudgetState:
@@ -112,28 +113,57 @@ class BudgetFile:
 
         Errors: `BudgetError` if it does not fit what is left, or is no private event.
         """
-        reserved = flatten(event)
-        with self._locked():
-            state = self.read().closed(run)
-            if state.adjacency is not adjacency:
-                raise BudgetError(
-                    "the budget is of another neighbouring relation",
-                    where=str(self.path),
-                    got=str(adjacency),
-                    expected=str(state.adjacency),
-                )
-            before = state.share
-            state = replace(state, filter=state.filter.prepared(reserved))
-            entry = SessionEntry(run, label, reserved)
-            after = replace(state, sessions=(*state.sessions, entry))
-            if not after.share <= 1:
-                raise _refusal(self.path, state.filter, before, after.share)
+        with self.locked():
+            after = self._with(run, event, label, adjacency)
             self._write(after)
         return Session(self, len(after.sessions) - 1)
 
+    def check(self, event: DpEvent, adjacency: Adjacency) -> None:
+        """The error that `open_session` of a new run would raise; nothing is written."""
+        self._with("", event, "", adjacency)
+
+    def _with(self, run: str, event: DpEvent, label: str, adjacency: Adjacency) -> BudgetState:
+        """The budget with one more session, or its refusal."""
+        reserved = flatten(event)
+        state = self.read().closed(run)
+        if state.adjacency is not adjacency:
+            raise BudgetError(
+                "the budget is of another neighbouring relation",
+                where=str(self.path),
+                got=str(adjacency),
+                expected=str(state.adjacency),
+            )
+        before = state.share
+        state = replace(state, filter=state.filter.prepared(reserved))
+        entry = SessionEntry(run, label, reserved)
+        after = replace(state, sessions=(*state.sessions, entry))
+        if not after.share <= 1:
+            raise _refusal(self.path, state.filter, before, after.share)
+        return after
+
+    def close_run(self, name: str) -> BudgetState:
+        """Close a run's open sessions at what was written down ahead; the rest comes back.
+
+        Args:
+            name: the run's, or how it begins; a process at work on it stops at its next block.
+        """
+        with self.locked():
+            state = self.read()
+            runs = {entry.run for entry in state.sessions if entry.run.startswith(name)}
+            if len(runs) != 1:
+                raise BudgetError(
+                    "this names no run of the budget, or several",
+                    where=str(self.path),
+                    got=name,
+                    expected=", ".join(sorted({entry.run for entry in state.sessions})) or "a run",
+                )
+            state = state.closed(runs.pop())
+            self._write(state)
+        return state
+
     def change(self, index: int, ahead: tuple[Term, ...], *, close: bool) -> None:
         """Write down what a session may have released, and close it if that is all."""
-        with self._locked():
+        with self.locked():
             state = self.read()
             entry = state.sessions[index] if index < len(state.sessions) else None
             if entry is None or not entry.open:
@@ -155,7 +185,7 @@ class BudgetFile:
             self._write(replace(state, sessions=sessions))
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the lock beside the file; processes wait for each other."""
         lock = self.path.with_name(self.path.name + ".lock")
         try:

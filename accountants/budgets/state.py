@@ -48,8 +48,9 @@ class SessionEntry:
 
 @dataclass(frozen=True)
 class BudgetState:
-    """A budget file as read: the filter, the relation, and every session that named it."""
+    """A budget file as read: its random name, the filter, the relation, and every session."""
 
+    name: str
     filter: Filter
     adjacency: Adjacency
     sessions: tuple[SessionEntry, ...] = ()
@@ -81,6 +82,7 @@ def table_of(state: BudgetState) -> dict[str, Any]:
         kind["releases"] = _rows(state.filter.releases)
     body = {
         "format": FORMAT,
+        "name": state.name,
         "epsilon": state.filter.epsilon,
         "delta": state.filter.delta,
         "adjacency": str(state.adjacency),
@@ -127,7 +129,8 @@ def state_of(table: dict[str, Any], where: str) -> BudgetState:
         )
         for entry in table["sessions"]
     )
-    return BudgetState(filters[kind["kind"]](), Adjacency(table["adjacency"]), sessions)
+    filter, relation = filters[kind["kind"]](), Adjacency(table["adjacency"])
+    return BudgetState(table["name"], filter, relation, sessions)
 
 
 def _rows(terms: tuple[Term, ...]) -> list[list[float]]:

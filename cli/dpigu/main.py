@@ -1,9 +1,10 @@
-"""`dpigu`: train, account, describe, and list presets and stages."""
+"""`dpigu`: train, account, keep budgets, describe, and list presets and stages."""
 
 from __future__ import annotations
 
 import click
 from dpigu.cli.dpigu.account import account
+from dpigu.cli.dpigu.budget import budget
 from dpigu.cli.dpigu.describe import describe
 from dpigu.cli.dpigu.presets import presets
 from dpigu.cli.dpigu.stages import stages
@@ -24,6 +25,7 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(account)
+main.add_command(budget)
 main.add_command(presets)
 main.add_command(stages)
 main.add_command(describe)

@@ -269,7 +269,7 @@ def planted(patch: pytest.MonkeyPatch, owner: type, name: str, old: str, new: st
         ),
         (BudgetFile, "change", "entry is None or not entry.open", "entry is None"),
         (BudgetFile, "change", "ahead=ahead, open=not close", "ahead=(), open=not close"),
-        (BudgetFile, "open_session", "not after.share <= 1", "not state.share <= 1"),
+        (BudgetFile, "_with", "not after.share <= 1", "not state.share <= 1"),
     ],
     ids=["nothing is reserved", "a crash is forgotten", "no fence", "no writing ahead", "too late"],
 )
