@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from dp_accounting import DpEvent
 from dpigu.accountants.budgets.file import BudgetFile, Session
-from dpigu.dpcore import BudgetError, CalibratedPlan, DpiguError
+from dpigu.dpcore import BudgetError, CalibratedPlan, DpiguError, RunError
 from dpigu.dpcore.ledger import Ledger, composed
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.overlap import record_fingerprints
@@ -145,9 +145,12 @@ def budget_of(folder: RunFolder, table: Mapping[str, Any], given: Path | None) -
             if given is not None
             else Path(json.loads(disk.read(folder.private / FILE))["path"])
         )
-    except (ValueError, KeyError, TypeError) as error:
-        where = str(folder.private / FILE)
-        raise BudgetError("where the run's budget lies cannot be read", where=where) from error
+    except (RunError, ValueError, KeyError, TypeError) as error:
+        raise BudgetError(
+            "where the run's budget lies cannot be read",
+            where=str(folder.private / FILE),
+            remedy="Name it: --budget FILE, resume(..., budget=FILE).",
+        ) from error
     budget = BudgetFile(path)
     if budget.read().name != name:
         raise BudgetError(
