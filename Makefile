@@ -32,7 +32,7 @@ LINKS := .links/dpigu
 $(LINKS): Makefile
 	rm -rf $@ && mkdir -p $@
 	for room in $(ROOMS); do ln -s ../../$$room $@/; done
-	for file in __init__.py __main__.py py.typed; do ln -s ../../dpigu/$$file $@/; done
+	for file in $(notdir $(wildcard dpigu/*.py)) py.typed; do ln -s ../../dpigu/$$file $@/; done
 
 lint: setup $(LINKS)
 	$(BIN)/ruff check .

@@ -72,7 +72,7 @@ def rdp_epsilon(terms: tuple[Term, ...], delta: float) -> float:
     """RDP's ε of canonical terms at δ."""
     from dp_accounting.rdp import compute_epsilon
 
-    orders, rdp = _composed(terms)
+    orders, rdp = composed_rdp(terms)
     return float(compute_epsilon(orders, rdp, delta)[0])
 
 
@@ -80,11 +80,11 @@ def rdp_delta(terms: tuple[Term, ...], epsilon: float) -> float:
     """RDP's δ of canonical terms at ε."""
     from dp_accounting.rdp.rdp_privacy_accountant import compute_delta
 
-    orders, rdp = _composed(terms)
+    orders, rdp = composed_rdp(terms)
     return float(compute_delta(orders, rdp, epsilon)[0])
 
 
-def _composed(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
+def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
     from dp_accounting.rdp import RdpAccountant
 
     accountant = RdpAccountant()

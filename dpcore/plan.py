@@ -108,9 +108,11 @@ class Phase:
         )
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if type(self.steps) is not int or self.steps < 1:
             raise GrammarError(
-                "a phase needs at least one step", where=f"Phase {self.name!r}", got=self.steps
+                "a phase needs a whole number of steps, at least one",
+                where=f"Phase {self.name!r}",
+                got=self.steps,
             )
         unknown = set(self.inherits) - {"weights", "optimizer"}
         if unknown:

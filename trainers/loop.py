@@ -21,6 +21,7 @@ from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import evaluated
 from dpigu.trainers.settings import OptimizerFactory
+from dpigu.trainers.spending import Spending
 from torch import Tensor, nn
 
 Stop = Callable[[Mapping[str, Any]], bool]
@@ -41,6 +42,7 @@ class Session:
         noise: where the kernel's normal draws come from.
         observer: watches the releases, and may add rows.
         stop: asked after every evaluation whether to end the run.
+        spending: the run's part of a budget that it shares with other runs, or None.
     """
 
     prepared: PreparedRun
@@ -50,6 +52,7 @@ class Session:
     noise: NoiseSource
     observer: Observer | None = None
     stop: Stop | None = None
+    spending: Spending | None = None
 
 
 class Loop:
@@ -73,10 +76,11 @@ class Loop:
         self._past: tuple[States, ...] = self._point.states[: self._point.phase]
         self.reached = sum(p.steps for p in self._plan.phases[: self._point.phase])
         self.reached += self._point.step
+        self.ahead = self._ahead()
 
     def run(self) -> Ending:
         """Take every step that the plan has left and the budget pays for; how it ended."""
-        left, earlier = self._affordable(), dict[str, Any]()
+        left, earlier = sum(self.ahead), dict[str, Any]()
         for i, phase in enumerate(self._plan.phases):
             running = self._running(i, earlier)
             if i < self._point.phase:
@@ -176,11 +180,16 @@ class Loop:
         self._average.settle(self._parameters)
         return how
 
-    def _affordable(self) -> int:
+    def _ahead(self) -> list[int]:
+        """The steps of each phase that the run may still take: left in the plan, and affordable."""
         point, phases = self._point, self._plan.phases
         ahead = [phase.steps if i >= point.phase else 0 for i, phase in enumerate(phases)]
         ahead[point.phase] -= point.step
-        return affordable(self._plan, self._session.ledger.ledger.charged, ahead)
+        left = affordable(self._plan, self._session.ledger.ledger.charged, ahead)
+        for i, steps in enumerate(ahead):
+            ahead[i] = min(steps, left)
+            left -= ahead[i]
+        return ahead
 
     def _until_stop(self) -> int:
         return self._stops[bisect_right(self._stops, self.reached)] - self.reached

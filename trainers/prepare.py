@@ -9,6 +9,7 @@ import torch
 from dpigu.dpcore import (
     CalibratedPlan,
     ConfigurationError,
+    DataError,
     ModelError,
     Phase,
     Pipeline,
@@ -19,6 +20,7 @@ from dpigu.dpcore import (
 from dpigu.dpcore.stages import name_of, public_records_of
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.overlap import refuse_shared
 from dpigu.trainers.engines.choice import Traced, trace
 from dpigu.trainers.engines.materialising import trainable
 from dpigu.trainers.engines.records import Loss, LossOfOne
@@ -87,6 +89,13 @@ def _checked(
 ) -> tuple[nn.Module, torch.device, Space, Traced]:
     """The model on its device, the device, the space of what trains, and what a trace shows."""
     settings.sampler(data.spec.records)
+    if not len(data.test_x):
+        raise DataError(
+            "there is no held-out record to evaluate on",
+            where=data.spec.name,
+            remedy="Give a held-out split; its records are public.",
+        )
+    refuse_shared(data, public)
     device = settings.torch_device()
     refuse_mixing_modules(model)
     model = model.to(device)
@@ -135,13 +144,6 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             "a stage learns from public records, and there is no public data",
             where=wanting[0],
             remedy="Give `public`: records that need no protection.",
-        )
-    x, own = public.train_x, data.train_x
-    if x.data_ptr() == own.data_ptr() or (x.shape == own.shape and bool(torch.equal(x, own))):
-        raise ConfigurationError(
-            "the public records are the private ones",
-            where=public.spec.name,
-            remedy="Give other records: what learns from public ones is not protected.",
         )
     here, there = data.spec, public.spec
     if there.shape != here.shape or there.classes > here.classes:

@@ -21,10 +21,11 @@ from dpigu.trainers.runs.identity import (
     name_of_callable,
     structure_of,
 )
-from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.load import named_model
 from dpigu.trainers.runs.report import why_not_private
 from dpigu.trainers.settings import OptimizerFactory, Settings
+from dpigu.trainers.spending import Spending
 from dpigu.trainers.training import Run, go
 from torch import nn
 
@@ -41,7 +42,7 @@ def resume(
     public: Data | None = None,
     data_dir: Path | None = None,
     stop: Stop | None = None,
-    before_paying: Payment | None = None,
+    budget: Path | str | None = None,
     trust_code: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -55,7 +56,8 @@ def resume(
         data: the records; None loads them by the name in the configuration.
         model: the untrained module; None builds it by that name. Its weights are the folder's.
         loss, optimizer: where the run had its own.
-        observer, noise, stop, before_paying, progress: as for `train`.
+        observer, noise, stop, progress: as for `train`.
+        budget: where the run's budget lies, if it was moved; it began with one, or with none.
         public: the public records; None loads them by name, if the run had any.
         data_dir: where data sets lie.
         trust_code: import a model that the folder names as `module:factory`.
@@ -65,11 +67,11 @@ def resume(
     """
     run = RunFolder.locked(Path(folder))
     try:
-        table, ledger = run.configuration(), LedgerFile(run.public / LEDGER, None, before_paying)
+        table = run.configuration()
         where = str(run.public / CONFIGURATION)
         recipe = recipe_from_dict(table, where)
         plan = CalibratedPlan.from_dict(table["calibrated"], where)
-        if plan.mechanisms != ledger.ledger.head.mechanisms:
+        if plan.mechanisms != run.ledger().head.mechanisms:
             raise RunError(
                 "the ledger pays for other mechanisms than the configuration", where=where
             )
@@ -91,9 +93,11 @@ def resume(
         )
         make = _optimizer(run, table, optimizer, prepared, recipe.settings)
         noise = noise if noise is not None else SystemNoise()
-        if not ledger.ledger.head.not_private:
+        if not run.ledger().head.not_private:
             check_same("noise", why_not_private(prepared, noise), "", run)
-        return go(Session(prepared, ledger, run, make, noise, observer, stop), progress)
+        spending = Spending.resumed(run, table, None if budget is None else Path(budget), prepared)
+        ledger = LedgerFile(run.public / LEDGER, None, spending and spending.pay)
+        return go(Session(prepared, ledger, run, make, noise, observer, stop, spending), progress)
     finally:
         run.release()
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from dpigu.dpcore import ConfigurationError, PoissonSampler, Release, Space
+from dpigu.dpcore.registry.configuration import check_types
 from dpigu.trainers.optim import OPTIMIZERS, Average, NoiseAware
 from torch import Tensor, nn
 
@@ -51,7 +52,7 @@ class Settings:
 
     epsilon: float | None = None
     delta: float = 1e-5
-    accountant: str = "prv"
+    accountant: Literal["prv", "pld", "rdp"] = "prv"
     noise_multiplier: float | None = None
     expected_batch: float | None = None
     rate: float | None = None
@@ -73,9 +74,16 @@ class Settings:
     diagnostics: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self, "settings")
         for name, allowed, expected in (
             ("epsilon", self.epsilon is None or 0 < self.epsilon < math.inf, "above 0"),
             ("delta", 0 < self.delta < 1, "between 0 and 1"),
+            ("rate", self.rate is None or 0 < self.rate <= 1, "above 0 and at most 1"),
+            (
+                "expected_batch",
+                self.expected_batch is None or 0 < self.expected_batch < math.inf,
+                "above 0",
+            ),
             (
                 "noise_multiplier",
                 self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf,

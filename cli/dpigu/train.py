@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dpigu.trainers import Data, Recipe, Run
     from dpigu.trainers.runs.folder import RunFolder
 
-RESUMABLE = ("resume", "out", "data_dir", "trust_code", "quiet", "as_json")
+RESUMABLE = ("resume", "out", "budget", "data_dir", "trust_code", "quiet", "as_json")
 """The options that may stand beside --resume."""
 
 
@@ -116,6 +116,11 @@ _training_options = together(
     show_default=True,
     help="What a coin decides on; gradient: crafted rows, the strongest.",
 )
+@click.option(
+    "--budget",
+    type=click.Path(path_type=Path),
+    help="The budget that all runs on these records share: dpigu budget create.",
+)
 @trust_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no plan and no progress.")
@@ -127,6 +132,7 @@ def train(
     resume: bool,
     canaries: int | None,
     canary_kind: str,
+    budget: Path | None,
     as_json: bool,
     quiet: bool,
     trust_code: bool,
@@ -140,6 +146,7 @@ def train(
       dpigu train --preset dpsgd --data mnist --set clipper.bound=0.3 --out runs/low
       dpigu train --config runs/low/public/config.toml --epochs 30
       dpigu train --resume --out runs/low
+      dpigu train --preset dpsgd --data digits --budget digits.budget --accountant rdp
     """
     from dpigu.cli.shared.recipes import recipe_from
 
@@ -148,12 +155,12 @@ def train(
     if resume:
         folder = _resumed(out)
         out = folder.path
-        go_on = partial(_go_on, folder, where, trust_code=trust_code, show=show)
+        go_on = partial(_go_on, folder, where, budget, trust_code=trust_code, show=show)
     else:
         _refuse_kind_alone(canaries)
         recipe = recipe_from(preset, config, options, trust_code=trust_code)
         out = out if out is not None else _free_folder(recipe)
-        go_on = partial(_start, recipe, out, where, canaries, canary_kind, show=show)
+        go_on = partial(_start, recipe, out, where, canaries, canary_kind, budget, show=show)
     with crashes_reported(out / "private"):
         try:
             run = go_on()
@@ -174,6 +181,7 @@ def _start(
     data_dir: Path | None,
     canaries: int | None,
     canary_kind: str,
+    budget: Path | None,
     *,
     show: bool,
 ) -> Run:
@@ -205,11 +213,19 @@ def _start(
         labels=recipe.labels(data.spec),
         public=public,
         before_training=before_training,
+        budget=budget,
         progress=show,
     )
 
 
-def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: bool) -> Run:
+def _go_on(
+    folder: RunFolder,
+    data_dir: Path | None,
+    budget: Path | None,
+    *,
+    trust_code: bool,
+    show: bool,
+) -> Run:
     """The run in a folder, with the canaries that it began with."""
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers import resume as resume_training
@@ -224,6 +240,7 @@ def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: 
         data=data,
         observer=observer,
         data_dir=data_dir,
+        budget=budget,
         trust_code=trust_code,
         progress=show,
     )

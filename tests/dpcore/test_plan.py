@@ -40,7 +40,7 @@ SAMPLER = PoissonSampler(0.25, 100)
         ),
         (
             lambda: Phase("a", PLAIN, 0),
-            "Phase 'a': a phase needs at least one step (got 0).",
+            "Phase 'a': a phase needs a whole number of steps, at least one (got 0).",
         ),
         (
             lambda: Phase("a", PLAIN, 1, inherits=("weights", "momentum")),

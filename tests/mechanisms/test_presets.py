@@ -75,7 +75,7 @@ def test_pretraining_is_a_public_share_of_the_steps_and_each_phase_has_one(steps
 
 @pytest.mark.parametrize("name", TWO_PHASES)
 def test_two_phases_need_two_steps(name):
-    with pytest.raises(GrammarError, match="a phase needs at least one step"):
+    with pytest.raises(GrammarError, match="a phase needs a whole number of steps, at least one"):
         PRESETS[name].plan(1)
 
 
