@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from dpigu.dpcore import DataError, PoissonSampler
-from dpigu.dpcore.sampling import system_generator
+from dpigu.dpcore.randomness import system_words
 from dpigu.trainers.engines.records import Tree, count_of
 from numpy.typing import NDArray
 from torch import Tensor
@@ -49,7 +49,7 @@ class Slots:
                 remedy="Declare the largest number of records that the data may ever hold.",
             )
         record_N = np.full(declared, EMPTY, dtype=np.int64)
-        record_N[system_generator().permutation(declared)[:present]] = np.arange(present)
+        record_N[np.argsort(system_words(declared))[:present]] = np.arange(present)
         return cls(record_N)
 
     @property

@@ -8,17 +8,12 @@ knows, drawn anew before every microbatch, and the generators are put back after
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-
-
-def system_seed() -> int:
-    """64 bits from the operating system; never stored."""
-    return secrets.randbits(64)
+from dpigu.dpcore.randomness import system_seed
 
 
 @contextmanager
