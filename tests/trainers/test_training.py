@@ -188,7 +188,7 @@ def test_a_record_with_a_row_that_is_not_finite_moves_nothing(
     data = dataclasses.replace(data, spec=spec)
     poisoned = dataclasses.replace(
         data,
-        train_x=torch.cat([data.train_x, torch.full((1, 2), torch.inf)]),
+        train_x=torch.cat([data.train_x, torch.full((1, 2), 3e38)]),
         train_y=torch.cat([data.train_y, torch.zeros(1, dtype=torch.int64)]),
     )
     ends = [
