@@ -230,10 +230,11 @@ def _check_kind(placed: Placed) -> None:
             remedy=f"Write {stage.__name__}(...).",
         )
     if not isinstance(stage, KINDS[slot]):
+        kinds = " or ".join(f"a {kind}" for kind in kinds_of(stage))
         raise GrammarError(
             f"this slot takes a {slot}",
             where=f"Pipeline.{slot}",
-            got=f"{name_of(stage)}, {' or '.join(kinds_of(stage)) or 'which is no stage'}",
+            got=f"{name_of(stage)}, which is {kinds or 'no stage'}",
             expected=slot,
             remedy="See the table of kinds in the documentation, or `dpigu stages`.",
         )

@@ -76,7 +76,7 @@ class DataSpec:
                     f"the declared number of {option} must be a whole number, {least} or more",
                     where=self.name,
                     got=value,
-                    remedy=f"Declare it with --{option}.",
+                    remedy=f"Declare it as `{option}`.",
                 )
 
 

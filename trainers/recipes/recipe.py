@@ -283,7 +283,8 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
                     options[option] = value_of(text)
                     found = True
         if not found:
-            near = difflib.get_close_matches(stage, known, n=1)
+            near = [name for name in known if name.endswith(f".{stage}")]
+            near += difflib.get_close_matches(stage, known, n=1)
             raise ConfigurationError(
                 "the plan has no such stage",
                 where=assignment,
