@@ -1,10 +1,10 @@
-# make setup | demo | test | lint | laws | bench; see README.md
+# make setup | demo | test | lint | laws | crash | bench; see README.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint laws bench
+.PHONY: setup demo test lint laws crash bench
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,11 @@ lint: setup $(LINKS)
 
 laws: setup
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/laws
+
+# A run is stopped at every operation on the disk, and 200 processes are killed at random.
+crash: setup
+	CRASH_STRIDE=1 CRASH_KILLS=200 HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -s tests/crash
 
 PEERS := .venv-bench
 $(PEERS)/.installed: pyproject.toml constraints.txt

@@ -53,6 +53,7 @@ def write_whole(path: Path, data: bytes, mode: int = PUBLIC_FILE) -> None:
         finally:
             os.close(file)
         os.replace(new, path)
+        flush_folder(path.parent)
 
 
 def append(path: Path, data: bytes, mode: int = PUBLIC_FILE, *, flush: bool = False) -> None:

@@ -66,12 +66,17 @@ class RunFolder:
         disk.make_folder(folder.path)
         disk.make_folder(folder.private, disk.PRIVATE_FOLDER)
         folder._lock = Lock(folder.private / LOCK)
-        _refuse_occupied(path)
-        for left in [p for p in folder.path.rglob("*") if p.is_file() and p.name != LOCK]:
-            disk.remove(left)
-        disk.make_folder(folder.public)
-        disk.write_whole(folder.public / "README.txt", (PUBLIC if claimed else UNCLAIMED).encode())
-        folder.write_private("README.txt", PRIVATE.encode())
+        try:
+            _refuse_occupied(path)
+            for left in [p for p in folder.path.rglob("*") if p.is_file() and p.name != LOCK]:
+                disk.remove(left)
+            disk.make_folder(folder.public)
+            readme = PUBLIC if claimed else UNCLAIMED
+            disk.write_whole(folder.public / "README.txt", readme.encode())
+            folder.write_private("README.txt", PRIVATE.encode())
+        except BaseException:
+            folder.release()
+            raise
         return folder
 
     def finish_begin(self, path: Path) -> None:

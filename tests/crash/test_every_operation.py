@@ -1,0 +1,121 @@
+"""A run that is stopped at each operation on the disk goes on, and has paid for all it released.
+
+`make crash` stops at every operation of a short run and looks at each of the three images that a
+crash can leave; here every twenty-ninth is taken. `CRASH_STRIDE` sets that number.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dpigu.accountants import get_accountant
+from dpigu.dpcore import DpiguError, RunError
+from dpigu.trainers import resume, train
+from dpigu.trainers.calibration import epsilon_of_ledger
+from dpigu.trainers.runs import disk
+from dpigu.trainers.runs.folder import RunFolder
+
+from tests.crash.file_layer import FileLayer, Image, Killed, laid_out
+from tests.crash.runs import Bystander, linear, points, settings, two_phases, watched
+
+STEPS = 4
+STRIDE = int(os.environ.get("CRASH_STRIDE", "29"))
+IMAGES: tuple[Image, ...] = ("kept", "dropped", "torn")
+SAMPLER = settings().sampler(points().spec.records)
+
+
+def started(out: Path) -> None:
+    train(two_phases(STEPS), points(), linear(), settings(), out=out, progress=False)
+
+
+def went_on(out: Path) -> Any:
+    return resume(out, data=points(), model=linear(), progress=False)
+
+
+def on(layer: FileLayer, out: Path, bystander: Bystander) -> None:
+    """Start the run on a file layer."""
+    with watched(bystander, SAMPLER), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "os", layer)
+        started(out)
+
+
+def operations(root: Path) -> int:
+    """How many operations on the disk the whole run has."""
+    root.mkdir()
+    layer = FileLayer(root)
+    on(layer, root / "run", Bystander())
+    return layer.done
+
+
+def law_paid_for(out: Path, bystander: Bystander) -> None:
+    """The ledger's ε is at least that of the releases that the bystander counted."""
+    ledger = RunFolder(out).ledger()
+    spent = epsilon_of_ledger(ledger).value
+    seen = get_accountant("rdp").epsilon(bystander.event, 1e-5).value
+    assert spent is not None and seen is not None
+    assert ledger.steps >= len(bystander.events) and spent >= seen * (1 - 1e-9)
+
+
+def law_goes_on(out: Path, bystander: Bystander) -> None:
+    """Resumed, or begun again where nothing was begun, the run ends and its ε is the ledger's."""
+    if (out / "public/config.toml").is_file():
+        law_paid_for(out, bystander)
+        with watched(bystander, SAMPLER):
+            summary = went_on(out).summary
+    else:
+        assert not bystander.events, "something was released before there was a run"
+        with watched(bystander, SAMPLER):
+            started(out)
+        summary = RunFolder(out).summary()
+    law_paid_for(out, bystander)
+    assert summary["epsilon"] == epsilon_of_ledger(RunFolder(out).ledger()).value
+    assert summary["steps"] <= STEPS + 2  # a block is a step; a torn line costs one of each phase
+
+
+def law_a_kill_costs_no_truth(root: Path, stop_at: int, image: Image) -> None:
+    """Stopped at one operation, with one image of what is left."""
+    root.mkdir()
+    bystander, layer = Bystander(), FileLayer(root, stop_at)
+    with pytest.raises(Killed):
+        on(layer, root / "run", bystander)
+    left = laid_out(layer.image(image), root.with_name(f"{root.name}-left"))
+    law_goes_on(left / "run", bystander)
+
+
+def law_a_full_disk_is_one_line(root: Path, full_at: int) -> None:
+    """On a disk that is full from one operation on, one line; with room again, the run goes on."""
+    root.mkdir()
+    bystander, layer = Bystander(), FileLayer(root, full_at=full_at)
+    try:
+        on(layer, root / "run", bystander)
+    except RunError as error:
+        assert "No space left" in str(error) and "\n" not in str(error)
+    else:
+        assert layer.done <= full_at
+    law_goes_on(root / "run", bystander)
+
+
+def test_a_run_stopped_at_each_operation_goes_on(tmp_path: Path) -> None:
+    count = operations(tmp_path / "whole")
+    for at in range(0, count, STRIDE):
+        for image in IMAGES:
+            root = tmp_path / f"{at}-{image}"
+            try:
+                law_a_kill_costs_no_truth(root, at, image)
+            except DpiguError as error:
+                raise AssertionError(f"operation {at} of {count}, {image}: {error}") from error
+            shutil.rmtree(root)
+            shutil.rmtree(root.with_name(f"{root.name}-left"), ignore_errors=True)
+    print(f"{len(range(0, count, STRIDE))} of {count} operations, {len(IMAGES)} images of each")
+
+
+def test_a_full_disk_is_one_line_at_each_operation(tmp_path: Path) -> None:
+    count = operations(tmp_path / "whole")
+    for at in range(STRIDE // 2, count, STRIDE):
+        law_a_full_disk_is_one_line(tmp_path / str(at), at)
+        shutil.rmtree(tmp_path / str(at))
+    print(f"{len(range(STRIDE // 2, count, STRIDE))} of {count} operations")
