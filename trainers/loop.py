@@ -12,6 +12,7 @@ from dpigu.dpcore import NoiseSource, Reads, States
 from dpigu.dpcore.calibrated import CalibratedPlan
 from dpigu.dpcore.ledger import Ending
 from dpigu.trainers.calibration import affordable
+from dpigu.trainers.lineage import Lineage
 from dpigu.trainers.phase import Observer, RunningPhase
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.progress import Progress
@@ -43,6 +44,7 @@ class Session:
         observer: watches the releases, and may add rows.
         stop: asked after every evaluation whether to end the run.
         spending: the run's part of a budget that it shares with other runs, or None.
+        lineage: the runs that the weights came from.
     """
 
     prepared: PreparedRun
@@ -53,6 +55,7 @@ class Session:
     observer: Observer | None = None
     stop: Stop | None = None
     spending: Spending | None = None
+    lineage: Lineage = ()
 
 
 class Loop:

@@ -14,6 +14,7 @@ from dpigu.dpcore.ledger import Head
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines.materialising import cross_entropy
 from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.lineage import Ancestor, Lineage, lineage_of, remember, trained_tensors
 from dpigu.trainers.loop import Loop, Session, Stop, initial_weights, longest_block
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import PreparedRun, prepare
@@ -84,17 +85,18 @@ def train(
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
     spending = None if budget is None else Spending.begun(budget, prepared)
+    lineage = lineage_of(model)
     if out is None:
         ledger = LedgerFile(None, _head(prepared, "", noise), spending and spending.pay)
-        session = Session(prepared, ledger, None, make, noise, observer, stop, spending)
+        session = Session(prepared, ledger, None, make, noise, observer, stop, spending, lineage)
         return go(session, progress)
     folder = RunFolder.begin(Path(out), prepared.claims)
     try:
         own = optimizer is not None
-        _write_beginning(folder, prepared, make, own, noise, spending, before_training)
+        _write_beginning(folder, prepared, make, own, noise, spending, lineage, before_training)
         folder.finish_begin(Path(out))
         ledger = LedgerFile(folder.public / LEDGER, None, spending and spending.pay)
-        session = Session(prepared, ledger, folder, make, noise, observer, stop, spending)
+        session = Session(prepared, ledger, folder, make, noise, observer, stop, spending, lineage)
         return go(session, progress)
     finally:
         folder.release()
@@ -106,6 +108,7 @@ def go(session: Session, progress: bool) -> Run:
     What was paid for and has not run is taken back when it is interrupted.
     """
     prepared, folder, ledger = session.prepared, session.folder, session.ledger
+    started = trained_tensors(prepared.model)
     with Progress(prepared.plan.steps, show=progress) as bar:
         try:
             loop = Loop(session, bar)
@@ -119,8 +122,12 @@ def go(session: Session, progress: bool) -> Run:
         finally:
             if session.spending is not None:
                 session.spending.settle(ledger.ledger)
+            if ledger.ledger.steps:
+                own = Ancestor.of(ledger.ledger, prepared.data.spec.name)
+                remember(prepared.model, (*session.lineage, own), started)
     on_disk = ledger.ledger if folder is None else folder.ledger()
-    summary = summarise(prepared, on_disk, loop.reached)
+    budget = None if session.spending is None else session.spending.name
+    summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget)
     if folder is not None:
         finish(prepared, folder, summary)
     return Run(prepared.model.eval(), summary, folder.path if folder is not None else None)
@@ -154,6 +161,7 @@ def _write_beginning(
     own_optimizer: bool,
     noise: NoiseSource,
     spending: Spending | None,
+    lineage: Lineage,
     before_training: Callable[[RunFolder], None] | None,
 ) -> None:
     """Everything that a folder must hold before it has its name."""
@@ -163,6 +171,8 @@ def _write_beginning(
     if spending is not None:
         table["budget"] = {"name": spending.name}
         spending.remember(folder)
+    if lineage:
+        table["lineage"] = [ancestor.to_dict() for ancestor in lineage]
     digest = folder.write_configuration(table)
     remember_data(folder, prepared.data, prepared.public)
     if before_training is not None:

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from dpigu.accountants.profile import DELTAS, privacy_profile
 from dpigu.dpcore import NoiseSource, RunError
 from dpigu.dpcore.ledger import Ledger
 from dpigu.dpcore.registry.configuration import options_of
 from dpigu.dpcore.stages import public_records_of
-from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
+from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
+from dpigu.trainers.lineage import Lineage, together
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.runs import disk
-from dpigu.trainers.runs.folder import SUMMARY, RunFolder, statement, versions
+from dpigu.trainers.runs.folder import SUMMARY, RunFolder, versions
 from dpigu.trainers.runs.identity import described, name_of_callable, structure_of
 from dpigu.trainers.runs.picture import drawn
+from dpigu.trainers.runs.statement import statement
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -51,13 +54,25 @@ def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any
     return {"step": step, "epsilon": spent, "test_accuracy": held_out}
 
 
-def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, Any]:
+def summarise(
+    prepared: PreparedRun,
+    ledger: Ledger,
+    reached: int,
+    lineage: Lineage = (),
+    budget: str | None = None,
+) -> dict[str, Any]:
     """The summary: what was claimed, spent and reached. Accuracy is the last step's.
 
     Everything about privacy is the ledger's word.
+
+    Args:
+        lineage: the runs that the weights started from.
+        budget: the name of the budget that the run kept.
     """
     head, why = ledger.head, ledger.head.not_private
     spent = epsilon_of_ledger(ledger) if not why else None
+    both = together(lineage, ledger) if lineage and not why else None
+    own = (*DELTAS, head.delta)
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
@@ -67,6 +82,15 @@ def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, 
         "epsilon": spent.value if spent else None,
         "epsilon_is": "claim" if ledger.complete else "spent so far",
         "claimed_epsilon": claimed_epsilon(ledger) if not why else None,
+        "privacy_profile": []
+        if why
+        else [list(point) for point in privacy_profile(claimed_event(ledger), own, head.adjacency)],
+        "together": both
+        and {"epsilon": both.value, "accountant": both.accountant, "note": both.note},
+        "lineage": [ancestor.to_dict() for ancestor in lineage],
+        "budget": budget,
+        "tuned": prepared.labels.get("tuned"),
+        "released": released(prepared),
         "target_epsilon": head.epsilon,
         "delta": head.delta,
         "accountant": spent.accountant if spent else head.accountant,
@@ -86,6 +110,19 @@ def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, 
         "seed": prepared.settings.seed,
         "versions": versions(),
     }
+
+
+def released(prepared: PreparedRun) -> list[str]:
+    """What a run makes public beside its model: covered by the claim, or of held-out records."""
+    found = [
+        "the state of every stage and of the optimizer (checkpoint)",
+        f"held-out accuracy {prepared.settings.evaluations} times",
+        "the configuration",
+        "the ledger",
+    ]
+    if any(phase.selective_update is not None for phase in prepared.plan.phases):
+        found.append("which updates were kept")
+    return found
 
 
 def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> None:

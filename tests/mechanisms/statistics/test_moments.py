@@ -40,7 +40,7 @@ EVERY = Settings(rate=1.0, device="cpu", evaluations=1)
 
 def data(x: Tensor) -> Data:
     y = torch.arange(len(x)) % 2
-    return Data(SPEC, x, y, x, y)
+    return Data(SPEC, x, y, x + 0.5, y)
 
 
 def refuse(*_: object) -> NoReturn:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from dpigu.dpcore import ConfigurationError
+from dpigu.dpcore.errors import DataError
 from dpigu.trainers import build_model, recipe_for, train
-from dpigu.trainers.runs.folder import statement
+from dpigu.trainers.runs.statement import statement
 
 
 def trained(preset: str, tmp_path: Path, **options: Any) -> tuple[dict[str, Any], str]:
@@ -67,7 +68,7 @@ def test_the_private_records_are_no_public_ones(tmp_path: Path) -> None:
     data = recipe.load_data(progress=False)
     for public in (data, replace(data, train_x=data.train_x.clone())):
         model = build_model("linear", data.spec, 0)
-        with pytest.raises(ConfigurationError, match="the public records are the private ones"):
+        with pytest.raises(DataError, match="the public split shares records"):
             train(recipe.plan, data, model, recipe.settings, public=public, progress=False)
 
 
