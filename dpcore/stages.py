@@ -232,6 +232,11 @@ def public_records_of(stage: object) -> int:
     return int(getattr(stage, "public_records", 0))
 
 
+def evaluates(stage: object) -> bool:
+    """Whether a statistic looks at the model as it predicts, in evaluation mode; not by default."""
+    return bool(getattr(stage, "evaluates", False))
+
+
 def kinds_of(stage: object) -> tuple[str, ...]:
     """The kinds whose functions this object has."""
     return tuple(kind for kind, protocol in KINDS.items() if isinstance(stage, protocol))

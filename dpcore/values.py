@@ -83,12 +83,15 @@ class Record(NamedTuple):
         y: the target.
         loss: the record's loss at given weights (length D), or where the step stands (None).
         gradient: its gradient where the step stands, length D.
+        outputs: the model's outputs for it where the step stands, without an axis of records;
+            None where there is no model.
     """
 
     x: Tensor
     y: Tensor
     loss: Callable[[Tensor | None], Tensor]
     gradient: Callable[[], Tensor]
+    outputs: Callable[[], Tensor] | None = None
 
 
 class Affine(NamedTuple):

@@ -39,7 +39,13 @@ from dpigu.mechanisms.rows import (
     Recompose,
     RowTopK,
 )
-from dpigu.mechanisms.statistics import ChannelMoments, LossChange, Threshold
+from dpigu.mechanisms.statistics import (
+    ChannelMoments,
+    Correctness,
+    LossChange,
+    Threshold,
+    training_accuracy,
+)
 from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
 from dpigu.mechanisms.support import (
     Coherent,
@@ -66,6 +72,7 @@ __all__ = [
     "ChannelMoments",
     "ClippedCount",
     "Coherent",
+    "Correctness",
     "CosineUnfreeze",
     "Decode",
     "Decompose",
@@ -111,4 +118,5 @@ __all__ = [
     "adadpigu_paper",
     "dpsgd",
     "non_private",
+    "training_accuracy",
 ]

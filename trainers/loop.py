@@ -11,6 +11,7 @@ from typing import Any
 from dpigu.dpcore import NoiseSource, Reads, States
 from dpigu.dpcore.calibrated import CalibratedPlan
 from dpigu.dpcore.ledger import Ending
+from dpigu.dpcore.stages import evaluates
 from dpigu.trainers.calibration import affordable
 from dpigu.trainers.lineage import Lineage
 from dpigu.trainers.phase import Observer, RunningPhase
@@ -104,6 +105,15 @@ class Loop:
             earlier = dict(running.binding.views(states))
         return self._settled("plan")
 
+    def statistics(self) -> dict[str, Any]:
+        """What the phases that are over report of their statistics, from releases alone."""
+        found = {}
+        for phase, states in zip(self._plan.phases, self._past, strict=False):
+            for placed in phase.pipeline.of("statistic"):
+                if (report := getattr(placed.stage, "reported", None)) is not None:
+                    found[phase.name] = report(states[placed.name], self._plan.sampler)
+        return found
+
     def _start(self) -> Checkpoint:
         """The folder's checkpoint, or the state before the first step."""
         weights = initial_weights(self._session.prepared)
@@ -132,6 +142,8 @@ class Loop:
             self._average.reset()
         if i > 0 and "optimizer" not in inherits:
             self._optimizer = self._session.make(list(self._parameters.values()))
+        if evaluates(self._plan.phases[i].pipeline.statistic):
+            self._average.settle(self._parameters)
         return running.begin(self._parameters), 0
 
     def _check_states(self, expected: States, got: States) -> None:
@@ -144,7 +156,7 @@ class Loop:
         """One step that is paid for: release, update, notes."""
         session, overall = self._session, self.reached
         session.ledger.begin_step()
-        session.prepared.model.train()
+        session.prepared.model.train(not evaluates(running.phase.pipeline.statistic))
         began = time.monotonic()
         release, states = running.step(states, step, self._parameters, self._x, self._y)
         self._settings.set_learning_rate(self._optimizer, overall, self._plan.steps)

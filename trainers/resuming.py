@@ -131,5 +131,5 @@ def _optimizer(
 
 def _labels(recipe: Recipe, table: Mapping[str, Any]) -> dict[str, str]:
     named = {"preset": recipe.preset, "data": recipe.data, "model": table["model"]["name"]}
-    chosen = {"features": recipe.features, "public": recipe.public}
+    chosen = {"features": recipe.features, "public": recipe.public, "tuned": table.get("tuned")}
     return named | {name: value for name, value in chosen.items() if value is not None}

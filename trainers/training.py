@@ -71,7 +71,8 @@ def train(
         optimizer: makes any torch optimizer, in place of the one in `settings`.
         observer: watches the releases, and may add rows (audits).
         noise: reproducible noise, for tests; it marks the run as not private.
-        labels: names for the configuration and the summary: preset, data, model.
+        labels: names for the configuration and the summary: preset, data, model; and tuned, how
+            the settings were chosen, which the statement quotes.
         public: records that nobody protects, for the stages that learn from some.
         stop: told the metrics of every evaluation; True ends the run there. It looked at releases,
             so the ε of the ledger is then what was spent, and the claim is the calibrated budget.
@@ -127,7 +128,7 @@ def go(session: Session, progress: bool) -> Run:
                 remember(prepared.model, (*session.lineage, own), started)
     on_disk = ledger.ledger if folder is None else folder.ledger()
     budget = None if session.spending is None else session.spending.name
-    summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget)
+    summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget, loop.statistics())
     if folder is not None:
         finish(prepared, folder, summary)
     return Run(prepared.model.eval(), summary, folder.path if folder is not None else None)

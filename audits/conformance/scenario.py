@@ -73,7 +73,13 @@ class Scenario:
         def residual(at_D: Tensor | None) -> Tensor:
             return (weights_D if at_D is None else at_D) @ phi_D - y
 
-        return Record(x, y, lambda at_D: residual(at_D) ** 2 / 2, lambda: residual(None) * phi_D)
+        def outputs() -> Tensor:
+            return torch.stack([phi_D @ weights_D, -phi_D @ weights_D])
+
+        def loss(at_D: Tensor | None) -> Tensor:
+            return residual(at_D) ** 2 / 2
+
+        return Record(x, y, loss, lambda: residual(None) * phi_D, outputs)
 
     def normal(self, *parts: object, size: int, count: int | None = None) -> Tensor:
         """Normal draws that the scenario fixes, in the dtype of its rows."""

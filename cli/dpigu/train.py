@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,14 @@ _training_options = together(
     "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/PRESET-DATA-N]"
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was configured.")
+@click.option(
+    "--training-accuracy",
+    is_flag=True,
+    help="Measure accuracy on training records too, noised and charged, in a last phase.",
+)
+@click.option(
+    "--tuned", metavar="TEXT", help="How the settings were chosen; the statement quotes it."
+)
 @click.option("--canaries", type=COUNT, help="Plant so many coins for `dpaudit model`.")
 @click.option(
     "--canary-kind",
@@ -133,6 +142,8 @@ def train(
     canaries: int | None,
     canary_kind: str,
     budget: Path | None,
+    training_accuracy: bool,
+    tuned: str | None,
     as_json: bool,
     quiet: bool,
     trust_code: bool,
@@ -159,8 +170,12 @@ def train(
     else:
         _refuse_kind_alone(canaries)
         recipe = recipe_from(preset, config, options, trust_code=trust_code)
+        if training_accuracy:
+            from dpigu.mechanisms import training_accuracy as with_training_accuracy
+
+            recipe = replace(recipe, plan=with_training_accuracy(recipe.plan))
         out = out if out is not None else _free_folder(recipe)
-        go_on = partial(_start, recipe, out, where, canaries, canary_kind, budget, show=show)
+        go_on = partial(_start, recipe, out, where, canaries, canary_kind, budget, tuned, show=show)
     with crashes_reported(out / "private"):
         try:
             run = go_on()
@@ -182,6 +197,7 @@ def _start(
     canaries: int | None,
     canary_kind: str,
     budget: Path | None,
+    tuned: str | None,
     *,
     show: bool,
 ) -> Run:
@@ -210,7 +226,7 @@ def _start(
         recipe.settings,
         out=out,
         observer=observer,
-        labels=recipe.labels(data.spec),
+        labels=recipe.labels(data.spec) | ({} if tuned is None else {"tuned": tuned}),
         public=public,
         before_training=before_training,
         budget=budget,
@@ -349,6 +365,7 @@ def _report(run: Run, out: Path, seconds: float) -> None:
         [
             ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
             ("accuracy", f"{summary['test_accuracy']:.2%} of held-out records, at the last step"),
+            *_measured(summary),
             *_privacy(summary),
             ("folder", str(out)),
             ("statement", str(out / "public" / "STATEMENT.txt")),
@@ -357,6 +374,14 @@ def _report(run: Run, out: Path, seconds: float) -> None:
             ("time", f"{seconds:.0f} s"),
         ]
     )
+
+
+def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What phases measured on training records, noised and charged."""
+    return [
+        (name, f"{told['estimate']:.2%}, {told['low']:.2%} to {told['high']:.2%}, noised")
+        for name, told in summary["statistics"].items()
+    ]
 
 
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

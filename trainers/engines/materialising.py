@@ -144,7 +144,7 @@ class MaterialisingEngine:
             mean: Tensor = of_views(values, x, y).mean()
             return mean
 
-        row_of_one = rower(loss_of_one, self._space, transform)
+        row_of_one = rower(loss_of_one, self._loss.outputs, self._space, transform)
         one = vmap(row_of_one, in_dims=(None, 0, 0), randomness="different")
         self._watch.begin(transform)
         with no_rules_of_users(), unrolled(self._loss.model):
@@ -156,6 +156,7 @@ class MaterialisingEngine:
 
 def rower(
     loss_of_one: Callable[[Mapping[str, Tensor], Tree, Tree], Tensor],
+    outputs_of_one: Callable[[Mapping[str, Tensor], Tree], Tensor],
     space: Space,
     transform: Transform,
     gradient: Callable[..., Any] = grad,
@@ -173,7 +174,13 @@ def rower(
             return loss_of_one(values if at_D is None else space.split(at_D), x, y)
 
         statistic, state = transform.statistic
-        record = Record(x, y, loss, lambda: gradient_of_one(values, x, y))
+        record = Record(
+            x,
+            y,
+            loss,
+            lambda: gradient_of_one(values, x, y),
+            lambda: outputs_of_one(values, x).squeeze(0),
+        )
         return statistic.row_of(state, record)
 
     return row_of_one

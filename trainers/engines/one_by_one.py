@@ -62,7 +62,9 @@ class OneByOneEngine:
         valid_B: Tensor,
         transform: Transform,
     ) -> PaddedRows:
-        row_of_one = rower(self._mean_over_views, self._space, transform, _gradient)
+        row_of_one = rower(
+            self._mean_over_views, self._loss.outputs, self._space, transform, _gradient
+        )
         found: list[Tensor | None] = []
         for x, y, valid in zip(each(x_B), each(y_B), valid_B.tolist(), strict=True):
             self._watch.begin(transform)

@@ -89,9 +89,13 @@ class LossOfOne:
 
     def __call__(self, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
         """One record's loss at these weights (the model's own where one is not given)."""
-        with self._precision(device_of(x)):
-            outputs = called(self.model, weights, tree_map(lambda v: v[None], x))
+        outputs = self.outputs(weights, x)
         return one_number(self.loss(outputs, tree_map(lambda v: v[None], y)), self.loss)
+
+    def outputs(self, weights: Mapping[str, Tensor], x: Tree) -> Any:
+        """What the model gives for one record, in a batch of one."""
+        with self._precision(device_of(x)):
+            return called(self.model, weights, tree_map(lambda v: v[None], x))
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.autocast is None:
@@ -99,8 +103,8 @@ class LossOfOne:
         return torch.autocast(device.type, dtype=self.autocast, cache_enabled=False)
 
 
-CanaryKind = Literal["normal", "zero", "one"]
-KINDS: tuple[CanaryKind, ...] = ("normal", "zero", "one")
+MadeUpKind = Literal["normal", "zero", "one"]
+KINDS: tuple[MadeUpKind, ...] = ("normal", "zero", "one")
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class MadeUp:
     x: Tree
     y: Tree
     tokens: int = 2
-    kind: CanaryKind = "normal"
+    kind: MadeUpKind = "normal"
 
     @classmethod
     def fitting(cls, one: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> MadeUp:

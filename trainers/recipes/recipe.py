@@ -214,7 +214,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
     """
     known = ("format", "preset", "data", "model", "loss", "optimizer", "settings", "plan")
-    refuse_unknown(table, (*known, "calibrated", "budget", "lineage"), where)
+    refuse_unknown(table, (*known, "calibrated", "budget", "lineage", "tuned"), where)
     for key in ("data", "settings"):
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)

@@ -60,6 +60,7 @@ def summarise(
     reached: int,
     lineage: Lineage = (),
     budget: str | None = None,
+    statistics: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The summary: what was claimed, spent and reached. Accuracy is the last step's.
 
@@ -68,6 +69,7 @@ def summarise(
     Args:
         lineage: the runs that the weights started from.
         budget: the name of the budget that the run kept.
+        statistics: what phases report of their releases, by phase.
     """
     head, why = ledger.head, ledger.head.not_private
     spent = epsilon_of_ledger(ledger) if not why else None
@@ -107,6 +109,7 @@ def summarise(
         "planned_steps": prepared.plan.steps,
         "stopped_early": reached < prepared.plan.steps,
         "test_accuracy": accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y),
+        "statistics": dict(statistics or {}),
         "seed": prepared.settings.seed,
         "versions": versions(),
     }
@@ -167,6 +170,8 @@ def configuration(
         },
         "loss": {"name": name_of_callable(prepared.loss)},
     }
+    if "tuned" in prepared.labels:
+        table["tuned"] = prepared.labels["tuned"]
     if optimizer is not None:
         table["optimizer"] = described(optimizer)
         settings = {k: v for k, v in settings.items() if k not in OPTIMIZER}

@@ -75,6 +75,11 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
         f"Released: {', '.join(summary['released'])}.",
         f"Tuning: {'not stated' if tuned is None else tuned}; it is not charged.",
     ]
+    for name, told in summary["statistics"].items():
+        found.append(
+            f"Measured with noise and charged: {_word(name)}, {told['estimate']:.1%} "
+            f"({told['low']:.1%} to {told['high']:.1%} with {told['confidence']:.0%} confidence)."
+        )
     if summary["lineage"]:
         found.append(_lineage(summary))
     if summary["budget"] is not None:
