@@ -159,7 +159,8 @@ def train_shadow(job: Job, shadow: int) -> Reals:
     model = copy.deepcopy(job.module)
     if model is None:
         model = build_model(recipe.model_for(job.spec), job.spec, recipe.settings.seed)
-    half = Data(job.spec, x[in_N], y[in_N], x[:1], y[:1])  # its accuracy goes nowhere
+    out = ~in_N  # one of them is held out, and its accuracy goes nowhere
+    half = Data(job.spec, x[in_N], y[in_N], x[out][:1], y[out][:1])
     settings = dataclasses.replace(recipe.settings, evaluations=1, diagnostics=False)
     trained = train(recipe.plan, half, model, settings, progress=False).model.cpu()
     return np.asarray(scores_of(SCORES["margin"], trained, x, y).numpy(), dtype=np.float64)

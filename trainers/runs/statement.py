@@ -19,18 +19,18 @@ def statement(summary: Mapping[str, Any]) -> str:
     The order is that of NIST SP 800-226, section 2: the unit, the parameters and what they mean,
     how records were sampled, what else was released, what was not charged.
     """
-    if not summary["private"]:
-        return (
-            printable(
-                f"This model was trained with {summary['preset']} and makes no claim of differential "
-                f"privacy: {summary['why_not_private']}."
-            )
-            + "\n"
-        )
-    return "\n".join(map(printable, (_paragraph(summary), "", *_lines(summary)))) + "\n"
+    lines = [_paragraph(summary)]
+    if summary["private"]:
+        lines += ["", *_lines(summary)]
+    return "".join(printable(line) + "\n" for line in lines)
 
 
 def _paragraph(summary: Mapping[str, Any]) -> str:
+    if not summary["private"]:
+        return (
+            f"This model was trained with {summary['preset']} and makes no claim of differential "
+            f"privacy: {summary['why_not_private']}."
+        )
     return (
         "This model was trained with differential privacy: "
         f"{_claim(summary)} at δ = {summary['delta']:g} under {summary['adjacency']} adjacency of "
@@ -77,7 +77,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     for name, told in summary["statistics"].items():
         found.append(
-            f"Measured with noise and charged: {_word(name)}, {told['estimate']:.1%} "
+            f"Measured with noise and charged: {name}, {told['estimate']:.1%} "
             f"({told['low']:.1%} to {told['high']:.1%} with {told['confidence']:.0%} confidence)."
         )
     if summary["lineage"]:
