@@ -12,7 +12,7 @@ from dpigu.dpcore.errors import PrivacyError
 
 EXACT: tuple[tuple[Any, str, object], ...] = (
     (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
-    (torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),
+    (torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),  # type: ignore[attr-defined]  # set at import
     (torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
     (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
     (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),

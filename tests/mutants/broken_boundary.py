@@ -201,7 +201,7 @@ class FloatsForLargeNoise:
         return "gaussian" if self.noise_multiplier <= 1 else "gaussian-float"
 
 
-@broken("noiser", by="repeatable", says="law gives something else")
+@broken("noiser", by="repeatable", says="law .*gives something else")
 @_noiser
 class AnotherLawEachTime:
     """The exact law for whoever asks first, and the plain draw for the next."""
