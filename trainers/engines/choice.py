@@ -11,7 +11,7 @@ import torch
 from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
-from dpigu.trainers.engines.kept import Kept
+from dpigu.trainers.engines.kept import Kept, Watch
 from dpigu.trainers.engines.layers import Workspace
 from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, RowEngine
 from dpigu.trainers.engines.microbatch import automatic, evened
@@ -25,6 +25,7 @@ from dpigu.trainers.engines.records import (
     device_of,
     each,
     first_line,
+    users_errors,
 )
 from dpigu.trainers.engines.recurrent import unrolled
 from dpigu.trainers.engines.rules import no_checkpoints, no_rules_of_users
@@ -76,13 +77,16 @@ def trace(loss: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> T
         weights: the trainable parameters.
         x, y: any records of the declared shapes and dtypes, B × …; none is looked at.
 
-    Errors: `ModelError` if the model or the loss cannot take a record alone, if a trainable
-    parameter gets no gradient, and for checkpointed parts.
+    Errors: `ModelError` if the model or the loss cannot take a record alone or keeps something
+    of it, if a trainable parameter gets no gradient, and for checkpointed parts.
     """
     made_up = MadeUp.fitting(loss, weights, x, y)
     with reseeded(device_of(x), seed=0):
-        with no_checkpoints():
+        watch = Watch(loss.model, loss.loss, values=True)
+        with users_errors(loss.model, "on a made-up record"), no_checkpoints():
+            watch.begin(made_up)
             _check_alone(loss, weights, *made_up(1))
+            watch.check()
         mapped = _why_not_mapped(loss, weights, *made_up(2))
         fast = _why_not_fast(loss, weights, *made_up(2)) if mapped is None else mapped
     return Traced(made_up, mapped, fast, Kept.of(loss.model, loss.loss).declared)

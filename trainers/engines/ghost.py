@@ -37,7 +37,7 @@ from dpigu.trainers.engines.layers import (
     viewed,
 )
 from dpigu.trainers.engines.materialising import Norms, trainable
-from dpigu.trainers.engines.records import Loss, LossOfOne, Tree
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, users_errors
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
@@ -182,7 +182,8 @@ class GhostEngine:
         if live:
             share = 1.0 / (self._views or 1)
             self._watch.begin(transform)
-            self._capture.collect(weights, x_B, y_B, self._workspace, live, finish, share)
+            with users_errors(self._loss.model, "on records"):
+                self._capture.collect(weights, x_B, y_B, self._workspace, live, finish, share)
             self._watch.check()
         parts = tuple(
             (at.stop - at.start, ways[name] if name in live else None)

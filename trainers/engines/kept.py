@@ -35,6 +35,8 @@ MOST = 200_000
 """Values that are looked at; a model that hangs together with more is not taken apart further."""
 _OURS = __name__.partition(".")[0]
 _OF_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
+_OF_RECURRENT = frozenset({"_flat_weights", "_flat_weight_refs"})
+"""Recurrent layers list their weights anew whenever they are handed some."""
 _HOOKS = frozenset(name for name in _OF_MODULE if name.endswith("_hooks"))
 
 
@@ -224,6 +226,8 @@ class Kept:
                 for key, part in item.items():
                     if part is not None:
                         self._see(f"{path}.{key}", part)
+            elif isinstance(module, nn.RNNBase) and name in _OF_RECURRENT:
+                continue
             elif name not in _OF_MODULE or (name in _HOOKS and item):
                 self._see(f"{path}.{name}", item)
         self._class(type(module).__name__, type(module))

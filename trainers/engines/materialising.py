@@ -10,7 +10,7 @@ import torch
 from dpigu.dpcore import BoundPipeline, DenseRows, Record, Rows, Space, Transform
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.kept import Watch
-from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, count_of, device_of
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, count_of, device_of, users_errors
 from dpigu.trainers.engines.recurrent import unrolled
 from dpigu.trainers.engines.rules import no_rules_of_users
 from torch import Tensor, nn
@@ -147,7 +147,8 @@ class MaterialisingEngine:
         row_of_one = rower(loss_of_one, self._loss.outputs, self._space, transform)
         one = vmap(row_of_one, in_dims=(None, 0, 0), randomness="different")
         self._watch.begin(transform)
-        with no_rules_of_users(), unrolled(self._loss.model):
+        model = self._loss.model
+        with users_errors(model, "on records"), no_rules_of_users(), unrolled(model):
             g_BD = one(dict(weights), x_B, y_B)
         self._watch.check()
         dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)

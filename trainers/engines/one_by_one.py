@@ -14,9 +14,12 @@ from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.kept import Watch
 from dpigu.trainers.engines.materialising import Norms, PaddedRows, rower, trainable
 from dpigu.trainers.engines.randomness import reseeded
-from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, device_of, each
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, device_of, each, users_errors
 from dpigu.trainers.engines.rules import no_checkpoints
 from torch import Tensor, nn
+
+Weights = Mapping[str, Tensor]
+RowOfOne = Callable[[Weights, Tree, Tree], Tensor]
 
 
 class OneByOneEngine:
@@ -56,7 +59,7 @@ class OneByOneEngine:
 
     def rows(
         self,
-        weights: Mapping[str, Tensor],
+        weights: Weights,
         x_B: Tree,
         y_B: Tree,
         valid_B: Tensor,
@@ -69,17 +72,11 @@ class OneByOneEngine:
         for x, y, valid in zip(each(x_B), each(y_B), valid_B.tolist(), strict=True):
             self._watch.begin(transform)
             try:
-                with reseeded(device_of(x)), no_checkpoints():
-                    found.append(row_of_one(weights, x, y).detach())
+                with users_errors(self._loss.model, "on a record"), no_checkpoints():
+                    found.append(self._row(row_of_one, weights, x, y))
             except ModelError:
-                raise
-            except Exception as error:  # whatever a user's code raises
                 if valid:
-                    raise ModelError(
-                        f"the model or the loss raised {type(error).__name__} on a record",
-                        where=type(self._loss.model).__name__,
-                        remedy="Give a model and a loss that take every record of the data.",
-                    ) from error
+                    raise
                 found.append(None)
             self._watch.check()
         size = next((len(row) for row in found if row is not None), transform.space.size)
@@ -88,18 +85,22 @@ class OneByOneEngine:
         dense = DenseRows(transform(g_BK), self._norms.groups_K, self._norms.count)
         return PaddedRows(dense, valid_B)
 
-    def _mean_over_views(self, values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+    def _row(self, row_of_one: RowOfOne, weights: Weights, x: Tree, y: Tree) -> Tensor:
+        with reseeded(device_of(x)):
+            return row_of_one(weights, x, y).detach()
+
+    def _mean_over_views(self, values: Weights, x: Tree, y: Tree) -> Tensor:
         if self._views is None:
             return self._loss(values, x, y)
         return torch.stack([self._loss(values, view, y) for view in each(x)]).mean()
 
 
 def _gradient(
-    loss: Callable[[Mapping[str, Tensor], Tree, Tree], Tensor],
-) -> Callable[[Mapping[str, Tensor], Tree, Tree], dict[str, Tensor]]:
+    loss: RowOfOne,
+) -> Callable[[Weights, Tree, Tree], dict[str, Tensor]]:
     """The gradient by plain autograd: 0 for what this record's loss does not depend on."""
 
-    def of(values: Mapping[str, Tensor], x: Tree, y: Tree) -> dict[str, Tensor]:
+    def of(values: Weights, x: Tree, y: Tree) -> dict[str, Tensor]:
         free = {name: v.detach().requires_grad_() for name, v in values.items()}
         with torch.enable_grad():
             total = loss(free, x, y)

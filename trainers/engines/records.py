@@ -7,12 +7,12 @@ A record is a tree of tensors: a tensor, a tuple or list, or a dict of them. Bot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from dpigu.dpcore import ModelError
+from dpigu.dpcore import DpiguError, ModelError
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
@@ -177,3 +177,21 @@ def first_line(error: BaseException) -> str:
     """What an error says first, or its type if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def users_errors(model: nn.Module, what: str) -> Iterator[None]:
+    """Whatever a user's code raises, as one clear error.
+
+    Errors: `ModelError`. Those of this project and of memory that is short pass as they are.
+    """
+    try:
+        yield
+    except (DpiguError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the model or the loss raised {type(error).__name__} {what}: {first_line(error)}",
+            where=type(model).__name__,
+            remedy="Give a model and a loss that take every record of the data by itself.",
+        ) from error
