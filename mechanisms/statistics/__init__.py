@@ -1,4 +1,4 @@
-"""Rows that are not gradients: channel moments, a selective update's loss change, training accuracy."""
+"""Rows that are not gradients: channel moments, changes of loss, training accuracy."""
 
 from dpigu.mechanisms.statistics.accuracy import Correctness, training_accuracy
 from dpigu.mechanisms.statistics.moments import ChannelMoments
