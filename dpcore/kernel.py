@@ -143,8 +143,9 @@ class Kernel:
         pipeline, binding = self.binding.pipeline, self.binding
         clip_state = states[pipeline.name_in("clipper")]
         bound = binding.bound(states)
-        total_K = self._zeros(binding.output.size)
-        sums = {p.name: self._zeros(p.stage.size) for p in pipeline.of("query")}
+        zeros = partial(torch.zeros, dtype=torch.float64, device=binding.device)
+        total_K = zeros(binding.output.size)
+        sums = {p.name: zeros(p.stage.size) for p in pipeline.of("query")}
         count = 0
         for rows in batch:
             with full_precision():
@@ -179,16 +180,12 @@ class Kernel:
         release = Release(masked, noised, answers, support_D, frame.clock, frame.public_MD)
         return release, binding.updated(states, frame, release)
 
-    def _zeros(self, size: int) -> Tensor:
-        return torch.zeros(size, dtype=torch.float64, device=self.binding.device)
-
     def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
         return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
 
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
-        noiser, std = self.binding.pipeline.noiser, 0.0
-        value_K = guarded.value
+        noiser, value_K, std = self.binding.pipeline.noiser, guarded.value, 0.0
         if noiser.noise_multiplier > 0:
             value_K, std = LAWS[noiser.law].noised(
                 value_K,

@@ -109,5 +109,5 @@ def _telling(tensor: Tensor) -> bool:
 def _digest(tensor: Tensor) -> bytes:
     whole = tensor.detach().cpu().contiguous()
     digest = hashlib.blake2b(str(whole.dtype).encode(), digest_size=16)
-    digest.update(whole.reshape(-1).view(torch.uint8).numpy())
+    digest.update(whole.reshape(-1).view(torch.uint8).numpy().data)
     return digest.digest()

@@ -8,7 +8,8 @@ from typing import Any
 
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import Loss, cross_entropy
+from dpigu.trainers.engines.materialising import cross_entropy
+from dpigu.trainers.engines.records import Loss
 from dpigu.trainers.lineage import Ancestor
 from dpigu.trainers.loop import Session, Stop
 from dpigu.trainers.phase import Observer
@@ -97,7 +98,7 @@ def resume(
         if not run.ledger().head.not_private:
             check_same("noise", why_not_private(prepared, noise), "", run)
         spending = Spending.resumed(run, table, None if budget is None else Path(budget), prepared)
-        ledger = LedgerFile(run.public / LEDGER, None, spending and spending.pay)
+        ledger = LedgerFile(run.public / LEDGER, None, None if spending is None else spending.pay)
         lineage = tuple(Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
         session = Session(prepared, ledger, run, make, noise, observer, stop, spending, lineage)
         return go(session, progress)

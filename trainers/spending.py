@@ -149,7 +149,7 @@ def budget_of(folder: RunFolder, table: Mapping[str, Any], given: Path | None) -
         raise BudgetError(
             "where the run's budget lies cannot be read",
             where=str(folder.private / FILE),
-            remedy="Name it: --budget FILE, resume(..., budget=FILE).",
+            remedy="Name its file: `budget`.",
         ) from error
     budget = BudgetFile(path)
     if budget.read().name != name:
@@ -158,7 +158,7 @@ def budget_of(folder: RunFolder, table: Mapping[str, Any], given: Path | None) -
             where=str(path),
             got=budget.read().name,
             expected=name or "a run without a budget",
-            remedy="Give the run's own: --budget FILE.",
+            remedy="Give the run's own `budget`.",
         )
     return budget
 

@@ -86,9 +86,10 @@ def train(
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
     spending = None if budget is None else Spending.begun(budget, prepared)
+    pay = None if spending is None else spending.pay
     lineage = lineage_of(model)
     if out is None:
-        ledger = LedgerFile(None, _head(prepared, "", noise), spending and spending.pay)
+        ledger = LedgerFile(None, _head(prepared, "", noise), pay)
         session = Session(prepared, ledger, None, make, noise, observer, stop, spending, lineage)
         return go(session, progress)
     folder = RunFolder.begin(Path(out), prepared.claims)
@@ -96,7 +97,7 @@ def train(
         own = optimizer is not None
         _write_beginning(folder, prepared, make, own, noise, spending, lineage, before_training)
         folder.finish_begin(Path(out))
-        ledger = LedgerFile(folder.public / LEDGER, None, spending and spending.pay)
+        ledger = LedgerFile(folder.public / LEDGER, None, pay)
         session = Session(prepared, ledger, folder, make, noise, observer, stop, spending, lineage)
         return go(session, progress)
     finally:

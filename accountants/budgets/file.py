@@ -89,7 +89,7 @@ class BudgetFile:
             raise BudgetError(
                 "there is no such budget",
                 where=str(self.path),
-                remedy="Create it: dpigu budget create FILE --epsilon E --delta D",
+                remedy="Create it first, as `dpigu budget create` does.",
             ) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BudgetError(
@@ -251,8 +251,8 @@ def _refusal(path: Path, filter: Filter, before: float, after: float) -> BudgetE
 
 
 _REMEDY: Mapping[type, str] = {
-    RenyiFilter: "Lower --epsilon or --steps, and calibrate with --accountant rdp, by which the "
-    "budget composes.",
+    RenyiFilter: "Lower `epsilon` or the steps, and calibrate with the accountant rdp, by which "
+    "the budget composes.",
     DeclaredReleases: "Train one of the declared runs, with the rate and the noise that were "
     "declared.",
 }

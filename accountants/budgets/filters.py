@@ -29,9 +29,10 @@ ROUNDING = 1e-9
 class Filter(Protocol):
     """Decides whether releases still fit (ε, δ), whatever led to choosing them."""
 
-    epsilon: float
-    delta: float
-
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def delta(self) -> float: ...
     def prepared(self, first: tuple[Term, ...]) -> Filter:
         """The filter with all that the first mechanism, chosen before any release, fixes."""
         ...

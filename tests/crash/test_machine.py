@@ -83,17 +83,17 @@ class RunFolders(RuleBasedStateMachine):
     def work(self, run: Known, start: Any, stop: int, how: type[BaseException]) -> None:
         """Let a process work on a run until its end, or until it is stopped."""
         observer, before = Stops(stop, how), len(run.seen.events)
-        with watched(run.seen, PoissonSampler(run.rate, RECORDS)):
-            with pytest.MonkeyPatch.context() as patch:
-                if how is Gone:
-                    patch.setattr(LedgerFile, "close", lambda self: None)
-                    patch.setattr(Spending, "settle", lambda self, ledger: None)
-                try:
-                    summary = start(observer).summary
-                except how:
-                    return
-                finally:
-                    self.everything.events += run.seen.events[before:]
+        sampler = PoissonSampler(run.rate, RECORDS)
+        with watched(run.seen, sampler), pytest.MonkeyPatch.context() as patch:
+            if how is Gone:
+                patch.setattr(LedgerFile, "close", lambda self: None)
+                patch.setattr(Spending, "settle", lambda self, ledger: None)
+            try:
+                summary = start(observer).summary
+            except how:
+                return
+            finally:
+                self.everything.events += run.seen.events[before:]
         run.finished = True
         assert summary["epsilon"] == epsilon_of_ledger(RunFolder(run.path).ledger()).value
         assert summary["steps"] >= len(run.seen.events)

@@ -90,11 +90,11 @@ def law_one_record_moves_the_sum_by_at_most_the_bound(
     """‖Σ with the record − Σ without it‖ ≤ C, but for what the margin pays for."""
     data = records(case) if data is None else data
     keep = [i for i in range(len(data.train_x)) if i != drop]
-    prepared = prepared(case, data, engine, microbatch, rate)
-    places = Slots.drawn(prepared.sampler.records, len(data.train_x))
+    run = prepared(case, data, engine, microbatch, rate)
+    places = Slots.drawn(run.sampler.records, len(data.train_x))
     sums = [
-        total(prepared, places, data.train_x, data.train_y, key=drop),
-        total(prepared, places.without(drop), data.train_x[keep], data.train_y[keep], key=drop),
+        total(run, places, data.train_x, data.train_y, key=drop),
+        total(run, places.without(drop), data.train_x[keep], data.train_y[keep], key=drop),
     ]
     assert all(bool(value.isfinite().all()) for value in sums)
     assert float((sums[0] - sums[1]).norm()) <= BOUND * (1 + 1e-9)

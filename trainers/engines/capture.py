@@ -80,7 +80,7 @@ class _SideBySide(torch.autograd.Function):
     def vmap(info: Any, dims: Any, x: Tensor, at: Tensor, rule: Any) -> tuple[Any, int]:
         x_B = _first(x, dims[0], info.batch_size)
         if torch._C._functorch.is_functorch_wrapped_tensor(x_B):  # the model's own vmap
-            return _SideBySide.apply(x_B, at, rule), 0
+            return _SideBySide.apply(x_B, at, rule), 0  # type: ignore[no-untyped-call]  # torch's
         return rule(x_B), 0
 
 
@@ -89,7 +89,8 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Any) -> Tensor:
-        return rule(q, k, v, mask)
+        out: Tensor = rule(q, k, v, mask)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -100,7 +101,7 @@ class _Attention(torch.autograd.Function):
         *tensors, rule = given
         side = [_first(v, d, info.batch_size) for v, d in zip(tensors, dims, strict=False)]
         if any(torch._C._functorch.is_functorch_wrapped_tensor(v) for v in side if v is not None):
-            return _Attention.apply(*side, rule), 0
+            return _Attention.apply(*side, rule), 0  # type: ignore[no-untyped-call]  # torch's
         out = rule(*(v if v is None else v.flatten(0, -4) for v in side))
         return out.unflatten(0, side[0].shape[:-3]), 0
 
@@ -137,7 +138,7 @@ def _attend(
     def rule(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return attention(q, k, v, mask, **options)
 
-    out: Tensor = _Attention.apply(query, key, value, attn_mask, rule)
+    out: Tensor = _Attention.apply(query, key, value, attn_mask, rule)  # type: ignore[no-untyped-call]  # torch's
     return out
 
 
@@ -238,7 +239,8 @@ class Capture:
                 expected.update(names)
                 out = _Tap.apply(out, anchor)  # type: ignore[no-untyped-call]  # torch's
                 out.register_hook(lambda b: consume(path, read, b))
-            return out if own is None else out.unflatten(0, lead)
+            shaped: Tensor = out if own is None else torch.unflatten(out, 0, lead)
+            return shaped
 
         def one(at: Tensor, own: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
             with unrolled(model), _ruled(model, layers, fixed, rule, at), _Fused():
@@ -314,9 +316,11 @@ def _ruled(
                 for local, name in layers[path].items()
             )
             if not ours or kwargs or len(args) != 1:
-                return type(module).forward(module, *args, **kwargs)
+                plain: Tensor = type(module).forward(module, *args, **kwargs)
+                return plain
             own = own_dims(module, args[0])
-            out: Tensor = _SideBySide.apply(args[0], at, lambda x_B: rule(path, own, x_B))
+            side = _SideBySide.apply
+            out: Tensor = side(args[0], at, lambda x_B: rule(path, own, x_B))  # type: ignore[no-untyped-call]  # torch's
             return out
 
         return forward
@@ -324,7 +328,7 @@ def _ruled(
     modules = {path: model.get_submodule(path) for path in layers}
     try:
         for path, module in modules.items():
-            module.forward = forward_of(path, module)  # type: ignore[method-assign]
+            module.forward = forward_of(path, module)
         yield
     finally:
         for module in modules.values():

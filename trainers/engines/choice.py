@@ -151,7 +151,7 @@ def choose(wanted: str, traced: Traced, binding: BoundPipeline) -> Choice:
     if wanted == "auto":
         engine = next(name for name, reason in reasons.items() if reason is None)
         why = "every row map is diagonal and affine" if engine == "ghost" else ""
-        before = {"materialising": "ghost", "one-by-one": "materialising"}
+        before: dict[Engine, Engine] = {"materialising": "ghost", "one-by-one": "materialising"}
         return Choice(engine, why or str(reasons[before[engine]]))
     for name, reason in reasons.items():
         if name == wanted and reason is None:

@@ -17,9 +17,9 @@ import sys
 import types
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ class Kept:
         else:
             self._seen.add(id(value))
             self._alive.append(value)
-            _looker(kind)(self, path, value)
+            _looker(cast(Hashable, kind))(self, path, value)
 
     def _fixed(self, path: str, value: Any) -> None:
         self._found[path] = value
@@ -198,7 +198,7 @@ class Kept:
     def _digest(self, value: Tensor) -> object:
         flat = value.detach().resolve_conj().contiguous().flatten()
         if flat.device.type == "cpu":
-            return zlib.crc32(flat.view(torch.uint8).numpy()) if flat.numel() else 0
+            return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
         return torch.stack([flat.double().sum(), torch.hash_tensor(flat).double()])
 
     def _sequence(self, path: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ def unrolled(model: nn.Module) -> Iterator[None]:
     layers = [m for m in model.modules() if type(m) in TYPES and "forward" not in vars(m)]
     try:
         for layer in layers:
-            layer.forward = _forward_of(layer)  # type: ignore[method-assign]
+            layer.forward = _forward_of(cast(nn.RNNBase, layer))
         yield
     finally:
         for layer in layers:

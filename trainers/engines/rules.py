@@ -66,7 +66,7 @@ def _watching(refuse: Callable[[type[Function]], None]) -> Iterator[None]:
         raise ModelError(
             _CHECKPOINTING,
             where="torch.utils.checkpoint",
-            remedy="Switch it off, and give a smaller --physical-batch if memory is short.",
+            remedy="Switch it off, and give a smaller `physical_batch` if memory is short.",
         ) from error
     finally:
-        Function.apply = apply
+        Function.apply = apply  # type: ignore[method-assign]  # put back

@@ -146,7 +146,7 @@ class RunFolder:
                 "the configuration was changed after the run began: it is not the one that the "
                 "ledger pays for",
                 where=str(path),
-                remedy="Restore it, or train a new run with it: dpigu train --config.",
+                remedy="Restore it, or train a new run with it as its `config`.",
             )
         return table
 
@@ -223,7 +223,7 @@ def _refuse_occupied(path: Path) -> None:
         raise RunError(
             "a run is there already",
             where=str(path),
-            remedy="Give another --out, add --resume to go on with it, or delete it.",
+            remedy="Give another `out`, `resume` the run that is there, or delete it.",
         )
 
 

@@ -69,7 +69,7 @@ def named_model(folder: RunFolder, table: Mapping[str, Any], trust_code: bool) -
             "the run's model is code that the folder names, and that is not run without your word",
             where=str(folder.path),
             got=name,
-            remedy="If you trust whoever made the folder: trust_code=True, --trust-code.",
+            remedy="If you trust whoever made the folder: set `trust_code`.",
         )
     return build_model(name, spec_of(table), table["settings"].get("seed", 0))
 
