@@ -21,6 +21,7 @@ from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -28,6 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.crash.runs import RECORDS, Bystander, linear, points, settings, two_phases, watched
 
 DELTA = 1e-5
+TORN = b'{"line": 1, "kind": "charge", "mechanism": "first", "steps": 1'
 
 
 class Gone(BaseException):
@@ -80,14 +82,14 @@ class RunFolders(RuleBasedStateMachine):
     def work(self, run: Known, start: Any, stop: int, how: type[BaseException]) -> None:
         """Let a process work on a run until its end, or until it is stopped."""
         observer = Stops(stop, how)
-        with watched(run.seen, PoissonSampler(run.rate, RECORDS)):
-            with pytest.MonkeyPatch.context() as patch:
-                if how is Gone:
-                    patch.setattr(LedgerFile, "close", lambda self: None)
-                try:
-                    summary = start(observer).summary
-                except how:
-                    return
+        sampler = PoissonSampler(run.rate, RECORDS)
+        with watched(run.seen, sampler), pytest.MonkeyPatch.context() as patch:
+            if how is Gone:
+                patch.setattr(LedgerFile, "close", lambda self: None)
+            try:
+                summary = start(observer).summary
+            except how:
+                return
         run.finished = True
         assert summary["epsilon"] == epsilon_of_ledger(RunFolder(run.path).ledger()).value
         assert summary["steps"] >= len(run.seen.events)
@@ -222,7 +224,8 @@ class RunFolders(RuleBasedStateMachine):
 
 TestRunFolders = RunFolders.TestCase
 TestRunFolders.settings = hypothesis_settings(
-    max_examples=12 if hypothesis_settings().max_examples < 100 else 200,
+    max_examples=5 if hypothesis_settings().max_examples < 100 else 200,
     stateful_step_count=12,
+    phases=[Phase.generate],
     deadline=None,
 )

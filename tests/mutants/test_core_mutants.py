@@ -20,6 +20,7 @@ from dpigu.dpcore import kernel as kernel_module
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
+from tests.crash import folder_laws
 from tests.laws import test_accounting as accounting
 from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
@@ -28,10 +29,11 @@ from tests.laws import test_noise as noise
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import core_around, core_boundary
+from tests.mutants import core_around, core_boundary, core_ledger
 from tests.mutants.core_table import Law, Mutant
+from tests.trainers.runs import test_ledger as ledger
 
-MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS
+MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_ledger.MUTANTS
 
 
 def plant(patch: pytest.MonkeyPatch, mutant: Mutant) -> None:
@@ -81,7 +83,9 @@ def test_the_law_stops_the_bug(mutant: Mutant, tmp_path: Path) -> None:
 MODULES = (
     accounting,
     execution,
+    folder_laws,
     inverse,
+    ledger,
     locality,
     noise,
     non_interference,
