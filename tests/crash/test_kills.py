@@ -21,7 +21,7 @@ from dpigu.trainers.runs.folder import RunFolder
 
 from tests.crash.runs import linear, points, settings, two_phases
 
-KILLS = int(os.environ.get("CRASH_KILLS", "4"))
+KILLS = int(os.environ.get("CRASH_KILLS", "3"))
 STEPS = 60
 
 

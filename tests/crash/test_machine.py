@@ -26,6 +26,7 @@ from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.spending import Spending
+from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -33,6 +34,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.crash.runs import RECORDS, Bystander, linear, points, settings, two_phases, watched
 
 DELTA = 1e-5
+TORN = b'{"line": 1, "kind": "charge", "mechanism": "first", "steps": 1'
 
 
 class Gone(BaseException):
@@ -235,7 +237,8 @@ class RunFolders(RuleBasedStateMachine):
 
 TestRunFolders = RunFolders.TestCase
 TestRunFolders.settings = hypothesis_settings(
-    max_examples=12 if hypothesis_settings().max_examples < 100 else 200,
+    max_examples=5 if hypothesis_settings().max_examples < 100 else 200,
     stateful_step_count=12,
+    phases=[Phase.generate],
     deadline=None,
 )

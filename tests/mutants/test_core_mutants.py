@@ -20,6 +20,7 @@ from dpigu.dpcore import kernel as kernel_module
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
+from tests.crash import folder_laws
 from tests.laws import test_accounting as accounting
 from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
@@ -31,10 +32,11 @@ from tests.laws import test_randomness as randomness
 from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import core_around, core_boundary, core_noise
+from tests.mutants import core_around, core_boundary, core_ledger, core_noise
 from tests.mutants.core_table import KernelMutant, Law
+from tests.trainers.runs import test_ledger as ledger
 
-MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_noise.MUTANTS
+MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_noise.MUTANTS + core_ledger.MUTANTS
 
 
 def plant(patch: pytest.MonkeyPatch, mutant: KernelMutant) -> None:
@@ -84,7 +86,9 @@ def test_the_law_stops_the_bug(mutant: KernelMutant, tmp_path: Path) -> None:
 MODULES = (
     accounting,
     execution,
+    folder_laws,
     inverse,
+    ledger,
     locality,
     noise,
     noise_laws,

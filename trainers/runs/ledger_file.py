@@ -53,12 +53,11 @@ class LedgerFile:
         Raises: RunError if the ledger cannot be written; no step may begin then.
         """
         assert self._prepaid == 0
-        mends = [self.ledger.torn()] if self.ledger.last == "cut" else []
-        mended = self.ledger.after(mends[0]) if mends else self.ledger
+        mended, mark = self._mended()
         line = mended.charge(mechanism, steps)
         if self._ask is not None:
             self._ask(mended.after(line))
-        self._append(*mends, line)
+        self._append(mark + line + b"\n", mended.after(line))
         self._prepaid = steps
 
     def begin_step(self) -> None:
@@ -70,19 +69,25 @@ class LedgerFile:
     def close(self) -> None:
         """Take back what was paid for and never began."""
         if self._prepaid and self._is_ours():
-            self._append(self.ledger.unused(self._prepaid))
+            line = self.ledger.unused(self._prepaid)
+            self._append(line + b"\n", self.ledger.after(line))
         self._prepaid = 0
 
     def end(self, how: Ending) -> None:
         """Write down how the run ended."""
         self.close()
-        self._append(self.ledger.end(how))
+        mended, mark = self._mended()
+        line = mended.end(how)
+        self._append(mark + line + b"\n", mended.after(line))
 
-    def _append(self, *lines: bytes) -> None:
-        after = self.ledger
-        for line in lines:
-            after = after.after(line)
-        text = b"".join(line + b"\n" for line in lines)
+    def _mended(self) -> tuple[Ledger, bytes]:
+        """The ledger once a line that a crash cut short is ended and marked, and what does that."""
+        if self.ledger.last != "cut":
+            return self.ledger, b""
+        mark = self.ledger.torn()
+        return self.ledger.after(mark), mark + b"\n"
+
+    def _append(self, text: bytes, after: Ledger) -> None:
         if not self._ended:
             text = b"\n" + text
         if self._path is not None:

@@ -90,8 +90,8 @@ def law_a_changed_ledger_never_counts_less(
 
 @st.composite
 def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """A line before the last one lost, doubled, changed or swapped with its neighbour."""
-    kind = draw(st.sampled_from(["lose", "double", "change", "swap", "blank"]))
+    """A line before the last one lost, doubled, changed, swapped, or with a smaller number."""
+    kind = draw(st.sampled_from(["lose", "double", "change", "swap", "blank", "less"]))
     at, byte = draw(st.floats(0, 1, exclude_max=True)), draw(st.integers(0, 255))
 
     def damage(text: bytes) -> bytes:
@@ -105,6 +105,8 @@ def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
             lines.insert(i, lines[i])
         elif kind == "swap":
             lines[i - 1], lines[i] = lines[i], lines[i - 1]
+        elif kind == "less":
+            lines[i] = lines[i].replace(b'"steps": 3', b'"steps": 1')
         elif kind == "blank":
             lines[i] = b"\0" * len(lines[i])
         else:
