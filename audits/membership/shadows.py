@@ -1,8 +1,8 @@
 """Shadow models: the run's own recipe on fair halves of a pool, by worker processes, cached.
 
-Shadows come in pairs: one fair coin for each record puts it into the first of a pair or into the
-second. So each trains on a fair half, and each record is in exactly half of them. The coins are
-drawn before the first shadow trains. Cached are the coins and every shadow's margins, no weights;
+Shadows come in pairs: a random half of the pool goes into the first of a pair, the other half into
+the second. So no shadow has more records than declared, and each record is in exactly half of
+them. The coins that say so are drawn before the first shadow trains. Cached are the coins and every shadow's margins, no weights;
 all of it lies in the run's `private/shadows/`, for its owner only.
 """
 
@@ -190,8 +190,8 @@ def _job(run: RunFolder, pool: Data, shadows: int, module: nn.Module | None) -> 
             )
         pairs_PN = np.unpackbits(stored["pairs"], axis=1, count=n).astype(bool)
     if (fresh := shadows // 2 - len(pairs_PN)) > 0:
-        drawn = np.frombuffer(secrets.token_bytes(fresh * n), dtype=np.uint8).reshape(fresh, n)
-        pairs_PN = np.concatenate([pairs_PN, (drawn & 1).astype(bool)])
+        order_PN = np.argsort(system_words(fresh * n).reshape(fresh, n), axis=1)
+        pairs_PN = np.concatenate([pairs_PN, order_PN < n // 2])
         packed = np.packbits(pairs_PN, axis=1)
         _write(path, key=np.array(key.hex()), of=np.array(of), pairs=packed)
     coins_SN = np.stack([pairs_PN, ~pairs_PN], axis=1).reshape(-1, n)[:shadows]

@@ -96,7 +96,7 @@ class Mean(nn.Module):
         elif self.keep == "buffer":
             self.mean.copy_(new)
         else:
-            self.mean.data.copy_(new * float(x.detach().mean() > -1e9))
+            self.mean.numpy()[:] = new.numpy()
         return out
 
 
@@ -337,7 +337,7 @@ def drawn(draw: Callable[[], float]) -> Callable[[], Built]:
 def rejection(layer: nn.Module, x: Tensor) -> Tensor:
     """How often it draws depends on the record."""
     for _ in range(1 + int(float(x[:, 0].abs().sum()) * 3)):
-        scale = torch.rand(())
+        scale = torch.rand(WIDTH)
     return layer(x * scale)
 
 

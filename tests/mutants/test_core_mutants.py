@@ -29,14 +29,21 @@ from tests.laws import test_noise as noise
 from tests.laws import test_noise_laws as noise_laws
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_randomness as randomness
+from tests.laws import test_records_apart as records_apart
 from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import core_around, core_boundary, core_ledger, core_noise
+from tests.mutants import core_around, core_boundary, core_ledger, core_noise, core_records
 from tests.mutants.core_table import KernelMutant, Law
 from tests.trainers.runs import test_ledger as ledger
 
-MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_noise.MUTANTS + core_ledger.MUTANTS
+MUTANTS = (
+    core_boundary.MUTANTS
+    + core_around.MUTANTS
+    + core_noise.MUTANTS
+    + core_ledger.MUTANTS
+    + core_records.MUTANTS
+)
 
 
 def plant(patch: pytest.MonkeyPatch, mutant: KernelMutant) -> None:
@@ -94,6 +101,7 @@ MODULES = (
     noise_laws,
     non_interference,
     randomness,
+    records_apart,
     rounded_gaussian,
     sensitivity,
     support,

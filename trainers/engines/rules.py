@@ -36,13 +36,15 @@ def no_rules_of_users() -> Iterator[None]:
     Errors: `RuleOfUser` where one is met.
     """
 
-    def refuse(cls: type[Function]) -> None:
-        own = cls.vmap is not Function.vmap or cls.generate_vmap_rule
-        if own and cls.__module__ != OURS:
-            raise RuleOfUser(f"{cls.__name__} has a rule of its own under vmap")
-
-    with _watching(refuse):
+    with _watching(_refuse):
         yield
+
+
+def _refuse(cls: type[Function]) -> None:
+    """An error for a class with a rule of its author's, or with torch's made of its forward."""
+    own = cls.vmap is not Function.vmap or cls.generate_vmap_rule
+    if own and cls.__module__ != OURS:
+        raise RuleOfUser(f"{cls.__name__} has a rule of its own under vmap")
 
 
 @contextmanager
