@@ -404,6 +404,8 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
     if summary["accountant_note"]:
         lines.append(("note", summary["accountant_note"]))
+    if summary["delta"] > 1 / summary["records"]:
+        lines.append(("warning", f"δ is above one over the {summary['records']} records"))
     sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
     lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
     if looks := [
