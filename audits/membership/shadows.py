@@ -2,8 +2,9 @@
 
 Shadows come in pairs: a random half of the pool goes into the first of a pair, the other half into
 the second. So no shadow has more records than declared, and each record is in exactly half of
-them. The coins that say so are drawn before the first shadow trains. Cached are the coins and every shadow's margins, no weights;
-all of it lies in the run's `private/shadows/`, for its owner only.
+them. The coins that say so are drawn before the first shadow trains. Cached are the coins and
+every shadow's margins, no weights; all of it lies in the run's `private/shadows/`, for its owner
+only.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
 from dpigu.audits.workers import spread
 from dpigu.dpcore import DataError, RunError
+from dpigu.dpcore.randomness import system_words
 from dpigu.trainers import Data, DataSpec, Recipe, build_model, recipe_from_file, train
 from dpigu.trainers.progress import Progress
 from dpigu.trainers.runs.folder import RunFolder

@@ -69,7 +69,7 @@ def records(case: Case, seed: int = 0) -> Data:
     else:
         y = torch.randint(CLASSES, (PRESENT,), generator=draw)
     spec = DataSpec("records", DECLARED, CLASSES, (WIDTH,), Scaling())
-    return Data(spec, x, y, x[:2], y[:2])
+    return Data(spec, x, y, x[:2] + 1, y[:2])
 
 
 def prepared(case: Case, data: Data, engine: str, microbatch: int, rate: float) -> PreparedRun:
@@ -158,7 +158,7 @@ def kinks(seed: int) -> tuple[Case, Data]:
     x = (x - (x @ first.T) @ torch.linalg.inv(first @ first.T) @ first).float()
     y = torch.randint(CLASSES, (60,), generator=draw)
     spec = DataSpec("kinks", 70, CLASSES, (WIDTH,), Scaling())
-    return case, Data(spec, x, y, x[:2], y[:2])
+    return case, Data(spec, x, y, x[:2] + 1, y[:2])
 
 
 @pytest.mark.parametrize("engine", ("ghost", *ENGINES))

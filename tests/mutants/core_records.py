@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dpigu.trainers import randomness, rules, slots
+from dpigu.trainers import slots
+from dpigu.trainers.engines import randomness, rules
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.kept import Kept, Watch
 from dpigu.trainers.engines.one_by_one import OneByOneEngine
