@@ -1,10 +1,11 @@
-# make setup | demo | test | lint | laws | crash | bench; see README.md
+# make setup | demo | test | portable | lint | laws | crash | bench; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 2
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test lint laws crash bench
+.PHONY: setup demo test portable portable-sse portable-avx2 portable-threads lint laws crash bench
 
 setup: $(VENV)/.installed
 
@@ -23,7 +24,23 @@ demo: setup
 
 test: setup
 	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PYTEST)
+
+# The numerical tests as other machines round: instruction sets, BLAS kernels, threads.
+portable: portable-sse portable-avx2 portable-threads
+
+portable-sse: setup
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
+	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4" \
+	OMP_NUM_THREADS=1 $(PYTEST) -m numerical
+
+portable-avx2: setup
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
+	OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4" \
+	OMP_NUM_THREADS=2 $(PYTEST) -m numerical
+
+portable-threads: setup
+	OMP_NUM_THREADS=2 $(PYTEST) -m numerical
 
 # Type checkers and editors see one package through a folder of links.
 ROOMS := dpcore mechanisms accountants trainers audits cli
@@ -40,7 +57,7 @@ lint: setup $(LINKS)
 	$(BIN)/mypy --strict .links
 
 laws: setup
-	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/laws
+	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/laws
 
 # A run is stopped at every operation on the disk, and 200 processes are killed at random.
 crash: setup

@@ -58,6 +58,8 @@ class BoundPipeline:
         self.space = space
         self.output = pipeline.check(space)
         self._earlier = dict(earlier or {})
+        # a protocol is slow to look up, and every step asks
+        self._learning = {p.name for p in pipeline.placed if isinstance(p.stage, Stateful)}
 
     @property
     def groups(self) -> tuple[Tensor | None, int]:
@@ -74,8 +76,8 @@ class BoundPipeline:
         for placed in self.pipeline.placed:
             stage = placed.stage
             own = replace(context, space=space)
-            initial = stage.init(own, self.reads(placed, states)) if _learns(stage) else {}
-            states[placed.name] = initial
+            learns = placed.name in self._learning
+            states[placed.name] = stage.init(own, self.reads(placed, states)) if learns else {}
             if placed.slot in ("row", "post"):
                 space = stage.output_space(space)
         self.bound(states)
@@ -121,7 +123,7 @@ class BoundPipeline:
         """Every stage's state after a release; all see the states from before it."""
         after = dict(states)
         for p in self.pipeline.placed:
-            if not _learns(p.stage):
+            if p.name not in self._learning:
                 continue
             state = p.stage.update(states[p.name], release, self.reads(p, states))
             if state.keys() != states[p.name].keys():
@@ -154,7 +156,3 @@ class BoundPipeline:
             if p.name in states:
                 views[p.slot] = views[p.name] = View(p.stage, states[p.name])
         return views
-
-
-def _learns(stage: object) -> bool:
-    return isinstance(stage, Stateful)

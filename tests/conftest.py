@@ -1,4 +1,4 @@
-"""Shared settings of the suite: Hypothesis profiles, one torch thread a worker, real data."""
+"""Shared settings of the suite: Hypothesis profiles, the number of threads, real data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture

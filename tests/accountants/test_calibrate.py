@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from tests.accountants.cases import AccountantMutant, changed, phases, steps
 
+pytestmark = pytest.mark.numerical
+
 FEW = settings(max_examples=settings.default.max_examples // 3)
 
 

@@ -15,6 +15,8 @@ from scipy import stats
 
 from tests.accountants.test_selection import DELTA, FINITE, NAMED, tuned
 
+pytestmark = pytest.mark.numerical
+
 # The theorem, computed here from Gaussians alone --------------------------------------------
 
 

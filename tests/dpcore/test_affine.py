@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from dpigu.dpcore import Affine, Space, Transform
 from dpigu.mechanisms import EmaStandardizer, GroupStandardizer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+
+pytestmark = pytest.mark.numerical
 
 SIZE = 7
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import minted
 
+pytestmark = pytest.mark.numerical
+
 SHAPES = st.lists(
     st.lists(st.integers(1, 4), min_size=0, max_size=4).map(tuple), min_size=1, max_size=6
 )

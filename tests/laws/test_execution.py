@@ -20,6 +20,8 @@ from tests.support.law_engines import ENGINES, Task, applies, row_of, tasks
 from tests.support.strategies import GROUPINGS, Opened, batches, steps
 from tests.support.wild_stages import WildQuery
 
+pytestmark = pytest.mark.numerical
+
 QUERY = WildQuery(bound=2.0, factor=1.0)
 STEPS = steps(queries=st.just(QUERY))
 

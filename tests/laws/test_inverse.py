@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from dpigu.dpcore import AffineRowMap, PhaseContext, Release, RowMap, State
 from dpigu.dpcore.stages import name_of
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from tests.support.stage_steps import minted, release_of
 from tests.support.strategies import SPACE, registered, stages
+
+pytestmark = pytest.mark.numerical
 
 UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
 LARGEST = 1e15

@@ -28,6 +28,8 @@ from tests.laws.noise_words import Rising
 from tests.support.strategies import SPACE
 from tests.support.wild_stages import Mixed, Unmixed, WildClipper, WildQuery
 
+pytestmark = pytest.mark.numerical
+
 SMALL = Space(("a.weight", "b.weight"), ((2, 1), (1, 1)))
 SIGMA, RATIO, BATCH, ERROR = 3.0, 0.5, 4.0, 2.0**-10
 GRID, GRID_OF_QUERY = 2.0**-24, 2.0**-23

@@ -13,6 +13,8 @@ from tests.support.exact import same
 from tests.support.law_engines import ENGINES, Task, row_of, tasks
 from tests.support.strategies import NOT_FINITE, Opened, batches, steps
 
+pytestmark = pytest.mark.numerical
+
 STEPS = steps(wild=True)
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
 

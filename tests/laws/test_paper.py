@@ -28,6 +28,8 @@ from scipy.stats import norm
 
 from tests.support.stage_steps import context, release_of
 
+pytestmark = pytest.mark.numerical
+
 Vector = NDArray[np.float64]
 SEEDS, SIZES = st.integers(0, 10_000), st.integers(1, 30)
 

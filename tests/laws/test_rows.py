@@ -15,6 +15,8 @@ from torch import Tensor
 from tests.support.strategies import SPACE
 from tests.support.wild_stages import Mixed, Shifted
 
+pytestmark = pytest.mark.numerical
+
 TINY = 2.0**-536
 GROUPS_K = torch.tensor([0, 1, 0])
 

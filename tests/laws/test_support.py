@@ -20,6 +20,8 @@ from tests.laws.noise_words import Ones, with_ones
 from tests.support.strategies import Opened, batches, opened, registered, stages, steps
 from tests.support.wild_stages import Shifted
 
+pytestmark = pytest.mark.numerical
+
 
 def law_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None:
     """Noise of one deviation moves the sum by it on the support, bit for bit; off it all is 0."""

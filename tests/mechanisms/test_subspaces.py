@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from tests.support.linear import orthonormal
 from tests.support.stage_steps import context, normal, release_of
 
+pytestmark = pytest.mark.numerical
+
 SIZES = st.integers(1, 12)
 
 

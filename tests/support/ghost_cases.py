@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from dpigu.dpcore import Affine, DenseRows, Rows, Space, State, Transform
@@ -12,6 +12,8 @@ from dpigu.dpcore.spaces import Grouping
 from dpigu.trainers.engines.ghost import GhostEngine
 from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, trainable
 from torch import Tensor, nn
+
+from tests.support.monte_carlo_arithmetic import MonteCarloArithmetic
 
 BATCH, ALIVE = 5, 4
 
@@ -86,65 +88,127 @@ TRANSFORMS = ("none", "support", "frozen", "layers", "scaled", "centred")
 GROUPINGS: tuple[Grouping, ...] = ("all", "parameter", "layer", "filter")
 
 
+SAMPLES = 16
+ROUNDINGS = 16
+"""Relative error of each perturbed operand, in units of roundoff: a sum in any order, an
+exponential and a fused kernel err by a few."""
+
+
+@dataclass(frozen=True)
+class Referee:
+    """The valid records' rows in float64, and how far an engine's rounding may move each.
+
+    `error_BG` is a distance between rows, on the coordinates of each group `groups_K`.
+    """
+
+    row_BK: Tensor
+    groups_K: Tensor
+    error_BG: Tensor
+
+    def norms(self, row_BK: Tensor) -> Tensor:
+        """The norm of each row on each group's coordinates."""
+        square_BG = torch.zeros_like(self.error_BG)
+        return square_BG.index_add_(1, self.groups_K, row_BK.square()).sqrt_()
+
+
+def well_conditioned(row_BK: Tensor, norms: Norms) -> Referee:
+    """Rows in float64 of a net of condition 1e5: to 1e-10, and to 1e-12 of the largest."""
+    groups_K = torch.zeros(row_BK.shape[1]).long() if norms.groups_K is None else norms.groups_K
+    referee = Referee(row_BK, groups_K, torch.zeros(len(row_BK), norms.count).double())
+    norms_BG = referee.norms(row_BK)
+    return replace(referee, error_BG=1e-10 * norms_BG + 1e-12 * norms_BG.max() + 1e-99)
+
+
+def conditioned(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    x_B: Tensor,
+    y_B: Tensor,
+    transform: Transform,
+    norms: Norms,
+) -> Referee:
+    """The rows of the same net in float64, to twice the spread of perturbed runs of it.
+
+    A normalisation of few numbers, or a ReLU near its kink, lets rounding move a row far; then
+    it moves the perturbed rows as far.
+    """
+    precise = copy.deepcopy(model).double()
+    at = {name: value.detach().double() for name, value in weights.items()}
+    wide_B = x_B.double() if x_B.is_floating_point() else x_B
+    referee = well_conditioned(gradients(precise, at, wide_B, y_B, transform), norms)
+    unit_roundoff = torch.finfo(next(iter(weights.values())).dtype).eps / 2
+    with MonteCarloArithmetic(ROUNDINGS * unit_roundoff, seed=0):
+        x_nB, y_nB = torch.cat([wide_B] * SAMPLES), torch.cat([y_B] * SAMPLES)
+        row_nBK = gradients(precise, at, x_nB, y_nB, transform)
+    moved = [referee.norms(row_BK - referee.row_BK) for row_BK in row_nBK.split(len(x_B))]
+    return replace(referee, error_BG=2 * torch.stack(moved).amax(0) + 1e-99)
+
+
+def gradients(
+    model: nn.Module, weights: Mapping[str, Tensor], x_B: Tensor, y_B: Tensor, transform: Transform
+) -> Tensor:
+    """Every record's transformed gradient by torch.func, with no engine of ours."""
+
+    def one(weights: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return loss(torch.func.functional_call(model, dict(weights), (x[None],)), y[None]).sum()
+
+    g = torch.func.vmap(torch.func.grad(one), (None, 0, 0))(dict(weights), x_B, y_B)
+    return transform(torch.cat([g[name].flatten(1) for name in weights], 1))
+
+
 @dataclass(frozen=True)
 class Pair:
-    """The rows of both engines for one batch, and the fast engine.
-
-    `rounding` is what the condition of the rows allows beside their precision: how far the
-    materialising engine's are, in this precision, from those in float64.
-    """
+    """The rows of both engines for one batch, their referee, and the fast engine."""
 
     fast: Rows
     full: Rows
+    referee: Referee
     engine: GhostEngine
-    groups: int
     dtype: torch.dtype
     rounding: float = 0.0
 
     def factors(self) -> Tensor:
         draw = torch.Generator().manual_seed(3)
-        c_BG = torch.rand(BATCH, self.groups, generator=draw, dtype=torch.float64)
+        groups = self.referee.error_BG.shape[1]
+        c_BG = torch.rand(BATCH, groups, generator=draw, dtype=torch.float64)
         c_BG[ALIVE:] = 0
         return c_BG
 
-    def check_norms(self) -> None:
+    def check_norms(self, rows: Rows) -> None:
         """Not below the true norm of the row that is summed, and within 1e-10 or 1e-5 of it;
-        the same as the materialising engine's. What gram adds is 1e-5 of the row's terms."""
-        upper_BG = self.fast.norm_upper_bounds()
+        and that row is the referee's, to its error. What gram adds is 1e-5 of the row's terms."""
+        upper_BG = rows.norm_upper_bounds()
         assert bool((upper_BG[ALIVE:] == torch.inf).all())
         upper_BG = upper_BG[:ALIVE]
+        row_BK = self.summed(rows)
+        true_BG = self.referee.norms(row_BK)
+        assert bool((upper_BG >= true_BG * (1 - 1e-14)).all()), "a norm below the true one"
         close = 1e-10 if self.dtype == torch.float64 else 1e-5
         if any(way.startswith("gram") for way in self.engine.choices().values()):
             close = 1e-4
-        full_BG = self.full.norm_upper_bounds()[:ALIVE]
-        largest = full_BG.amax()
-        apart = (upper_BG - full_BG).abs()
-        slack = close * 1e-2 * largest + 16 * self.rounding + 1e-99
-        assert bool((apart <= close * full_BG + slack).all())
-        for g in range(self.groups):
-            rows = torch.stack([self.row(i, g) for i in range(ALIVE)])
-            true_B = torch.linalg.vector_norm(rows, dim=1)
-            assert bool((upper_BG[:, g] >= true_B * (1 - 1e-14)).all()), "a norm below the true one"
-            assert bool((upper_BG[:, g] <= true_B * (1 + close) + slack).all())
+        slack = close * 1e-2 * true_BG.max() + 1e-99
+        assert bool((upper_BG <= true_BG * (1 + close) + slack).all()), "a norm that is too large"
+        apart_BG = self.referee.norms(row_BK - self.referee.row_BK)
+        assert bool((apart_BG <= self.referee.error_BG).all()), "another row than the referee's"
 
-    def row(self, record: int, group: int) -> Tensor:
-        """One record's row as the fast engine sums it, on the coordinates of one group."""
-        one_BG = torch.zeros(BATCH, self.groups, dtype=torch.float64)
-        one_BG[record, group] = 1
-        return self.fast.weighted_sum(one_BG)
+    def summed(self, rows: Rows) -> Tensor:
+        """Each record's row as it is summed, alone and with factor 1."""
+        one_BG = torch.zeros_like(self.factors())
+        alone = [one_BG.index_fill(0, torch.tensor(i), 1.0) for i in range(ALIVE)]
+        return torch.stack([rows.weighted_sum(c_BG) for c_BG in alone])
 
-    def check_sums(self) -> None:
-        """Σ c z agrees to 1e-10 or 1e-5 of Σ c ‖z‖."""
-        c_BG = self.factors()
-        norms = self.full.norm_upper_bounds()[:ALIVE]
-        scale = (c_BG[:ALIVE] * norms).sum()
-        error = (self.fast.weighted_sum(c_BG) - self.full.weighted_sum(c_BG)).norm()
-        close = 1e-10 if self.dtype == torch.float64 else 1e-5
-        assert error <= close * scale + 16 * self.rounding * c_BG.sum()
+    def check_sums(self, rows: Rows) -> None:
+        """Σ c z agrees with the referee's to Σ c error."""
+        c_BG = self.factors()[:ALIVE]
+        referee = self.referee
+        expected_K = (c_BG[:, referee.groups_K] * referee.row_BK).sum(0)
+        error = (rows.weighted_sum(self.factors()) - expected_K).norm()
+        assert error <= (c_BG * referee.error_BG).sum(), "another sum than the referee's"
 
     def check(self) -> None:
-        self.check_norms()
-        self.check_sums()
+        for rows in (self.fast, self.full):
+            self.check_norms(rows)
+            self.check_sums(rows)
 
 
 def batch_of(case: Case, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,15 +223,12 @@ def batch_of(case: Case, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor,
     return x_B, y_B, torch.arange(BATCH) < ALIVE
 
 
-def wide_of(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.is_floating_point() else x.dtype
-
-
-def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """One record's gradient by plain autograd."""
+def _one_by_one(model: nn.Module, x_B: Tensor, y_B: Tensor, transform: Transform) -> Tensor:
+    """Every record's transformed gradient by plain autograd, for what vmap cannot trace."""
     values = list(trainable(model).values())
-    total = loss(model(x[None]), y[None]).sum()
-    return torch.cat([g.flatten() for g in torch.autograd.grad(total, values)])
+    losses = [loss(model(x[None]), y[None]).sum() for x, y in zip(x_B, y_B, strict=True)]
+    rows = [torch.autograd.grad(one, values) for one in losses]
+    return transform(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]))
 
 
 def pair(
@@ -179,7 +240,7 @@ def pair(
     seed: int = 0,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Pair:
-    """Both engines on one batch of a case."""
+    """Both engines on one batch of a case, and their referee."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = case.build().to(dtype)
@@ -188,24 +249,15 @@ def pair(
     norms = Norms(space.groups(grouping), space.group_count(grouping))
     chosen = transform_of(space, transform, seed)
     x_B, y_B, valid_B = batch_of(case, dtype, seed)
-    fast, rounding = GhostEngine(model, loss, norms, BATCH), 0.0
+    engine = GhostEngine(model, loss, norms, BATCH)
+    fast = engine.rows(at, x_B, y_B, valid_B, chosen)
     if case.mapped:
-        engine = MaterialisingEngine(model, loss, norms, BATCH)
-        full = engine.rows(at, x_B, y_B, valid_B, chosen)
-        if dtype != torch.float64:
-            double = MaterialisingEngine(copy.deepcopy(model).double(), loss, norms, BATCH)
-            wide = {name: p.double() for name, p in at.items()}
-            exact = double.rows(wide, x_B.to(wide_of(x_B)), y_B, valid_B, chosen)
-            apart_BK = (full.rows.z_BK - exact.rows.z_BK)[:ALIVE]
-            rounding = float(apart_BK.detach().norm(dim=1).max())
+        full = MaterialisingEngine(model, loss, norms, BATCH).rows(at, x_B, y_B, valid_B, chosen)
     else:
-        g_BD = torch.stack([_gradient(model, x, y) for x, y in zip(x_B, y_B, strict=True)])
-        full = DenseRows(chosen(g_BD), norms.groups_K, norms.count)
-    return Pair(
-        fast.rows(at, x_B, y_B, valid_B, chosen),
-        full,
-        fast,
-        norms.count,
-        dtype,
-        rounding,
-    )
+        full = DenseRows(_one_by_one(model, x_B, y_B, chosen), norms.groups_K, norms.count)
+    x_B, y_B = x_B[:ALIVE], y_B[:ALIVE]
+    if case.mapped:
+        referee = conditioned(model, at, x_B, y_B, chosen, norms)
+    else:
+        referee = well_conditioned(_one_by_one(model, x_B, y_B, chosen), norms)
+    return Pair(fast, full, referee, engine, dtype)

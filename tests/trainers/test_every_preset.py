@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 import torch
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import build_model, load_run, recipe_from_file, train
+from dpigu.trainers import build_model, load_run, patches, recipe_from_file, train
 from dpigu.trainers.recipes.recipe import recipe_for
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cache folder of their own, and procedural features of few filters."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patches._prior.cache_clear()
+        for name, value in (("FILTERS", 64), ("CHANNELS", 32), ("IMAGES", 100)):
+            patch.setattr(patches, name, value)
         yield
+        patches._prior.cache_clear()
 
 
 @pytest.mark.parametrize("name", PRESETS)

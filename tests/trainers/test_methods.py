@@ -41,6 +41,8 @@ from dpigu.trainers.engines.materialising import (
 )
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.numerical
+
 QUIET = Gaussian(noise_multiplier=1e-6)
 
 

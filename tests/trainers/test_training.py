@@ -31,6 +31,8 @@ from dpigu.trainers import Data, Settings, load_run, resume, train
 from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.numerical
+
 
 class StopAt:
     """An observer that interrupts the run after some releases."""

@@ -21,6 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
+pytestmark = pytest.mark.numerical
+
 CRITERIA: tuple[Criterion, ...] = ("total", "pair")
 COUNTS = st.integers(1, 400).flatmap(
     lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))

@@ -27,6 +27,8 @@ from scipy.optimize import linprog
 from scipy.special import betaincinv
 from scipy.stats import binom, norm
 
+pytestmark = pytest.mark.numerical
+
 UNIT = st.floats(0, 1)
 INSIDE = st.floats(1e-6, 1 - 1e-6)  # 1 − α keeps its digits, steep as the curve is at 0
 CURVES = st.one_of(

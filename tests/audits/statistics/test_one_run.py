@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from scipy.stats import beta as beta_distribution
 from scipy.stats import binom
 
+pytestmark = pytest.mark.numerical
+
 LEVEL = 1 - 0.95
 
 

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+pytestmark = pytest.mark.numerical
+
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=30)
 
 

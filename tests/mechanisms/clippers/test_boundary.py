@@ -13,6 +13,8 @@ from dpigu.mechanisms import Flat, FloatGaussian, Gaussian, Unclipped
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.numerical
+
 BOUNDS = st.floats(1e-6, 1e6)
 NORMS = st.floats(0, 1e12)
 

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import SPACE, context, normal
 
+pytestmark = pytest.mark.numerical
+
 GROUPINGS = ("parameter", "layer", "filter")
 WEIGHTS = st.sampled_from(("equal", "dimension"))
 BOUNDS = st.floats(1e-3, 1e3)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import normal
 
+pytestmark = pytest.mark.numerical
+
 BOUNDS = st.floats(1e-3, 1e3)
 NORMS = st.floats(1e-6, 1e6)
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import SPACE, context, minted, normal
 
+pytestmark = pytest.mark.numerical
+
 DRAWS = 1500
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import SPACE, context, normal, release_of
 
+pytestmark = pytest.mark.numerical
+
 LIVE_D = torch.ones(SPACE.size, dtype=torch.bool)
 
 

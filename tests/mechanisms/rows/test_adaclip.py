@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import SPACE, context, minted, normal, release_of
 
+pytestmark = pytest.mark.numerical
+
 STEPS = st.lists(st.tuples(st.integers(0, 1000), st.integers(-6, 2)), max_size=6)
 
 

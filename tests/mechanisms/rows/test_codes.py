@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tests.support.linear import applied, matrix_of, true_variance
 from tests.support.stage_steps import context, normal
 
+pytestmark = pytest.mark.numerical
+
 SIZES, BLOCKS, SEEDS = st.integers(1, 17), st.integers(1, 6), st.integers(0, 99)
 
 

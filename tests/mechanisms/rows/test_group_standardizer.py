@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import context, normal, release_of, steps_of
 
+pytestmark = pytest.mark.numerical
+
 EACH, BATCH = 300, 100
 SPACE = Space(("loud.weight", "quiet.weight"), ((EACH,), (EACH,)))
 SPREAD_D = torch.cat([torch.full((EACH,), 1.0), torch.full((EACH,), 0.1)]).double()

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from tests.support.linear import applied, true_variance
 from tests.support.stage_steps import context, normal, release_of, steps_of
 
+pytestmark = pytest.mark.numerical
+
 MODEL = Space(
     ("conv.weight", "conv.bias", "out.weight", "out.bias"), ((4, 2, 3, 3), (4,), (5, 8), (5,))
 )

@@ -24,6 +24,8 @@ from tests.support.linear import (
 )
 from tests.support.stage_steps import SPACE, context, normal, release_of, steps_of
 
+pytestmark = pytest.mark.numerical
+
 SIZES, DIRECTIONS, SEEDS = st.integers(1, 12), st.integers(1, 14), st.integers(0, 99)
 SCALES = st.sampled_from((0.25, 1.0, 7.0))
 CLOSE = {"rtol": 0, "atol": 1e-12}

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import context, normal, release_of
 
+pytestmark = pytest.mark.numerical
+
 RATIOS = st.integers(1, 100).map(lambda percent: percent / 100)
 ROWS = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import SPACE, context, minted, normal, release_of, steps_of
 
+pytestmark = pytest.mark.numerical
+
 STANDARDIZERS = [
     EmaStandardizer(),
     EmaStandardizer(gamma1=0.5, gamma2=0.5, mu=0.1),

@@ -32,6 +32,8 @@ from torch import Tensor
 
 from tests.support.stage_steps import release_of
 
+pytestmark = pytest.mark.numerical
+
 RECORDS, SHAPE = 40, (3, 2, 2)
 SPEC = DataSpec("features", RECORDS, 2, SHAPE, Scaling())
 EVERY = Settings(rate=1.0, device="cpu", evaluations=1)

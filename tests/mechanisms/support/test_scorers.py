@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.stage_steps import SPACE, context, normal, release_of
 
+pytestmark = pytest.mark.numerical
+
 LEARNT = [MeanAbsolute(), Coherent()]
 FIXED = [Random(), WeightMagnitude()]
 SEEDS = st.lists(st.integers(0, 10_000), min_size=1, max_size=6)

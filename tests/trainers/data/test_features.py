@@ -16,6 +16,8 @@ from dpigu.trainers.data.features import cache_folder, feature_spec, with_featur
 from dpigu.trainers.data.scattering import Scattering, scattering_shape
 from torch import Tensor
 
+pytestmark = pytest.mark.numerical
+
 KYMATIO = """
     -0.01136 0.13692 0.10269 0.12865 0.08471 0.02993 0.01373 0.05054 0.14434
     0.11866 0.09964 0.14786 0.06366 0.01657 0.01117 0.02216 0.13822 0.00878

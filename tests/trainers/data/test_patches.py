@@ -13,6 +13,8 @@ from dpigu.trainers.data.features import feature_map
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.numerical
+
 SHAPES = ((1, 8, 8), (3, 9, 12))
 
 

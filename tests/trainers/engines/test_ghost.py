@@ -27,6 +27,8 @@ from tests.support.ghost_cases import (
     pair,
 )
 
+pytestmark = pytest.mark.numerical
+
 ACTIVATIONS = (nn.Tanh, nn.ReLU, lambda: nn.ReLU(inplace=True), nn.GELU)
 
 
@@ -139,14 +141,38 @@ def _mutate(monkeypatch: pytest.MonkeyPatch, way: type, factor: float, what: str
     ],
 )
 @pytest.mark.parametrize("what", ["norm", "sum"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_the_agreement_check_notices_a_wrong_way(
-    monkeypatch: pytest.MonkeyPatch, case: Case, transform: str, way: type, what: str
+    monkeypatch: pytest.MonkeyPatch,
+    case: Case,
+    transform: str,
+    way: type,
+    what: str,
+    dtype: torch.dtype,
 ) -> None:
     """Norms too small, or sums too large, by 2e-4 in one way fail the check; as they are, pass."""
-    pair(case, transform=transform).check()
+    pair(case, transform=transform, dtype=dtype).check()
     _mutate(monkeypatch, way, 1 - 2e-4 if what == "norm" else 1 + 2e-4, what)
     with pytest.raises(AssertionError):
-        pair(case, transform=transform).check()
+        pair(case, transform=transform, dtype=dtype).check()
+
+
+FEW = Case(
+    lambda: nn.Sequential(nn.Linear(3, 4), nn.GroupNorm(2, 4), nn.Tanh(), nn.Linear(4, 3)), (3,)
+)
+"""A normalisation of two numbers: its gradient cancels to √eps, and rounding does not."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_error_is_as_large_as_the_condition_and_no_larger(dtype: torch.dtype) -> None:
+    """In front of the normalisation, rows may err by over 100 roundings; behind it, by a few."""
+    few = pair(FEW, grouping="parameter", dtype=dtype)
+    few.check()
+    referee = few.referee
+    relative_G = (referee.error_BG / referee.norms(referee.row_BK)).amax(0)
+    unit = torch.finfo(dtype).eps
+    assert relative_G[0] > 100 * unit
+    assert relative_G[-1] < 50 * unit
 
 
 @pytest.mark.parametrize(("case", "way"), [(MLP, "ghost"), (WIDE, "gram"), (TOKENS, "sparse")])

@@ -11,6 +11,8 @@ from torch.nn.utils import parametrize
 
 from tests.support.ghost_cases import Case, pair
 
+pytestmark = pytest.mark.numerical
+
 
 class TiedModules(nn.Module):
     """One weight in two layers, of which one sees a sequence."""

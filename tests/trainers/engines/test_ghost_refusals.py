@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from tests.support.ghost_cases import BATCH, Case, batch_of, loss, pair
 from tests.trainers.engines.test_ghost_models import MODELS
 
+pytestmark = pytest.mark.numerical
+
 
 def engine_of(model: nn.Module) -> GhostEngine:
     return GhostEngine(model, loss, Norms(None, 1), BATCH)

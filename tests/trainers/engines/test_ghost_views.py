@@ -20,9 +20,13 @@ from tests.support.ghost_cases import (
     GROUPINGS,
     TRANSFORMS,
     Pair,
+    gradients,
     loss,
     transform_of,
+    well_conditioned,
 )
+
+pytestmark = pytest.mark.numerical
 
 Build = Callable[[], nn.Module]
 
@@ -79,13 +83,14 @@ def pair(name: str, views: int, transform: str, grouping: Grouping, seed: int) -
     y_B = torch.randint(3, (BATCH,), generator=draw)
     valid_B = torch.arange(BATCH) < ALIVE
     at, chosen = dict(trainable(model)), transform_of(space, transform, seed)
-    fast = GhostEngine(model, loss, norms, BATCH, None, views)
+    engine = GhostEngine(model, loss, norms, BATCH, None, views)
     full = MaterialisingEngine(model, loss, norms, BATCH, None, views)
+    each_VBK = [gradients(model, at, x_BV[:ALIVE, v], y_B[:ALIVE], chosen) for v in range(views)]
     return Pair(
-        fast.rows(at, x_BV, y_B, valid_B, chosen),
+        engine.rows(at, x_BV, y_B, valid_B, chosen),
         full.rows(at, x_BV, y_B, valid_B, chosen),
-        fast,
-        norms.count,
+        well_conditioned(torch.stack(each_VBK).mean(0), norms),
+        engine,
         torch.float64,
     )
 

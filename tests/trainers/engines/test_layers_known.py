@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tests.support.ghost_cases import GROUPINGS, TRANSFORMS, Case, pair
 
+pytestmark = pytest.mark.numerical
+
 
 def _net(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(*layers)

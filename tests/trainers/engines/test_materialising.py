@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.numerical
+
 
 def small_model(seed: int) -> nn.Module:
     with torch.random.fork_rng():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
@@ -22,6 +23,8 @@ from dpigu.trainers.engines.microbatch import (
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+
+pytestmark = pytest.mark.numerical
 
 
 @given(

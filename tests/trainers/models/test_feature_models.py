@@ -9,6 +9,8 @@ from dpigu.trainers.data.dataset import DataSpec, Scaling
 from dpigu.trainers.models.feature_models import ChannelNorm
 from dpigu.trainers.models.registry import build_model, refuse_mixing_modules
 
+pytestmark = pytest.mark.numerical
+
 HEADS = ("scattering-linear", "scattering-cnn")
 
 

@@ -14,6 +14,8 @@ from torch import nn
 
 from tests.support.ghost_cases import Case, pair
 
+pytestmark = pytest.mark.numerical
+
 TINY = DataSpec("tiny", 100, 3, (2, 6, 6), Scaling())
 
 

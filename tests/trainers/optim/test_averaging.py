@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from tests.support.stage_steps import normal
 
+pytestmark = pytest.mark.numerical
+
 COUNTS = st.integers(1, 40)
 KINDS = ("none", "ema", "tail")
 

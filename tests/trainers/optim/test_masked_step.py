@@ -23,6 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+pytestmark = pytest.mark.numerical
+
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
     "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from tests.support.stage_steps import normal, release_of
 
+pytestmark = pytest.mark.numerical
+
 SIZE = 50
 
 
