@@ -28,7 +28,7 @@ Built = tuple[nn.Module, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """A model with its loss, and how it ends; `regression` has one real target a record."""
+    """A model with its loss, and how it ends; `regression` reads a record's label as a number."""
 
     build: Callable[[], Built]
     ends: str = "apart"
@@ -56,7 +56,11 @@ def loss(f: Callable[..., Any], outputs: int = CLASSES) -> Callable[[], Built]:
 
 
 def squared(outputs: Tensor, y: Tensor) -> Tensor:
-    return ((outputs - y) ** 2).mean(1)
+    return ((outputs - y.float()) ** 2).mean(1)
+
+
+def mean_squared(outputs: Tensor, y: Tensor) -> Tensor:
+    return nn.MSELoss()(outputs, y.float())
 
 
 def contrastive(outputs: Tensor, y: Tensor) -> Tensor:
@@ -344,7 +348,7 @@ def rejection(layer: nn.Module, x: Tensor) -> Tensor:
 CASES: dict[str, Case] = {
     "plain": Case(model(lambda layer, x: layer(x))),
     "a squared error that broadcasts": Case(loss(squared, 1), regression=True),
-    "torch's squared error": Case(loss(nn.MSELoss(), 1), ends="apart", regression=True),
+    "torch's squared error": Case(loss(mean_squared, 1), ends="apart", regression=True),
     "a guard by the largest of the batch": Case(model(lambda layer, x: layer(x / x.abs().max()))),
     "a guard that branches on the batch": Case(model(branch)),
     "a cumulative mean": Case(

@@ -63,12 +63,11 @@ def records(case: Case, seed: int = 0) -> Data:
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(PRESENT, WIDTH, generator=draw)
     x[0], x[1] = 1000.0, -5.0
+    y = torch.randint(CLASSES, (PRESENT,), generator=draw)
+    classes = CLASSES
     if case.regression:
-        y: Tensor = torch.randn(PRESENT, generator=draw)
-        y[0] = 40.0
-    else:
-        y = torch.randint(CLASSES, (PRESENT,), generator=draw)
-    spec = DataSpec("records", DECLARED, CLASSES, (WIDTH,), Scaling())
+        classes, y[0] = 41, 40
+    spec = DataSpec("records", DECLARED, classes, (WIDTH,), Scaling())
     return Data(spec, x, y, x[:2] + 1, y[:2])
 
 

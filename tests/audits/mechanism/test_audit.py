@@ -90,7 +90,7 @@ def test_correct_plans_are_reached_and_not_contradicted(plan: Plan) -> None:
 def test_short_calibration_over_twenty_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """20 seeds of three presets, pooled: at most as many contradictions as 5% passes once in a
     thousand. With twice the noise 12 runs a side can contradict, and 8 steps a plan are enough
-    for both short runs. The long version, of every preset: `python -m benchmarks.audit_calibration`.
+    for both short runs. The long one, of every preset: `python -m benchmarks.audit_calibration`.
     """
     brief = Effort(explore=1, train=6, fewest=12, usual=12, most=12, draws=200)
     monkeypatch.setattr(dpigu.audits.mechanism.audit, "QUICK", brief)
