@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from dpigu.dpcore.adjacency import Adjacency
-from dpigu.dpcore.errors import AccountingError
+from dpigu.dpcore import AccountingError, Adjacency
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import Accountant, checked_delta, checked_epsilon
 from dpigu.accountants.registry import get_accountant
-from dpigu.dpcore.adjacency import Adjacency
-from dpigu.dpcore.errors import AccountingError
+from dpigu.dpcore import AccountingError, Adjacency
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

@@ -16,7 +16,9 @@ from dpigu.accountants.base import (
 )
 from dpigu.accountants.events import Term, flatten, has_guarantee, joined_gaussian
 from dpigu.accountants.rdp import rdp_delta, rdp_epsilon
-from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore import Adjacency
+
+from dpigu.names import AccountantName
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -46,7 +48,7 @@ class PLD:
     Source: Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022 (arXiv 2207.04380).
     """
 
-    name: str = "pld"
+    name: AccountantName = "pld"
     adjacencies: frozenset[Adjacency] = frozenset(Adjacency)
 
     def epsilon(

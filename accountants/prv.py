@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from dpigu.accountants.base import Epsilon, checked_adjacency
 from dpigu.accountants.events import Term, flatten, joined_gaussian
 from dpigu.accountants.pld import PLD
-from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore import Adjacency
+
+from dpigu.names import AccountantName
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -38,7 +40,7 @@ class PRV:
     Source: Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848), Theorem 5.5 and Remark 5.6.
     """
 
-    name: str = "prv"
+    name: AccountantName = "prv"
     adjacencies: frozenset[Adjacency] = frozenset({Adjacency.ADD_OR_REMOVE_ONE})
 
     def epsilon(

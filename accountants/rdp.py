@@ -17,7 +17,9 @@ from dpigu.accountants.base import (
     checked_epsilon,
 )
 from dpigu.accountants.events import Term, flatten, has_guarantee
-from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore import Adjacency
+
+from dpigu.names import AccountantName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +38,7 @@ class RDP:
     Kamath, Steinke 2020 (arXiv 2004.00010), Proposition 12.
     """
 
-    name: str = "rdp"
+    name: AccountantName = "rdp"
     adjacencies: frozenset[Adjacency] = frozenset({Adjacency.ADD_OR_REMOVE_ONE})
 
     def epsilon(
@@ -70,7 +72,7 @@ def rdp_epsilon(terms: tuple[Term, ...], delta: float) -> float:
     """RDP's ε of canonical terms at δ."""
     from dp_accounting.rdp import compute_epsilon
 
-    orders, rdp = _composed(terms)
+    orders, rdp = composed_rdp(terms)
     return float(compute_epsilon(orders, rdp, delta)[0])
 
 
@@ -78,11 +80,11 @@ def rdp_delta(terms: tuple[Term, ...], epsilon: float) -> float:
     """RDP's δ of canonical terms at ε."""
     from dp_accounting.rdp.rdp_privacy_accountant import compute_delta
 
-    orders, rdp = _composed(terms)
+    orders, rdp = composed_rdp(terms)
     return float(compute_delta(orders, rdp, epsilon)[0])
 
 
-def _composed(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
+def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
     from dp_accounting.rdp import RdpAccountant
 
     accountant = RdpAccountant()

@@ -1,46 +1,73 @@
-"""Audits: whether evidence contradicts a privacy claim. They never confirm one."""
+"""Audits: whether evidence contradicts a privacy claim. They never confirm one.
+
+A name is loaded when it is first used, so that the checks of `conformance` need no trainer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if __name__ != "dpigu.audits":
     raise ImportError("import dpigu.audits, or take what you need from dpigu")
 
-from dpigu.audits.canaries.gradients import GradientCanaries
-from dpigu.audits.canaries.planting import CanaryPlan, load_plan, plan_canaries
-from dpigu.audits.canaries.run_audit import ModelAudit, audit_model
-from dpigu.audits.conformance.check import Check, ConformanceError
-from dpigu.audits.conformance.suite import check_stage, checks_for, parametrize_with_checks
-from dpigu.audits.evidence import EvidenceError
-from dpigu.audits.external.audit_scores import ScoresAudit, audit_scores
-from dpigu.audits.external.foreign import foreign_scores
-from dpigu.audits.external.tables import read_scores
-from dpigu.audits.membership.attacks import ATTACKS
-from dpigu.audits.membership.report import Membership, estimate_membership
-from dpigu.audits.report.audit_report import report_data, write_report
-from dpigu.audits.statistics.clopper_pearson import clopper_pearson_epsilon
-from dpigu.audits.statistics.combined import Decision, accounted_curve, decide
-from dpigu.audits.statistics.fdp import (
-    approximate_dp_tradeoff,
-    f_dp_epsilon_if_gaussian,
-    fdp_one_run_test,
-    gaussian_tradeoff,
-    mu_to_epsilon,
+if TYPE_CHECKING:
+    from dpigu.audits.canaries import CanaryPlan, GradientCanaries, load_plan, plan_canaries
+    from dpigu.audits.conformance import (
+        Check,
+        ConformanceError,
+        check_stage,
+        checks_for,
+        parametrize_with_checks,
+    )
+    from dpigu.audits.evidence import EvidenceError
+    from dpigu.audits.external import ScoresAudit, audit_scores, foreign_scores, read_scores
+    from dpigu.audits.mechanism import audit_mechanism
+    from dpigu.audits.membership import ATTACKS, Membership, estimate_membership
+    from dpigu.audits.report import report_data, write_report
+    from dpigu.audits.run_audit import ModelAudit, audit_model
+    from dpigu.audits.statistics import (
+        CombinedTest,
+        accounted_curve,
+        approximate_dp_tradeoff,
+        auc,
+        clopper_pearson_epsilon,
+        combined_test,
+        f_dp_epsilon_if_gaussian,
+        fdp_one_run_test,
+        gaussian_tradeoff,
+        guess_grid,
+        mu_to_epsilon,
+        one_run_ceiling,
+        one_run_epsilon,
+        one_run_p_value,
+        one_run_test,
+        roc_curve,
+        tpr_at,
+    )
+    from dpigu.audits.verdict import AuditReport, Verdict, invalid_audit, judge
+
+_ROOMS = (
+    "conformance",
+    "evidence",
+    "statistics",
+    "verdict",
+    "report",
+    "canaries",
+    "external",
+    "mechanism",
+    "membership",
+    "run_audit",
 )
-from dpigu.audits.statistics.one_run import (
-    guess_grid,
-    one_run_ceiling,
-    one_run_epsilon,
-    one_run_p_value,
-    one_run_test,
-)
-from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
-from dpigu.audits.verdict import AuditReport, Verdict, invalid_audit, judge
+"""Where names are looked for: no room needs one that comes after it."""
 
 __all__ = [
     "ATTACKS",
     "AuditReport",
     "CanaryPlan",
     "Check",
+    "CombinedTest",
     "ConformanceError",
-    "Decision",
     "EvidenceError",
     "GradientCanaries",
     "Membership",
@@ -50,12 +77,13 @@ __all__ = [
     "accounted_curve",
     "approximate_dp_tradeoff",
     "auc",
+    "audit_mechanism",
     "audit_model",
     "audit_scores",
     "check_stage",
     "checks_for",
     "clopper_pearson_epsilon",
-    "decide",
+    "combined_test",
     "estimate_membership",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",
@@ -78,3 +106,12 @@ __all__ = [
     "tpr_at",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(f"dpigu.audits.{room}")
+            if name in vars(module):
+                return getattr(module, name)
+    raise AttributeError(f"dpigu.audits has no public name {name!r}")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore.errors import DpiguError, RunError
+from dpigu.dpcore import DpiguError, RunError
 
 
 class EvidenceError(DpiguError):
@@ -31,7 +31,7 @@ def read_evidence(path: Path) -> dict[str, Any]:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole that nobody but its owner may read (mode 0600)."""
+    """Write a file whole, which its owner alone may read (mode 0600)."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from dpigu.audits.statistics.one_run import check_claim, check_confidence
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import check_claim, check_confidence
+from dpigu.audits.wording import down, one_in, percent
+from dpigu.dpcore import DataError
 
 
 class Verdict(StrEnum):
@@ -171,10 +172,9 @@ def _check_numbers(claim: float, delta: float, p: float, bound: float, ceiling: 
 def _contradicted(
     claim: float, delta: float, p: float, bound: float, confidence: float, against: str
 ) -> str:
-    times = f"{math.floor(1 / p):,}" if p > 1e-9 else "a billion"
     sentence = (
         f"The evidence contradicts {against or 'the claim ' + _claim(claim, delta)}: were it true, "
-        f"evidence this strong would turn up in at most one of {times} audits."
+        f"evidence this strong would turn up in at most one of {one_in(p)} audits."
     )
     if against:
         sentence += (
@@ -182,7 +182,7 @@ def _contradicted(
             " steps that it names, it is not contradicted."
         )
     if bound > claim:
-        sentence += f" At {_percent(confidence)} confidence the true ε is at least {_down(bound)}."
+        sentence += f" At {percent(confidence)} confidence the true ε is at least {_down(bound)}."
     return sentence
 
 
@@ -196,7 +196,7 @@ def _not_contradicted(
     )
     sentence = (
         f"The evidence does not contradict the claim {_claim(claim, delta)}. At "
-        f"{_percent(confidence)} confidence it {found}; the most that this audit could have shown "
+        f"{percent(confidence)} confidence it {found}; the most that this audit could have shown "
         f"is ε = {_down(ceiling)}."
     )
     if ceiling <= claim:
@@ -215,13 +215,9 @@ def _claim(epsilon: float, delta: float) -> str:
     return f"ε = {epsilon:g} at δ = {delta:g}"
 
 
-def _percent(confidence: float) -> str:
-    return f"{100 * confidence:.6g}%"
-
-
 def _down(value: float) -> str:
-    """Three decimals, rounded towards zero: a bound is never printed larger than it is."""
-    return f"{math.floor(value * 1000) / 1000:.3f}".rstrip("0").rstrip(".")
+    """Rounded down to three decimals, without zeros at the end."""
+    return down(value).rstrip("0").rstrip(".")
 
 
 def _finite(value: Any) -> Any:

@@ -13,13 +13,13 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
-from dpigu.dpcore.errors import DpiguError, RunError
+from dpigu.dpcore import DpiguError, RunError
 
 Work = Callable[[int], None]
 
 
 def spread(work: Work, tasks: Sequence[int], workers: int, log: Path) -> Generator[int, None, None]:
-    """Do every task in fresh processes, and yield each as it is done, in whatever order.
+    """Do every task in fresh processes, and yield each as it is done, in any order.
 
     An interrupt, a failure or a closed iterator ends all of them at once; so a task must leave
     what it made whole or not at all.

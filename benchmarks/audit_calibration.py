@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
-from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism import audit_mechanism
 from dpigu.audits.mechanism.report import MechanismAudit
 from dpigu.audits.verdict import Verdict
 from dpigu.mechanisms import PRESETS
@@ -30,11 +30,8 @@ RARE = 1e-3
 @contextmanager
 def repeatable(*seed: int) -> Iterator[None]:
     """The operating system's entropy replaced by a seed, for noise and for sampling."""
-    generator = np.random.default_rng(seed)
-    with (
-        patch("dpigu.dpcore.sampling.system_generator", lambda: generator),
-        patch("dpigu.dpcore.noise.system_generator", lambda: generator),
-    ):
+    generator = np.random.PCG64(seed)
+    with patch("dpigu.dpcore.randomness.system_words", generator.random_raw):
         yield
 
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism import audit_mechanism
 from dpigu.audits.mechanism.report import MechanismAudit
 from dpigu.audits.mechanism.sampling import audit_sampler
 from dpigu.dpcore import Kernel, Plan, PoissonSampler

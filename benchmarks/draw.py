@@ -28,7 +28,7 @@ NETS = {
     "transformer": "transformer encoder, 128 tokens",
     "wrn": "WRN-16-4 with group norm",
 }
-LOOKS = {
+LINES = {
     ("non-private", "torch", "autograd"): ("0.45", "-"),
     ("non-private", "torch", "channels last"): ("0.45", ":"),
     ("dpsgd", "dpigu", "ghost"): ("tab:orange", "-"),
@@ -117,15 +117,15 @@ def picture(net: str, found: Sequence[Result], path: Path) -> None:
 
 
 def _lines(axes: Axes, found: Sequence[Result], what: str, unit: float) -> None:
-    for selective_update, (colour, dash) in LOOKS.items():
+    for line, (colour, dash) in LINES.items():
         points = [
             (r["batch"], row[what] * unit)
             for r in found
             for row in r["rows"]
-            if key(row) == selective_update and row[what] is not None
+            if key(row) == line and row[what] is not None
         ]
         if points:
-            pipeline, library, engine = selective_update
+            pipeline, library, engine = line
             label = f"{pipeline}, {library} {engine}"
             width = 2.2 if library == "dpigu" and engine == "ghost" else 1.3
             axes.plot(*zip(*points, strict=True), dash, marker="o", ms=4, color=colour, lw=width)

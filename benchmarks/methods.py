@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism import audit_mechanism
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import train
 from dpigu.trainers.models.registry import build_model

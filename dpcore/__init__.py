@@ -23,35 +23,29 @@ from dpigu.dpcore.ledger import Ledger, Mechanism
 from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
 from dpigu.dpcore.pipeline import Pipeline
 from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
+from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
 from dpigu.dpcore.registry.description import Guarantee, describe
-from dpigu.dpcore.registry.entries import Entry, register
+from dpigu.dpcore.registry.entries import Entry, lookup, register
 from dpigu.dpcore.rows import DenseRows, Engine, Rows, Transform
 from dpigu.dpcore.sampling import PoissonSampler
 from dpigu.dpcore.spaces import Bounded, Released, Space
 from dpigu.dpcore.stages import (
-    Affine,
     AffineRowMap,
     Clipper,
-    Clock,
     Decision,
     MaskScheduler,
     Noiser,
-    PhaseContext,
     Point,
     PostMap,
     Query,
-    Reads,
-    Record,
-    Release,
     RowMap,
     Scorer,
-    State,
     Stateful,
     Statistic,
     Subspace,
-    View,
     Views,
 )
+from dpigu.dpcore.values import Affine, Clock, PhaseContext, Reads, Record, Release, State, View
 
 __all__ = [
     "AccountingError",
@@ -112,5 +106,8 @@ __all__ = [
     "View",
     "Views",
     "describe",
+    "lookup",
+    "plan_from_dict",
+    "plan_to_dict",
     "register",
 ]

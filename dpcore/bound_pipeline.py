@@ -10,7 +10,8 @@ from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.pipeline import RANGE, Pipeline, Placed, in_range
 from dpigu.dpcore.rows import Transform
 from dpigu.dpcore.spaces import Released, Space
-from dpigu.dpcore.stages import Clock, PhaseContext, Reads, Release, State, Stateful, View, reads_of
+from dpigu.dpcore.stages import Stateful, reads_of
+from dpigu.dpcore.values import Clock, PhaseContext, Reads, Release, State, View
 from torch import Tensor
 
 States = Mapping[str, State]
@@ -25,6 +26,14 @@ class StepContext:
     transform: Transform
     versions: Mapping[tuple[str, str], int]
     public_MD: Tensor | None = None
+
+    @property
+    def noise_support_K(self) -> Tensor:
+        """Where the sum of rows is noised: the support, or all of a space that row maps lead to."""
+        output = self.transform.output
+        if output == self.transform.space:
+            return self.support_D
+        return torch.ones(output.size, dtype=torch.bool, device=self.support_D.device)
 
 
 class BoundPipeline:
@@ -49,6 +58,14 @@ class BoundPipeline:
         self.space = space
         self.output = pipeline.check(space)
         self._earlier = dict(earlier or {})
+
+    @property
+    def groups(self) -> tuple[Tensor | None, int]:
+        """The clipper's group of every coordinate of a row, None if all are in one; and G."""
+        by = self.pipeline.clipper.groups
+        if by == "all":
+            return None, 1
+        return self.output.groups(by).to(self.device), self.output.group_count(by)
 
     def begin(self, context: PhaseContext) -> States:
         """Every stage's state at the start of the phase."""

@@ -5,6 +5,9 @@ A user's mistake is a `DpiguError`; the command line prints its one line and exi
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class DpiguError(Exception):
     """A mistake that the user can mend: one line, with the offending objects attached.
@@ -43,6 +46,12 @@ class DpiguError(Exception):
         if values:
             line += f" ({', '.join(values)})"
         return f"{line}. {self.remedy}".strip() if self.remedy else f"{line}."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A remedy that says which known name is nearest to this one; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]}?" if near else ""
 
 
 def _short(value: object, limit: int = 160) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import attr
 from dp_accounting import DpEvent, dp_event
@@ -32,7 +32,7 @@ def event_to_dict(event: DpEvent) -> dict[str, Any]:
             got=name,
             expected=f"one of {', '.join(KINDS)}",
         )
-    fields = attr.asdict(event, recurse=False)
+    fields = attr.asdict(cast(Any, event), recurse=False)
     return {"type": name, **{key: _plain(value) for key, value in fields.items()}}
 
 

@@ -13,14 +13,18 @@ from functools import partial
 import torch
 from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.errors import PrivacyError
-from dpigu.dpcore.noise import NoiseSource, SystemNoise
+from dpigu.dpcore.noise import LAWS, NoiseSource, SystemNoise
 from dpigu.dpcore.pipeline import Placed
+from dpigu.dpcore.precision import full_precision, refuse_emulated_products
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
 from dpigu.dpcore.spaces import _MINT, Bounded, Released
-from dpigu.dpcore.stages import Clipper, Release, State
+from dpigu.dpcore.stages import Clipper
+from dpigu.dpcore.values import Release, State
 from torch import Tensor
 
 ROUNDING = 2.0**-50
+SMALLEST = 2.0**-900
+"""Factors below are 0: near the end of float64's range a product's rounding is no small share."""
 
 
 def of_shape(given: Tensor, shape: torch.Size, what: str) -> Tensor:
@@ -47,7 +51,8 @@ def capped(norm_B: Tensor, bound: Tensor) -> Tensor:
 
     1 − 2⁻⁵⁰ pays for the rounding of this function and of the products it is used in.
     """
-    return torch.where(norm_B <= bound, 1.0, bound / norm_B) * (1 - ROUNDING)
+    factor_B = torch.where(norm_B <= bound, 1.0, bound / norm_B)
+    return torch.where(factor_B < SMALLEST, 0.0, factor_B * (1 - ROUNDING))
 
 
 def joint_norm(v_BG: Tensor) -> Tensor:
@@ -71,7 +76,7 @@ def guarded_factors(
     joint_B = joint_norm(c_BG * norms_BG)
     c_BG = c_BG * capped(joint_B, bound)[:, None]
     good_B = valid_B & joint_B.isfinite() & c_BG.isfinite().all(1)
-    return torch.where(good_B[:, None], c_BG, 0.0), good_B
+    return torch.where(good_B[:, None] & (c_BG.abs() >= SMALLEST), c_BG, 0.0), good_B
 
 
 def guarded_vectors(
@@ -98,7 +103,7 @@ def guarded_vectors(
 class Kernel:
     """Releases one phase's steps.
 
-    release = (Σ_i clip(row_i) + multiplier · sensitivity · unit noise on the support) / divisor
+    release = (Σ_i clip(row_i) + noise of the noiser's law on the support) / divisor
 
     Args:
         binding: the pipeline in its space.
@@ -106,7 +111,7 @@ class Kernel:
         relative_error: the engine's, a public constant. With M = max_batch(expected_batch),
             two sums of at most M guarded rows that differ in one record differ by at most
             C · (1 + 2 M (relative_error + M · 2⁻⁵³)), which is the sensitivity used.
-        noise: where normal draws come from; anything but the system's is for tests.
+        noise: where the noise's bits come from; anything but the system's is for tests.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class Kernel:
         relative_error: float,
         noise: NoiseSource | None = None,
     ) -> None:
+        refuse_emulated_products(binding.device)
         self.binding = binding
         self.noise = noise if noise is not None else SystemNoise()
         self._divisor = expected_batch
@@ -137,31 +143,31 @@ class Kernel:
         pipeline, binding = self.binding.pipeline, self.binding
         clip_state = states[pipeline.name_in("clipper")]
         bound = binding.bound(states)
-        total_K = self._zeros(binding.output.size)
-        sums = {p.name: self._zeros(p.stage.size) for p in pipeline.of("query")}
+        zeros = partial(torch.zeros, dtype=torch.float64, device=binding.device)
+        total_K = zeros(binding.output.size)
+        sums = {p.name: zeros(p.stage.size) for p in pipeline.of("query")}
         count = 0
         for rows in batch:
-            norms_BG = rows.norm_upper_bounds().detach()  # a graph would lead back to the rows
-            if len(norms_BG) == 0:
-                continue
-            count += len(norms_BG)
-            if count > self._max_batch:
-                raise PrivacyError(
-                    "a batch has more rows than the rounding margin allows",
-                    where="Kernel.release",
-                    expected=f"at most {self._max_batch}",
-                    remedy="Declare a number of records close to the true one.",
-                )
-            c_BG, good_B = guarded_factors(pipeline.clipper, clip_state, norms_BG, bound)
-            sum_K = rows.weighted_sum(c_BG).detach()
-            total_K += of_shape(sum_K, total_K.shape, "a sum of rows")
-            for p in pipeline.of("query"):
-                vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
-                sums[p.name] += vectors.sum(0)
+            with full_precision():
+                norms_BG = rows.norm_upper_bounds().detach()  # a graph would lead back to the rows
+                if len(norms_BG) == 0:
+                    continue
+                count += len(norms_BG)
+                if count > self._max_batch:
+                    raise PrivacyError(
+                        "a batch has more rows than the rounding margin allows",
+                        where="Kernel.release",
+                        expected=f"at most {self._max_batch}",
+                        remedy="Declare a number of records close to the true one.",
+                    )
+                c_BG, good_B = guarded_factors(pipeline.clipper, clip_state, norms_BG, bound)
+                sum_K = rows.weighted_sum(c_BG).detach()
+                total_K += of_shape(sum_K, total_K.shape, "a sum of rows")
+                for p in pipeline.of("query"):
+                    vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
+                    sums[p.name] += vectors.sum(0)
         support_D = frame.support_D
-        at_home = binding.output == binding.space
-        support_K = support_D if at_home else torch.ones_like(total_K, dtype=torch.bool)
-        noised = self._mint(self._bounded(total_K, bound), support_K, 1.0)
+        noised = self._mint(self._bounded(total_K, bound), frame.noise_support_K, 1.0)
         gradient = binding.post(states, noised)
         answers = {}
         for p in pipeline.of("query"):
@@ -174,20 +180,20 @@ class Kernel:
         release = Release(masked, noised, answers, support_D, frame.clock, frame.public_MD)
         return release, binding.updated(states, frame, release)
 
-    def _zeros(self, size: int) -> Tensor:
-        return torch.zeros(size, dtype=torch.float64, device=self.binding.device)
-
     def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
         return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
 
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
-        noiser = self.binding.pipeline.noiser
-        value_K, variance_K = guarded.value, torch.zeros_like(guarded.value)
+        noiser, value_K, std = self.binding.pipeline.noiser, guarded.value, 0.0
         if noiser.noise_multiplier > 0:
-            std = noiser.noise_multiplier * ratio * guarded.sensitivity
-            unit_K = noiser.sample(self.noise.normal(len(value_K), value_K.device))
-            unit_K = of_shape(unit_K, value_K.shape, "unit noise")
-            value_K = value_K + torch.where(support_K, std * unit_K, 0.0)
-            variance_K = torch.where(support_K, (std / self._divisor) ** 2, 0.0)
+            value_K, std = LAWS[noiser.law].noised(
+                value_K,
+                sensitivity=float(guarded.sensitivity),
+                noise_multiplier=noiser.noise_multiplier * ratio,
+                records=self._max_batch,
+                source=self.noise,
+            )
+            value_K = torch.where(support_K, value_K, 0.0)
+        variance_K = torch.where(support_K, torch.full_like(value_K, std / self._divisor) ** 2, 0.0)
         return Released(value_K / self._divisor, variance_K, _mint=_MINT)

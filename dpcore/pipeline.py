@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from dp_accounting import DpEvent, NonPrivateDpEvent
 from dpigu.dpcore.errors import GrammarError
+from dpigu.dpcore.noise import LAWS
 from dpigu.dpcore.spaces import Space
 from dpigu.dpcore.stages import (
     KINDS,
@@ -40,12 +41,12 @@ class Placed(NamedTuple):
     stage: Any
 
 
-RANGE = "a number from 2⁻⁵⁰⁰ to 2⁵⁰⁰"
+RANGE = "a number from 2⁻²⁰⁰ to 2²⁰⁰"
 
 
 def in_range(bound: float) -> bool:
     """Whether a bound is far from under- and overflow: the guard's squares would lose rows."""
-    return 2.0**-500 <= bound <= 2.0**500
+    return 2.0**-200 <= bound <= 2.0**200
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,13 @@ class Pipeline:
             _check_reads(placed, before, {n for p in self.placed for n in (p.slot, p.name)})
         for placed in self.placed:
             _check_asks(placed, {p.name for p in self.of("query")})
+        if self.noiser.law not in LAWS:
+            raise GrammarError(
+                "the noiser names no law that the kernel can draw and account for",
+                where="Pipeline.noiser",
+                got=self.noiser.law,
+                expected=f"one of {sorted(LAWS)}",
+            )
         if not math.isfinite(self.noiser.noise_multiplier) or self.noiser.noise_multiplier < 0:
             raise GrammarError(
                 "the noise multiplier must be finite and not negative",
@@ -173,7 +181,7 @@ class Pipeline:
         if not self.private:
             return NonPrivateDpEvent()
         precision = 1.0 + sum(query.noise_ratio**-2 for query in self.queries)
-        return self.noiser.event(self.noiser.noise_multiplier / math.sqrt(precision))
+        return LAWS[self.noiser.law].event(self.noiser.noise_multiplier / math.sqrt(precision))
 
     def scaled_noise(self, factor: float) -> Pipeline:
         """The same pipeline with its noise multiplier times `factor`."""
@@ -222,10 +230,11 @@ def _check_kind(placed: Placed) -> None:
             remedy=f"Write {stage.__name__}(...).",
         )
     if not isinstance(stage, KINDS[slot]):
+        kinds = " or ".join(f"a {kind}" for kind in kinds_of(stage))
         raise GrammarError(
             f"this slot takes a {slot}",
             where=f"Pipeline.{slot}",
-            got=f"{name_of(stage)}, which is a {' or '.join(kinds_of(stage)) or 'stranger'}",
+            got=f"{name_of(stage)}, which is {kinds or 'no stage'}",
             expected=slot,
             remedy="See the table of kinds in the documentation, or `dpigu stages`.",
         )

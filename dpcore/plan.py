@@ -19,6 +19,8 @@ from dpigu.dpcore.sampling import PoissonSampler
 from dpigu.dpcore.stages import Decision, name_of, reads_of
 
 Inherited = Literal["weights", "optimizer"]
+SLOTS = ("", ".selective_update")
+"""Where the pipelines of a step stand, after the name of its phase."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class SelectiveUpdate:
     """A look at every update, on a sample of its own, that decides whether it is kept.
 
     The look is a release like any other, of a statistic of each record, and is charged for
-    every step, whatever it decides. An update that is refused is taken back: weights and the
-    optimizer's state are what they were; stages keep what they learnt from its release.
+    every step, kept or not. A refused update is taken back: weights and the optimizer's state
+    are what they were; stages keep what they learnt from its release.
 
     Args:
         pipeline: releases a statistic of the records, with the update in place.
@@ -44,13 +46,15 @@ class SelectiveUpdate:
     def __post_init__(self) -> None:
         if self.pipeline.statistic is None:
             raise GrammarError(
-                "a look releases a statistic, and its pipeline has none",
-                where="Look.pipeline",
+                "a selective update releases a statistic, and its pipeline has none",
+                where="SelectiveUpdate.pipeline",
                 remedy="Give it one, such as statistic=LossChange().",
             )
         if not isinstance(self.decision, Decision):
             raise GrammarError(
-                "a look needs a decision", where="Look.decision", got=name_of(self.decision)
+                "a selective update needs a decision",
+                where="SelectiveUpdate.decision",
+                got=name_of(self.decision),
             )
 
     def sampler(self, sampler: PoissonSampler) -> PoissonSampler:
@@ -68,7 +72,7 @@ class Phase:
         steps: how many steps.
         inherits: what it takes over from the phase before: "weights" (else the initial ones)
             and "optimizer" (its state, else a fresh one). Stage states are always readable.
-        look: decides whether each update is kept; None keeps them all.
+        selective_update: decides whether each update is kept; None keeps them all.
     """
 
     name: str
@@ -79,26 +83,18 @@ class Phase:
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """The pipelines of one step: its own, and the look's."""
-        return (
-            (self.pipeline,)
-            if self.selective_update is None
-            else (self.pipeline, self.selective_update.pipeline)
-        )
+        """The pipelines of one step: its own, and the selective update's."""
+        if self.selective_update is None:
+            return (self.pipeline,)
+        return (self.pipeline, self.selective_update.pipeline)
 
     def event(self, sampler: PoissonSampler) -> DpEvent:
         """The event of one step: its release, and the look at it on a sample of its own."""
         event = sampler.event(self.pipeline.event())
-        if self.selective_update is None:
+        if (selective := self.selective_update) is None:
             return event
-        return ComposedDpEvent(
-            [
-                event,
-                self.selective_update.sampler(sampler).event(
-                    self.selective_update.pipeline.event()
-                ),
-            ]
-        )
+        look = selective.sampler(sampler).event(selective.pipeline.event())
+        return ComposedDpEvent([event, look])
 
     def scaled_noise(self, factor: float) -> Phase:
         """The same phase with its noise multipliers times `factor`."""
@@ -112,9 +108,11 @@ class Phase:
         )
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if type(self.steps) is not int or self.steps < 1:
             raise GrammarError(
-                "a phase needs at least one step", where=f"Phase {self.name!r}", got=self.steps
+                "a phase needs a whole number of steps, at least one",
+                where=f"Phase {self.name!r}",
+                got=self.steps,
             )
         unknown = set(self.inherits) - {"weights", "optimizer"}
         if unknown:
@@ -128,8 +126,8 @@ class Phase:
             raise GrammarError(
                 "a phase that releases a statistic trains no weights, so there is no update "
                 "to look at",
-                where=f"Phase {self.name!r}.look",
-                remedy="Leave out the look, or the statistic.",
+                where=f"Phase {self.name!r}.selective_update",
+                remedy="Leave out the selective update, or the statistic.",
             )
 
 
@@ -173,11 +171,9 @@ class Plan:
                 "a phase without noise makes the whole plan non-private",
                 where="Plan.phases",
                 got={
-                    name: pipeline.noiser.noise_multiplier
+                    phase.name + slot: pipeline.noiser.noise_multiplier
                     for phase in self.phases
-                    for name, pipeline in zip(
-                        (phase.name, f"{phase.name}.look"), phase.pipelines, strict=False
-                    )
+                    for slot, pipeline in zip(SLOTS, phase.pipelines, strict=False)
                 },
                 remedy="Give every phase noise, or none of them.",
             )

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import torch
 from dpigu.dpcore.spaces import Space
-from dpigu.dpcore.stages import Affine, AffineRowMap, RowMap, State, Statistic
+from dpigu.dpcore.stages import AffineRowMap, RowMap, Statistic
+from dpigu.dpcore.values import Affine, State
 from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-53
@@ -42,7 +43,7 @@ class Transform:
 
     Support is applied before the maps and after each one that stays in the parameters' space:
     a standardizer that moves a frozen coordinate off zero must not spend the clipping budget,
-    nor the next map's. `support_D` is None when every coordinate is live. `statistic` is what
+    nor the next map's. `support_D` is None when it holds every coordinate. `statistic` is what
     the row is before all this, with its state, where it is not the gradient.
     """
 
@@ -54,11 +55,11 @@ class Transform:
 
     def one(self, g_D: Tensor) -> Tensor:
         """One record's row z_K from its gradient g_D."""
-        z, space = self._live(g_D), self.space
+        z, space = self._supported(g_D), self.space
         for stage, state in self.maps:
             z, space = stage.row(state, z), stage.output_space(space)
             if space == self.space:
-                z = self._live(z)
+                z = self._supported(z)
         return z
 
     def __call__(self, g_BD: Tensor) -> Tensor:
@@ -68,20 +69,34 @@ class Transform:
         rows: Tensor = torch.func.vmap(self.one)(g_BD)
         return rows
 
-    def _live(self, z_D: Tensor) -> Tensor:
+    def _supported(self, z_D: Tensor) -> Tensor:
         return z_D if self.support_D is None else torch.where(self.support_D, z_D, 0)
 
+    def composed(self) -> Affine | None:
+        """The row maps as one diagonal affine map; None without any, or if one is not affine.
+
+        The support has no part in it: what it sets to zero before the maps, it sets to zero
+        again after them.
+        """
+        whole: Affine | None = None
+        for stage, state in self.maps:
+            if not isinstance(stage, AffineRowMap):
+                return None
+            here = stage.affine(state)
+            whole = here if whole is None else here.after(whole)
+        return whole
+
     def affine(self, device: torch.device) -> Affine | None:
-        """The whole transform as one diagonal affine map, or None if a map is not affine."""
+        """Row maps and support as one diagonal affine map, or None if a map is not affine."""
+        whole = self.composed()
+        if whole is None and self.maps:
+            return None
         if self.support_D is None:
             support = torch.ones(self.space.size, dtype=torch.float64, device=device)
         else:
             support = self.support_D.to(torch.float64)
-        whole = Affine(support)
-        for stage, state in self.maps:
-            if not isinstance(stage, AffineRowMap):
-                return None
-            whole = stage.affine(state).after(whole)
+        if whole is None:
+            return Affine(support)
         shift = None if whole.shift_D is None else whole.shift_D * support
         return Affine(whole.weight_D * support, shift)
 

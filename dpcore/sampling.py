@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import dp_accounting
 import numpy as np
 from dpigu.dpcore.errors import GrammarError
+from dpigu.dpcore.randomness import coins
 from numpy.typing import NDArray
-
-
-def system_generator() -> np.random.Generator:
-    """A generator keyed afresh from the operating system; its key is never stored.
-
-    Philox with the full 128-bit key, so that no search over short seeds can replay it.
-    """
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(os.urandom(16), "little")))
 
 
 @dataclass(frozen=True)
@@ -63,8 +55,6 @@ class PoissonSampler:
     def draw(self, present: int) -> NDArray[np.int64]:
         """The indices of one batch out of the records that are present (private).
 
-        Sampled from the operating system's entropy: a fresh key for every batch.
+        Coins of the operating system's bits, true with probability exactly `rate`.
         """
-        if self.rate == 1.0:
-            return np.arange(present, dtype=np.int64)
-        return np.flatnonzero(system_generator().random(present) < self.rate)
+        return np.flatnonzero(coins(self.rate, present))

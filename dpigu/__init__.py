@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _ROOMS = ("dpcore", "mechanisms", "accountants", "trainers", "audits")
+_CONFORMANCE = (
+    "Check",
+    "ConformanceError",
+    "check_stage",
+    "checks_for",
+    "parametrize_with_checks",
+)
+"""What the tests of a plugin need: it loads no trainer."""
 
 __all__ = [
     "ACCOUNTANTS",
@@ -47,8 +55,10 @@ __all__ = [
     "Clipper",
     "Clock",
     "Coherent",
+    "CombinedTest",
     "ConfigurationError",
     "ConformanceError",
+    "Correctness",
     "CosineUnfreeze",
     "Data",
     "DataError",
@@ -66,6 +76,7 @@ __all__ = [
     "EvidenceError",
     "ExponentialUnfreeze",
     "Flat",
+    "FloatGaussian",
     "Gaussian",
     "GradientCanaries",
     "GrammarError",
@@ -157,6 +168,7 @@ __all__ = [
     "adadpigu_paper",
     "approximate_dp_tradeoff",
     "auc",
+    "audit_mechanism",
     "audit_model",
     "audit_scores",
     "build_model",
@@ -166,8 +178,8 @@ __all__ = [
     "check_stage",
     "checks_for",
     "clopper_pearson_epsilon",
+    "combined_test",
     "cross_entropy",
-    "decide",
     "default_model",
     "describe",
     "dpsgd",
@@ -183,6 +195,7 @@ __all__ = [
     "load_data",
     "load_plan",
     "load_run",
+    "lookup",
     "max_steps_within",
     "mu_to_epsilon",
     "non_private",
@@ -193,6 +206,8 @@ __all__ = [
     "paper_sigma",
     "parametrize_with_checks",
     "plan_canaries",
+    "plan_from_dict",
+    "plan_to_dict",
     "read_scores",
     "recipe_for",
     "recipe_from_file",
@@ -202,7 +217,9 @@ __all__ = [
     "roc_curve",
     "tpr_at",
     "train",
+    "training_accuracy",
     "tuned_epsilon",
+    "with_features",
     "write_report",
 ]
 
@@ -211,12 +228,12 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("dpigu")
     if name in __all__:
-        for room in _ROOMS:
+        for room in ("audits.conformance",) if name in _CONFORMANCE else _ROOMS:
             module = importlib.import_module(f"dpigu.{room}")
             if name in module.__all__:
                 return getattr(module, name)
-    raise AttributeError(f"dpigu has no public name {name!r}; dir(dpigu) lists them.")
+    raise AttributeError(f"dpigu has no public name {name!r}; `dir(dpigu)` lists them.")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from dpigu.audits import AuditReport, decide, judge
+from dpigu.audits import AuditReport, combined_test, judge
 from dpigu.audits.canaries.gradients import increment
 from dpigu.dpcore import PoissonSampler, Release, StepContext
 from dpigu.mechanisms import adadpigu, adadpigu_paper
@@ -56,7 +56,7 @@ def new_model() -> nn.Sequential:
         return nn.Sequential(nn.Flatten(), nn.Linear(256, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 10))
 
 
-# The audit's records, and what it looks at ------------------------------------------------------
+# The audit's records, and what it observes ------------------------------------------------------
 
 
 class Canaries:
@@ -64,7 +64,7 @@ class Canaries:
 
     A canary's gradient lies on weights of the frame that are its own: an image with ink there
     has such a gradient. It joins batches at the training's rate, as every record does, and has
-    norm C at the clipper. Three looks at what is published give each canary a score:
+    norm C at the clipper. Three observations at what is published give each canary a score:
 
     - noised sums: how likely it was in each batch, were the noise √B too small;
     - statistics: how far its weights' moving mean ever is from 0, summed over the steps;
@@ -81,9 +81,8 @@ class Canaries:
         mixed = of_the_frame[torch.randperm(len(of_the_frame))]
         self._own_mK = mixed[: len(mixed) // count * count].view(count, -1)
         self._alpha_D: Tensor | None = None
-        self.looks = {
-            selective_update: torch.zeros(count)
-            for selective_update in ("noised sums", "statistics", "mask")
+        self.observations = {
+            observed: torch.zeros(count) for observed in ("noised sums", "statistics", "mask")
         }
 
     def rows(self, support_D: Tensor) -> Tensor:
@@ -93,18 +92,16 @@ class Canaries:
         row_BD = torch.zeros(len(joins), len(support_D))
         return row_BD.scatter_(1, self._own_mK[joins], BOUND * self._units(support_D)[joins])
 
-    def selective_update(
-        self, phase: str, noised_D: Tensor, alpha_D: Tensor, support_D: Tensor
-    ) -> None:
+    def observe(self, phase: str, noised_D: Tensor, alpha_D: Tensor, support_D: Tensor) -> None:
         """Take in what a step published: its noised sum, the moving mean after it, the mask."""
         unit_mK = self._units(support_D) * self._sampler.expected_batch / BOUND
         seen_m = (unit_mK * noised_D.float()[self._own_mK]).sum(1)
-        self.looks["noised sums"] += increment(seen_m, self._sampler.rate, self._suspected)
+        self.observations["noised sums"] += increment(seen_m, self._sampler.rate, self._suspected)
         if phase == "main":
             mean_m = (unit_mK * alpha_D.float()[self._own_mK]).sum(1).abs()
-            self.looks["statistics"] += torch.where(unit_mK.any(1), mean_m, UNSEEN)
-            if not self.looks["mask"].any():
-                self.looks["mask"] += support_D[self._own_mK].sum(1)
+            self.observations["statistics"] += torch.where(unit_mK.any(1), mean_m, UNSEEN)
+            if not self.observations["mask"].any():
+                self.observations["mask"] += support_D[self._own_mK].sum(1)
 
     def extra_rows(self, phase: str, frame: StepContext) -> Tensor:
         """For dpigu's trainer: the rows before the clipper."""
@@ -116,7 +113,7 @@ class Canaries:
         if self._alpha_D is None or phase == "pretraining":
             self._alpha_D = torch.zeros_like(update_D)
         self._alpha_D = self._alpha_D + 0.1 * release.support_D * (update_D - self._alpha_D)
-        self.selective_update(phase, release.noised.value, self._alpha_D, release.support_D)
+        self.observe(phase, release.noised.value, self._alpha_D, release.support_D)
 
     def _units(self, support_D: Tensor) -> Tensor:
         """The canaries' directions on their own live weights, of norm 1 (or 0)."""
@@ -150,23 +147,21 @@ def per_record_then_averaged(count: int, size: int, std: float) -> Tensor:
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """A version of the code: where scores and statistics come from, how noise is drawn, and where
-    the audit looks, chosen before it is trained."""
+    the audit observations, chosen before it is trained."""
 
     name: str
-    selective_update: str
+    observed: str
     scores: Callable[[Tensor, Tensor], Tensor] = released
     statistics: Callable[[Tensor, Tensor], Tensor] = released
     noise: Callable[[int, int, float], Tensor] = once_on_the_sum
 
 
 LEAKS = (
-    Published(name="scores before noise", selective_update="mask", scores=before_noise),
-    Published(
-        name="statistics before noise", selective_update="statistics", statistics=before_noise
-    ),
+    Published(name="scores before noise", observed="mask", scores=before_noise),
+    Published(name="statistics before noise", observed="statistics", statistics=before_noise),
     Published(
         name="noise per record, averaged",
-        selective_update="noised sums",
+        observed="noised sums",
         noise=per_record_then_averaged,
     ),
 )
@@ -206,7 +201,7 @@ def run_published(
         velocity_D = MOMENTUM * velocity_D + update_D
         weights_D = weights_D - RATE * velocity_D * support_D
         nn.utils.vector_to_parameters(weights_D, parameters)
-        canaries.selective_update("main" if main else "pretraining", noised_D, alpha_D, support_D)
+        canaries.observe("main" if main else "pretraining", noised_D, alpha_D, support_D)
     with torch.no_grad():
         return float((model(data.test_x).argmax(1) == data.test_y).float().mean())
 
@@ -231,7 +226,7 @@ class Finding:
     """One audit: what was trained, by which look it was audited, and what came out."""
 
     version: str
-    selective_update: str
+    observed: str
     leaky: bool
     accuracy: float
     report: AuditReport
@@ -253,41 +248,41 @@ def findings(epsilon: float, steps: int, count: int) -> Iterator[Finding]:
     for version in LEAKS:
         canaries = Canaries(count, sampler, sigma)
         accuracy = run_published(version, data, steps, sigma, canaries)
-        yield audited(version.name, version.selective_update, True, accuracy, canaries, epsilon)
+        yield audited(version.name, version.observed, True, accuracy, canaries, epsilon)
     for name, plan in presets.items():
         canaries = Canaries(count, sampler, sigma)
         run = train(plan, data, new_model(), settings, observer=canaries, progress=False)
-        for selective_update in canaries.looks:
+        for observed in canaries.observations:
             accuracy = run.summary["test_accuracy"]
-            yield audited(f"dpigu {name}", selective_update, False, accuracy, canaries, epsilon)
+            yield audited(f"dpigu {name}", observed, False, accuracy, canaries, epsilon)
 
 
 def audited(
     version: str,
-    selective_update: str,
+    observed: str,
     leaky: bool,
     accuracy: float,
     canaries: Canaries,
     epsilon: float,
 ) -> Finding:
     """The two one-run tests of `dpaudit model`, at three numbers of guesses."""
-    scores_m, coins_m = canaries.looks[selective_update], canaries.coins_m
+    scores_m, coins_m = canaries.observations[observed], canaries.coins_m
     grid = [len(coins_m) * quarters // 4 for quarters in (1, 2, 3)]
-    decision = decide(
+    combined = combined_test(
         scores_m.numpy(), coins_m.numpy(), grid, epsilon=epsilon, delta=DELTA, confidence=CONFIDENCE
     )
     report = judge(
         claim_epsilon=epsilon,
         delta=DELTA,
-        p_value=decision.p_value,
-        lower_bound=decision.one_run.lower_bound,
-        ceiling=decision.one_run.ceiling,
+        p_value=combined.p_value,
+        lower_bound=combined.one_run.lower_bound,
+        ceiling=combined.one_run.ceiling,
         confidence=CONFIDENCE,
         assumptions=(),
     )
     return Finding(
         version=version,
-        selective_update=selective_update,
+        observed=observed,
         leaky=leaky,
         accuracy=accuracy,
         report=report,
@@ -308,7 +303,7 @@ def main(arguments: list[str] | None = None) -> list[Finding]:
     for finding in findings(given.epsilon, given.steps, given.canaries):
         found.append(finding)
         print(
-            f"{finding.report.verdict}: {finding.version}, by its {finding.selective_update}",
+            f"{finding.report.verdict}: {finding.version}, by its {finding.observed}",
             flush=True,
         )
     print("\n" + table(found, given.epsilon))

@@ -22,7 +22,7 @@ class Finding(Protocol):
     @property
     def version(self) -> str: ...
     @property
-    def selective_update(self) -> str: ...
+    def observe(self) -> str: ...
     @property
     def leaky(self) -> bool: ...
     @property
@@ -38,7 +38,7 @@ class Finding(Protocol):
 def table(found: Sequence[Finding], epsilon: float) -> str:
     """The findings in Markdown."""
     lines = [
-        f"| trained | audit looks at | p-value at ε = {epsilon:g} | lower bound | verdict "
+        f"| trained | audit observations at | p-value at ε = {epsilon:g} | lower bound | verdict "
         "| accuracy |",
         "|---|---|---|---|---|---|",
     ]
@@ -47,7 +47,7 @@ def table(found: Sequence[Finding], epsilon: float) -> str:
         bound = f"ε ≥ {_down(f.report.lower_bound or 0.0)}"
         cells = (
             f.version,
-            f.selective_update,
+            f.observed,
             p,
             bound,
             str(f.report.verdict),
@@ -65,7 +65,7 @@ def draw_bounds(axes: Axes, found: Sequence[Finding], epsilon: float) -> None:
         axes.barh(y, bound, color=RED if broken else BLUE, height=0.62)
         text = f"≥ {_down(bound)}{', contradicted' if broken else ''}"
         axes.text(bound + 0.08, y, text if bound > 0 else "nothing shown", va="center", fontsize=9)
-    names = [f"{f.version}: its {f.selective_update}" for f in reversed(found)]
+    names = [f"{f.version}: its {f.observed}" for f in reversed(found)]
     axes.set_yticks(range(len(found)), names)
     axes.tick_params(axis="y", length=0)
     axes.axvline(epsilon, color=INK, lw=1.6, ls="--")
@@ -102,12 +102,10 @@ def draw(found: Sequence[Finding], epsilon: float, folder: Path) -> None:
         figure = Figure(figsize=(8.4, 3.9), dpi=120, layout="constrained")
         places = figure.subplots(2, 3)
         for i, leak in enumerate(f for f in found if f.leaky):
-            right = next(
-                f for f in found if f.selective_update == leak.selective_update and not f.leaky
-            )
+            right = next(f for f in found if f.observed == leak.observed and not f.leaky)
             draw_scores(places[0, i], leak, leak.version)
-            draw_scores(places[1, i], right, f"{leak.selective_update}, done right")
-        places[1, 1].set_xlabel("how much each crafted record looks trained on")
+            draw_scores(places[1, i], right, f"{leak.observed}, done right")
+        places[1, 1].set_xlabel("how much each crafted record observations trained on")
         figure.legend(
             *places[0, 0].get_legend_handles_labels(),
             loc="outside upper center",

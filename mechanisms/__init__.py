@@ -3,38 +3,65 @@
 if __name__ != "dpigu.mechanisms":
     raise ImportError("import dpigu.mechanisms, or take what you need from dpigu")
 
-from dpigu.mechanisms.clippers.flat import Flat, Unclipped
-from dpigu.mechanisms.clippers.per_group import PerGroup
-from dpigu.mechanisms.clippers.quantile import Quantile
-from dpigu.mechanisms.clippers.queries import ClippedCount
-from dpigu.mechanisms.clippers.scaled import Automatic, Normalised
+from dpigu.mechanisms.clippers import (
+    Automatic,
+    ClippedCount,
+    Flat,
+    Normalised,
+    PerGroup,
+    Quantile,
+    Unclipped,
+)
 from dpigu.mechanisms.points import MaskedWeights
-from dpigu.mechanisms.presets.catalogue import PRESETS
-from dpigu.mechanisms.presets.own import Preset, adadpigu, adadpigu_paper, dpsgd, non_private
-from dpigu.mechanisms.release.denoisers import JamesStein, SoftThreshold
-from dpigu.mechanisms.release.noisers import Gaussian
-from dpigu.mechanisms.release.restorers import AffineRestorer
-from dpigu.mechanisms.release.sharpness import Sharpness
-from dpigu.mechanisms.rows.adaclip import AdaClip
-from dpigu.mechanisms.rows.codes import Decode, Encode
-from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer
-from dpigu.mechanisms.rows.projections import Decompose, Lift, Project, ProjectReleased, Recompose
-from dpigu.mechanisms.rows.sparsifiers import RowTopK
-from dpigu.mechanisms.rows.standardizers import EmaStandardizer, GroupStandardizer
-from dpigu.mechanisms.statistics.moments import ChannelMoments
-from dpigu.mechanisms.statistics.selective_update import LossChange, Threshold
+from dpigu.mechanisms.presets import PRESETS, Preset
+from dpigu.mechanisms.presets.adadpigu import adadpigu, adadpigu_paper
+from dpigu.mechanisms.presets.dpsgd import dpsgd, non_private
+from dpigu.mechanisms.release import (
+    AffineRestorer,
+    FloatGaussian,
+    Gaussian,
+    JamesStein,
+    Sharpness,
+    SoftThreshold,
+)
+from dpigu.mechanisms.rows import (
+    AdaClip,
+    Decode,
+    Decompose,
+    EmaStandardizer,
+    Encode,
+    GroupStandardizer,
+    Lift,
+    LowRank,
+    LowRankRestorer,
+    Project,
+    ProjectReleased,
+    Recompose,
+    RowTopK,
+)
+from dpigu.mechanisms.statistics import (
+    ChannelMoments,
+    Correctness,
+    LossChange,
+    Threshold,
+    training_accuracy,
+)
 from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
-from dpigu.mechanisms.support.named_layers import NamedLayers
-from dpigu.mechanisms.support.schedulers import (
+from dpigu.mechanisms.support import (
+    Coherent,
     CosineUnfreeze,
     ExponentialUnfreeze,
     LinearUnfreeze,
+    MeanAbsolute,
+    NamedLayers,
+    Random,
     RandomFreeze,
     StepUnfreeze,
     TopK,
+    TopVotes,
+    VoteCount,
+    WeightMagnitude,
 )
-from dpigu.mechanisms.support.scorers import Coherent, MeanAbsolute, Random, WeightMagnitude
-from dpigu.mechanisms.support.votes import TopVotes, VoteCount
 from dpigu.mechanisms.views import ShiftFlip
 
 __all__ = [
@@ -45,6 +72,7 @@ __all__ = [
     "ChannelMoments",
     "ClippedCount",
     "Coherent",
+    "Correctness",
     "CosineUnfreeze",
     "Decode",
     "Decompose",
@@ -52,6 +80,7 @@ __all__ = [
     "Encode",
     "ExponentialUnfreeze",
     "Flat",
+    "FloatGaussian",
     "Gaussian",
     "GroupStandardizer",
     "JamesStein",
@@ -89,4 +118,5 @@ __all__ = [
     "adadpigu_paper",
     "dpsgd",
     "non_private",
+    "training_accuracy",
 ]

@@ -1,4 +1,4 @@
-"""Random draws that anybody may repeat: they depend on a public seed and on nothing private."""
+"""Repeatable random draws: they depend on a public seed and on nothing private."""
 
 from __future__ import annotations
 

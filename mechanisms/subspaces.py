@@ -85,7 +85,7 @@ class PublicSubspace:
 
     basis: the K eigenvectors of largest eigenvalue of M = (1/M) Σ_i ĝ_i ĝ_iᵀ, over M public records
 
-    Public means that nobody's privacy is at stake: another data set, given for the purpose. With
+    Public means that no privacy is at stake: another data set, given for the purpose. With
     fewer than K records, random directions make up the number. The directions are those of the
     step before: stages learn after a release.
 

@@ -80,9 +80,17 @@ def claimed_epsilon(ledger: Ledger) -> float | None:
     head = ledger.head
     if head.epsilon is not None:
         return head.epsilon
-    planned = [max(m.planned, n) for m, n in zip(head.mechanisms, ledger.charged, strict=True)]
-    event = composed(head.mechanisms, planned)
+    event = claimed_event(ledger)
     return get_accountant(head.accountant).epsilon(event, head.delta, head.adjacency).value
+
+
+def claimed_event(ledger: Ledger) -> DpEvent:
+    """What a claim covers: the ledger, where the run ended by itself; else the plan with it."""
+    if ledger.complete:
+        return ledger.event
+    head = ledger.head
+    planned = [max(m.planned, n) for m, n in zip(head.mechanisms, ledger.charged, strict=True)]
+    return composed(head.mechanisms, planned)
 
 
 def affordable(plan: CalibratedPlan, charged: Sequence[int], ahead: Sequence[int]) -> int:

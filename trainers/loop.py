@@ -11,7 +11,9 @@ from typing import Any
 from dpigu.dpcore import NoiseSource, Reads, States
 from dpigu.dpcore.calibrated import CalibratedPlan
 from dpigu.dpcore.ledger import Ending
+from dpigu.dpcore.stages import evaluates
 from dpigu.trainers.calibration import affordable
+from dpigu.trainers.lineage import Lineage
 from dpigu.trainers.phase import Observer, RunningPhase
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.progress import Progress
@@ -21,6 +23,7 @@ from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import evaluated
 from dpigu.trainers.settings import OptimizerFactory
+from dpigu.trainers.spending import Spending
 from torch import Tensor, nn
 
 Stop = Callable[[Mapping[str, Any]], bool]
@@ -41,6 +44,8 @@ class Session:
         noise: where the kernel's normal draws come from.
         observer: watches the releases, and may add rows.
         stop: asked after every evaluation whether to end the run.
+        spending: the run's part of a budget that it shares with other runs, or None.
+        lineage: the runs that the weights came from.
     """
 
     prepared: PreparedRun
@@ -50,6 +55,8 @@ class Session:
     noise: NoiseSource
     observer: Observer | None = None
     stop: Stop | None = None
+    spending: Spending | None = None
+    lineage: Lineage = ()
 
 
 class Loop:
@@ -73,10 +80,11 @@ class Loop:
         self._past: tuple[States, ...] = self._point.states[: self._point.phase]
         self.reached = sum(p.steps for p in self._plan.phases[: self._point.phase])
         self.reached += self._point.step
+        self.ahead = self._ahead()
 
     def run(self) -> Ending:
         """Take every step that the plan has left and the budget pays for; how it ended."""
-        left, earlier = self._affordable(), dict[str, Any]()
+        left, earlier = sum(self.ahead), dict[str, Any]()
         for i, phase in enumerate(self._plan.phases):
             running = self._running(i, earlier)
             if i < self._point.phase:
@@ -96,6 +104,15 @@ class Loop:
             self._past = (*self._past, states)
             earlier = dict(running.binding.views(states))
         return self._settled("plan")
+
+    def statistics(self) -> dict[str, Any]:
+        """What the phases that are over report of their statistics, from releases alone."""
+        found = {}
+        for phase, states in zip(self._plan.phases, self._past, strict=False):
+            for placed in phase.pipeline.of("statistic"):
+                if (report := getattr(placed.stage, "reported", None)) is not None:
+                    found[phase.name] = report(states[placed.name], self._plan.sampler)
+        return found
 
     def _start(self) -> Checkpoint:
         """The folder's checkpoint, or the state before the first step."""
@@ -125,6 +142,8 @@ class Loop:
             self._average.reset()
         if i > 0 and "optimizer" not in inherits:
             self._optimizer = self._session.make(list(self._parameters.values()))
+        if evaluates(self._plan.phases[i].pipeline.statistic):
+            self._average.settle(self._parameters)
         return running.begin(self._parameters), 0
 
     def _check_states(self, expected: States, got: States) -> None:
@@ -137,7 +156,7 @@ class Loop:
         """One step that is paid for: release, update, notes."""
         session, overall = self._session, self.reached
         session.ledger.begin_step()
-        session.prepared.model.train()
+        session.prepared.model.train(not evaluates(running.phase.pipeline.statistic))
         began = time.monotonic()
         release, states = running.step(states, step, self._parameters, self._x, self._y)
         self._settings.set_learning_rate(self._optimizer, overall, self._plan.steps)
@@ -176,11 +195,16 @@ class Loop:
         self._average.settle(self._parameters)
         return how
 
-    def _affordable(self) -> int:
+    def _ahead(self) -> list[int]:
+        """The steps of each phase that the run may still take: left in the plan, and affordable."""
         point, phases = self._point, self._plan.phases
         ahead = [phase.steps if i >= point.phase else 0 for i, phase in enumerate(phases)]
         ahead[point.phase] -= point.step
-        return affordable(self._plan, self._session.ledger.ledger.charged, ahead)
+        left = affordable(self._plan, self._session.ledger.ledger.charged, ahead)
+        for i, steps in enumerate(ahead):
+            ahead[i] = min(steps, left)
+            left -= ahead[i]
+        return ahead
 
     def _until_stop(self) -> int:
         return self._stops[bisect_right(self._stops, self.reached)] - self.reached

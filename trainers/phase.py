@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -11,15 +10,12 @@ import torch
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
-    ConfigurationError,
     DenseRows,
     Kernel,
-    ModelError,
     NoiseSource,
     Phase,
     PhaseContext,
     Pipeline,
-    PoissonSampler,
     Reads,
     Release,
     Rows,
@@ -28,19 +24,14 @@ from dpigu.dpcore import (
     StepContext,
 )
 from dpigu.dpcore.stages import public_records_of
-from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
-from dpigu.trainers.engines.materialising import (
-    MaterialisingEngine,
-    Norms,
-    RowEngine,
-    microbatches,
-    norms_of,
-    row_gradients,
-)
-from dpigu.trainers.engines.microbatch import automatic, evened
+from dpigu.trainers.engines.choice import choose, choose_whole, engine_of, microbatch_of
+from dpigu.trainers.engines.materialising import norms_of, row_gradients
+from dpigu.trainers.engines.randomness import reseeded
+from dpigu.trainers.engines.rules import no_rules_of_users
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
 from dpigu.trainers.settings import masked_step
+from dpigu.trainers.slots import Slots, seated
 from torch import Tensor, nn
 
 
@@ -63,8 +54,9 @@ class RunningPhase:
         setup: the run.
         phase: one of its plan's.
         earlier: what past phases hand on to read.
-        noise: where the kernel's normal draws come from.
+        noise: where the bits of the kernel's noise come from.
         observer: adds rows and watches releases, or None.
+        slots: where the records sit; the run's own where None are given.
     """
 
     def __init__(
@@ -74,22 +66,42 @@ class RunningPhase:
         earlier: Reads,
         noise: NoiseSource,
         observer: Observer | None,
+        slots: Slots | None = None,
     ) -> None:
         self.phase = phase
+        self._slots = prepared.slots if slots is None else slots
         pipeline = phase.pipeline
         space = pipeline.row_space(prepared.space, prepared.data.spec.shape)
         self.binding = BoundPipeline(pipeline, space, earlier, prepared.device)
         self._prepared = prepared
         self._observer = observer
         self._norms = norms_of(self.binding)
-        self._microbatch = microbatch_of(prepared, self.binding, prepared.sampler)
+        settings, traced = prepared.settings, prepared.traced
+        engine = choose(settings.engine, traced, self.binding).engine
+        self._microbatch = microbatch_of(
+            engine,
+            prepared.model,
+            traced,
+            settings.physical_batch,
+            self.binding,
+            prepared.sampler.expected_batch,
+        )
         self._look = None
         if phase.selective_update is not None:
             self._look = RunningSelectiveUpdate(
-                prepared, phase.selective_update, self._microbatch, noise
+                prepared, phase.selective_update, self._microbatch, noise, self._slots
             )
         self._public = PublicGradients(prepared, pipeline)
-        self._engine = choose_engine(prepared, self.binding, self._norms, self._microbatch)
+        self._stand_in = traced.stand_in()
+        self._engine = engine_of(
+            engine,
+            prepared.model,
+            prepared.loss,
+            self._norms,
+            self._microbatch,
+            settings.precision,
+            None if pipeline.views is None else pipeline.views.count,
+        )
         self._kernel = Kernel(
             self.binding,
             expected_batch=prepared.sampler.expected_batch,
@@ -114,7 +126,6 @@ class RunningPhase:
         weights = self._weights(states, frame, parameters)
         frame = replace(frame, public_MD=self._public.at(weights))
         batch = self._batch(frame, weights, x, y)
-        buffers = self._buffers()
         try:
             release, states = self._kernel.release(states, frame, batch)
         except torch.OutOfMemoryError as error:
@@ -122,21 +133,11 @@ class RunningPhase:
                 "the device has not enough memory for a microbatch",
                 where=f"settings.physical_batch on {self._prepared.device}",
                 got=self._microbatch,
-                remedy="Give a smaller --physical-batch; it never changes the result.",
+                remedy="Give a smaller `physical_batch`; it never changes the result.",
             ) from error
-        if changed := sorted(buffers.items() ^ self._buffers().items()):
-            raise ModelError(
-                "the model changed a buffer while it looked at records, and nothing noised that",
-                where=changed[0][0],
-                remedy="Keep nothing of the inputs in forward; release it in a statistic phase.",
-            )
         if self._observer is not None:
             self._observer.see(self.phase.name, release)
         return release, states
-
-    def _buffers(self) -> dict[str, tuple[int, int]]:
-        """Which tensor each buffer of the model is, and how often it was written to."""
-        return {n: (id(b), b._version) for n, b in self._prepared.model.named_buffers()}
 
     def update(
         self,
@@ -183,9 +184,13 @@ class RunningPhase:
     def _batch(
         self, frame: StepContext, weights: Mapping[str, Tensor], x: Tensor, y: Tensor
     ) -> Iterator[Rows]:
-        indices = self._prepared.sampler.draw(len(x))
-        for at, valid_B in microbatches(indices, self._microbatch, x.device):
-            yield self._engine.rows(weights, self._viewed(x[at]), y[at], valid_B, frame.transform)
+        x_1, y_1 = self._stand_in
+        sampled = self._slots.sample(self._prepared.sampler, self._microbatch, x.device)
+        for at_B, valid_B in sampled:
+            x_B, y_B = seated(x, at_B, valid_B, x_1), seated(y, at_B, valid_B, y_1)
+            with reseeded(x.device):
+                rows = self._engine.rows(weights, self._viewed(x_B), y_B, valid_B, frame.transform)
+            yield rows
         if self._observer is not None:
             extra_KD = self._observer.extra_rows(self.phase.name, frame)
             if extra_KD is not None:
@@ -196,7 +201,8 @@ class RunningPhase:
         views = self.phase.pipeline.views
         if views is None:
             return x_B
-        x_BV: Tensor = torch.func.vmap(views.views, randomness="different")(x_B)
+        with no_rules_of_users():
+            x_BV: Tensor = torch.func.vmap(views.views, randomness="different")(x_B)
         return x_BV
 
 
@@ -220,45 +226,5 @@ class PublicGradients:
         x, y = prepared.public.train_x, prepared.public.train_y
         at = torch.randint(len(x), (self._records,))
         x_M, y_M = x[at].to(prepared.device), y[at].to(prepared.device)
-        return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M)
-
-
-def choose_engine(
-    prepared: PreparedRun, binding: BoundPipeline, norms: Norms, microbatch: int
-) -> RowEngine:
-    """The engine that the settings ask for; `auto` takes the fast one wherever it applies."""
-    reason = reason_against_pipeline(binding)
-    if prepared.settings.engine == "ghost" and reason is not None:
-        raise ConfigurationError(
-            f"the fast engine does not apply: {reason}",
-            where="settings.engine",
-            got="ghost",
-            expected="auto or materialising",
-        )
-    views = binding.pipeline.views
-    return (GhostEngine if _fast(prepared, binding) else MaterialisingEngine)(
-        prepared.model,
-        prepared.loss,
-        norms,
-        microbatch,
-        prepared.settings.precision,
-        None if views is None else views.count,
-    )
-
-
-def microbatch_of(prepared: PreparedRun, binding: BoundPipeline, sampler: PoissonSampler) -> int:
-    """Records in a microbatch: as set, or from public shapes and the engine's budget."""
-    records = prepared.settings.physical_batch
-    if records == "auto":
-        fast, views = _fast(prepared, binding), binding.pipeline.views
-        shape, size = prepared.data.spec.shape, binding.space.size
-        most = automatic(prepared.model, shape, size, fast=fast, device=prepared.device)
-        most = max(1, most // (1 if views is None else views.count))
-        records = evened(most, sampler.expected_batch)
-    return min(records, math.ceil(sampler.expected_batch))
-
-
-def _fast(prepared: PreparedRun, binding: BoundPipeline) -> bool:
-    """Whether the fast engine serves this pipeline."""
-    wanted = prepared.settings.engine != "materialising"
-    return wanted and reason_against_pipeline(binding) is None
+        engine = choose_whole(prepared.settings.engine, prepared.traced)
+        return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M, engine)

@@ -9,6 +9,7 @@ import torch
 from dpigu.dpcore import (
     CalibratedPlan,
     ConfigurationError,
+    DataError,
     ModelError,
     Phase,
     Pipeline,
@@ -19,15 +20,22 @@ from dpigu.dpcore import (
 from dpigu.dpcore.stages import name_of, public_records_of
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import Loss, check_every_parameter_gets_a_row, trainable
+from dpigu.trainers.data.overlap import refuse_shared
+from dpigu.trainers.engines.choice import Traced, trace
+from dpigu.trainers.engines.materialising import trainable
+from dpigu.trainers.engines.records import Loss, LossOfOne
 from dpigu.trainers.models.registry import refuse_mixing_modules
 from dpigu.trainers.settings import Settings
+from dpigu.trainers.slots import Slots
 from torch import nn
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A calibrated plan with the data and the model on its device: checked, and ready to run."""
+    """A calibrated plan with the data and the model on its device: checked, and ready to run.
+
+    `traced` is what made-up records showed of the model; `slots` is where the records sit.
+    """
 
     plan: CalibratedPlan
     settings: Settings
@@ -37,6 +45,8 @@ class PreparedRun:
     device: torch.device
     space: Space
     labels: Mapping[str, str]
+    traced: Traced
+    slots: Slots
     public: Data | None = None
 
     @property
@@ -51,7 +61,7 @@ class PreparedRun:
 
 
 def prepare(
-    plan: Plan,
+    plan: Plan | CalibratedPlan,
     data: Data,
     model: nn.Module,
     settings: Settings,
@@ -59,24 +69,14 @@ def prepare(
     labels: Mapping[str, str],
     public: Data | None = None,
 ) -> PreparedRun:
-    """Check everything a new run is made of, and calibrate its noise."""
-    model, device, space = _checked(plan.phases, data, model, settings, loss, public)
-    calibrated = calibrate(plan, settings, data.spec.records)
-    return PreparedRun(calibrated, settings, data, model, loss, device, space, labels, public)
-
-
-def prepare_again(
-    plan: CalibratedPlan,
-    data: Data,
-    model: nn.Module,
-    settings: Settings,
-    loss: Loss,
-    labels: Mapping[str, str],
-    public: Data | None = None,
-) -> PreparedRun:
-    """Check everything that an old run goes on with; its noise stays."""
-    model, device, space = _checked(plan.phases, data, model, settings, loss, public)
-    return PreparedRun(plan, settings, data, model, loss, device, space, labels, public)
+    """Check everything that a run is made of, and calibrate its noise if it has none yet."""
+    model, device, space, traced = _checked(plan.phases, data, model, settings, loss, public)
+    if isinstance(plan, Plan):
+        plan = calibrate(plan, settings, data.spec.records)
+    slots = Slots.drawn(data.spec.records, len(data.train_x))
+    return PreparedRun(
+        plan, settings, data, model, loss, device, space, labels, traced, slots, public
+    )
 
 
 def _checked(
@@ -86,13 +86,20 @@ def _checked(
     settings: Settings,
     loss: Loss,
     public: Data | None,
-) -> tuple[nn.Module, torch.device, Space]:
-    """The model on its device, the device, and the space of its trainable parameters."""
+) -> tuple[nn.Module, torch.device, Space, Traced]:
+    """The model on its device, the device, the space of what trains, and what a trace shows."""
     settings.sampler(data.spec.records)
+    if not len(data.test_x):
+        raise DataError(
+            "there is no held-out record to evaluate on",
+            where=data.spec.name,
+            remedy="Give a held-out split; its records are public.",
+        )
+    refuse_shared(data, public)
     device = settings.torch_device()
     refuse_mixing_modules(model)
     model = model.to(device)
-    check_every_parameter_gets_a_row(model, loss, data.spec.shape, device)
+    traced = _traced(LossOfOne(model, loss, settings.precision), data, device)
     space = Space.of(trainable(model))
     for phase in phases:
         for pipeline in phase.pipelines:
@@ -101,7 +108,19 @@ def _checked(
             _check_buffers(pipeline, data, model)
     if public is not None:
         _check_needed(phases, public)
-    return model, device, space
+    return model, device, space, traced
+
+
+def _traced(loss: LossOfOne, data: Data, device: torch.device) -> Traced:
+    """What made-up records of the declared shapes show of the model, in training mode."""
+    x = torch.empty((0, *data.spec.shape), dtype=data.train_x.dtype, device=device)
+    y = torch.empty((0, *data.train_y.shape[1:]), dtype=data.train_y.dtype, device=device)
+    before = loss.model.training
+    loss.model.train()
+    try:
+        return trace(loss, trainable(loss.model), x, y)
+    finally:
+        loss.model.train(before)
 
 
 def _check_needed(phases: Sequence[Phase], public: Data) -> None:
@@ -111,7 +130,7 @@ def _check_needed(phases: Sequence[Phase], public: Data) -> None:
         raise ConfigurationError(
             "no stage of the plan learns from public records",
             where=public.spec.name,
-            remedy="Leave out --public-data, or take a plan such as gep-public.",
+            remedy="Leave out `public`, or take a plan such as gep-public.",
         )
 
 
@@ -124,14 +143,7 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
         raise ConfigurationError(
             "a stage learns from public records, and there is no public data",
             where=wanting[0],
-            remedy="Give --public-data (train(..., public=...)): records that nobody protects.",
-        )
-    x, own = public.train_x, data.train_x
-    if x.data_ptr() == own.data_ptr() or (x.shape == own.shape and bool(torch.equal(x, own))):
-        raise ConfigurationError(
-            "the public records are the private ones",
-            where=public.spec.name,
-            remedy="Give other records: what learns from public ones is not protected.",
+            remedy="Give `public`: records that need no protection.",
         )
     here, there = data.spec, public.spec
     if there.shape != here.shape or there.classes > here.classes:
@@ -157,5 +169,5 @@ def _check_buffers(pipeline: Pipeline, data: Data, model: nn.Module) -> None:
                 got=", ".join(known) or "a model without buffers",
                 expected=f"{name} {shape}",
                 remedy="Take a model that has it, such as the preset's own, or change the "
-                "statistic's options with --set.",
+                "statistic's options.",
             )

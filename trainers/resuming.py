@@ -8,10 +8,12 @@ from typing import Any
 
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import Loss, cross_entropy
+from dpigu.trainers.engines.materialising import cross_entropy
+from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.lineage import Ancestor
 from dpigu.trainers.loop import Session, Stop
 from dpigu.trainers.phase import Observer
-from dpigu.trainers.prepare import PreparedRun, prepare_again
+from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
 from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
 from dpigu.trainers.runs.identity import (
@@ -21,10 +23,11 @@ from dpigu.trainers.runs.identity import (
     name_of_callable,
     structure_of,
 )
-from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.load import named_model
 from dpigu.trainers.runs.report import why_not_private
 from dpigu.trainers.settings import OptimizerFactory, Settings
+from dpigu.trainers.spending import Spending
 from dpigu.trainers.training import Run, go
 from torch import nn
 
@@ -41,7 +44,7 @@ def resume(
     public: Data | None = None,
     data_dir: Path | None = None,
     stop: Stop | None = None,
-    before_paying: Payment | None = None,
+    budget: Path | str | None = None,
     trust_code: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -55,7 +58,8 @@ def resume(
         data: the records; None loads them by the name in the configuration.
         model: the untrained module; None builds it by that name. Its weights are the folder's.
         loss, optimizer: where the run had its own.
-        observer, noise, stop, before_paying, progress: as for `train`.
+        observer, noise, stop, progress: as for `train`.
+        budget: where the run's budget lies, if it was moved; it began with one, or with none.
         public: the public records; None loads them by name, if the run had any.
         data_dir: where data sets lie.
         trust_code: import a model that the folder names as `module:factory`.
@@ -65,11 +69,11 @@ def resume(
     """
     run = RunFolder.locked(Path(folder))
     try:
-        table, ledger = run.configuration(), LedgerFile(run.public / LEDGER, None, before_paying)
+        table = run.configuration()
         where = str(run.public / CONFIGURATION)
         recipe = recipe_from_dict(table, where)
         plan = CalibratedPlan.from_dict(table["calibrated"], where)
-        if plan.mechanisms != ledger.ledger.head.mechanisms:
+        if plan.mechanisms != run.ledger().head.mechanisms:
             raise RunError(
                 "the ledger pays for other mechanisms than the configuration", where=where
             )
@@ -80,7 +84,7 @@ def resume(
         if model is None:
             model = named_model(run, table, trust_code)
         check_same("model", structure_of(model), table["model"]["structure"], run)
-        prepared = prepare_again(
+        prepared = prepare(
             plan,
             data,
             model,
@@ -91,9 +95,13 @@ def resume(
         )
         make = _optimizer(run, table, optimizer, prepared, recipe.settings)
         noise = noise if noise is not None else SystemNoise()
-        if not ledger.ledger.head.not_private:
+        if not run.ledger().head.not_private:
             check_same("noise", why_not_private(prepared, noise), "", run)
-        return go(Session(prepared, ledger, run, make, noise, observer, stop), progress)
+        spending = Spending.resumed(run, table, None if budget is None else Path(budget), prepared)
+        ledger = LedgerFile(run.public / LEDGER, None, None if spending is None else spending.pay)
+        lineage = tuple(Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
+        session = Session(prepared, ledger, run, make, noise, observer, stop, spending, lineage)
+        return go(session, progress)
     finally:
         run.release()
 
@@ -124,5 +132,5 @@ def _optimizer(
 
 def _labels(recipe: Recipe, table: Mapping[str, Any]) -> dict[str, str]:
     named = {"preset": recipe.preset, "data": recipe.data, "model": table["model"]["name"]}
-    chosen = {"features": recipe.features, "public": recipe.public}
+    chosen = {"features": recipe.features, "public": recipe.public, "tuned": table.get("tuned")}
     return named | {name: value for name, value in chosen.items() if value is not None}

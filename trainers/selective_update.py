@@ -17,8 +17,11 @@ from dpigu.dpcore import (
     Rows,
     SelectiveUpdate,
 )
-from dpigu.trainers.engines.materialising import MaterialisingEngine, microbatches, norms_of
+from dpigu.trainers.engines.choice import choose_whole
+from dpigu.trainers.engines.materialising import norms_of
+from dpigu.trainers.engines.randomness import reseeded
 from dpigu.trainers.prepare import PreparedRun
+from dpigu.trainers.slots import Slots, seated
 from torch import Tensor, nn
 
 
@@ -47,7 +50,8 @@ class RunningSelectiveUpdate:
         setup: the run.
         look: what is released of every record, and who decides.
         microbatch: how many records go through the model at a time.
-        noise: where the kernel's normal draws come from.
+        noise: where the bits of the kernel's noise come from.
+        slots: where the records sit.
     """
 
     def __init__(
@@ -56,10 +60,16 @@ class RunningSelectiveUpdate:
         selective_update: SelectiveUpdate,
         microbatch: int,
         noise: NoiseSource,
+        slots: Slots,
     ) -> None:
         statistic = selective_update.pipeline.statistic
         assert statistic is not None
-        self._prepared, self._look, self._noise = prepared, selective_update, noise
+        self._prepared, self._look, self._noise, self._slots = (
+            prepared,
+            selective_update,
+            noise,
+            slots,
+        )
         self._space = statistic.row_space(prepared.space, prepared.data.spec.shape)
         self._sampler = selective_update.sampler(prepared.sampler)
         self._microbatch = min(microbatch, math.ceil(self._sampler.expected_batch))
@@ -76,7 +86,7 @@ class RunningSelectiveUpdate:
         """Whether the update from `before` to the parameters is kept: one charged release."""
         prepared = self._prepared
         binding = BoundPipeline(self._look.pipeline, self._space, reads, prepared.device)
-        engine = MaterialisingEngine(
+        engine = choose_whole(prepared.settings.engine, prepared.traced)(
             prepared.model,
             prepared.loss,
             norms_of(binding),
@@ -97,9 +107,13 @@ class RunningSelectiveUpdate:
         weights = {name: p.detach() for name, p in parameters.items()}
 
         def batch() -> Iterator[Rows]:
-            indices = self._sampler.draw(len(x))
-            for at, valid_B in microbatches(indices, self._microbatch, x.device):
-                yield engine.rows(weights, x[at], y[at], valid_B, frame.transform)
+            x_1, y_1 = prepared.traced.stand_in()
+            sampled = self._slots.sample(self._sampler, self._microbatch, x.device)
+            for at_B, valid_B in sampled:
+                x_B, y_B = seated(x, at_B, valid_B, x_1), seated(y, at_B, valid_B, y_1)
+                with reseeded(x.device):
+                    rows = engine.rows(weights, x_B, y_B, valid_B, frame.transform)
+                yield rows
 
         release, _ = kernel.release(states, frame, batch())
         return self._look.decision.accepts(release.gradient)

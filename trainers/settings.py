@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from dpigu.dpcore import ConfigurationError, PoissonSampler, Release, Space
-from dpigu.trainers.optim.averaging import Average, Averaging
-from dpigu.trainers.optim.optimizers import AdamBC, NoiseAware
+from dpigu.dpcore.registry.configuration import check_types
+from dpigu.trainers.optim import OPTIMIZERS, Average, NoiseAware
 from torch import Tensor, nn
+
+from dpigu.names import AveragingName, EngineName, OptimizerName, ScheduleName
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -49,20 +52,20 @@ class Settings:
 
     epsilon: float | None = None
     delta: float = 1e-5
-    accountant: str = "prv"
+    accountant: Literal["prv", "pld", "rdp"] = "prv"
     noise_multiplier: float | None = None
     expected_batch: float | None = None
     rate: float | None = None
-    optimizer: Literal["sgd", "adam", "adam-bc"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     learning_rate: float = 0.5
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: ScheduleName = "constant"
     warmup: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 0.0
-    average: Averaging = "none"
+    average: AveragingName = "none"
     average_decay: float = 0.9999
     average_share: float = 0.25
-    engine: Literal["auto", "ghost", "materialising"] = "auto"
+    engine: EngineName = "auto"
     physical_batch: Literal["auto"] | int = "auto"
     device: str = "auto"
     autocast: bool = False
@@ -71,9 +74,16 @@ class Settings:
     diagnostics: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self, "settings")
         for name, allowed, expected in (
             ("epsilon", self.epsilon is None or 0 < self.epsilon < math.inf, "above 0"),
             ("delta", 0 < self.delta < 1, "between 0 and 1"),
+            ("rate", self.rate is None or 0 < self.rate <= 1, "above 0 and at most 1"),
+            (
+                "expected_batch",
+                self.expected_batch is None or 0 < self.expected_batch < math.inf,
+                "above 0",
+            ),
             (
                 "noise_multiplier",
                 self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf,
@@ -138,20 +148,10 @@ class Settings:
 
     def factory(self) -> OptimizerFactory:
         """Makes the optimizer."""
-        if self.optimizer == "adam-bc":
-            return lambda parameters: AdamBC(
-                parameters, lr=self.learning_rate, weight_decay=self.weight_decay
-            )
-        if self.optimizer == "adam":
-            return lambda parameters: torch.optim.Adam(
-                parameters, lr=self.learning_rate, weight_decay=self.weight_decay
-            )
-        return lambda parameters: torch.optim.SGD(
-            parameters,
-            lr=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
+        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            options["momentum"] = self.momentum
+        return partial(OPTIMIZERS[self.optimizer], **options)
 
     def averager(self, stored: Mapping[str, Tensor] | None = None) -> Average:
         """The average of the weights, from the start or from what a checkpoint holds."""

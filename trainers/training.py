@@ -12,7 +12,9 @@ from typing import Any
 from dpigu.dpcore import DpiguError, NoiseSource, Plan, SystemNoise
 from dpigu.dpcore.ledger import Head
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import Loss, cross_entropy
+from dpigu.trainers.engines.materialising import cross_entropy
+from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.lineage import Ancestor, Lineage, lineage_of, remember, trained_tensors
 from dpigu.trainers.loop import Loop, Session, Stop, initial_weights, longest_block
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import PreparedRun, prepare
@@ -21,9 +23,10 @@ from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.checkpoint import Checkpoint
 from dpigu.trainers.runs.folder import LEDGER, RunFolder
 from dpigu.trainers.runs.identity import remember_data
-from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import configuration, finish, summarise, why_not_private
 from dpigu.trainers.settings import OptimizerFactory, Settings
+from dpigu.trainers.spending import Spending
 from torch import nn
 
 
@@ -51,7 +54,7 @@ def train(
     public: Data | None = None,
     stop: Stop | None = None,
     before_training: Callable[[RunFolder], None] | None = None,
-    before_paying: Payment | None = None,
+    budget: Path | str | None = None,
     progress: bool = True,
 ) -> Run:
     """Calibrate a plan, train a model by it, and charge what runs.
@@ -68,12 +71,13 @@ def train(
         optimizer: makes any torch optimizer, in place of the one in `settings`.
         observer: watches the releases, and may add rows (audits).
         noise: reproducible noise, for tests; it marks the run as not private.
-        labels: names for the configuration and the summary: preset, data, model.
+        labels: names for the configuration and the summary: preset, data, model; and tuned, how
+            the settings were chosen, which the statement quotes.
         public: records that nobody protects, for the stages that learn from some.
         stop: told the metrics of every evaluation; True ends the run there. It looked at releases,
             so the ε of the ledger is then what was spent, and the claim is the calibrated budget.
         before_training: called with the new run folder before the first record is looked at.
-        before_paying: told of the ledger before every block of steps; refuses by raising.
+        budget: the file of a budget that all runs on these records share (docs/budgets.md).
         progress: show a progress bar.
 
     Errors: `DpiguError` before anything is spent; `BudgetError` if not one step is affordable.
@@ -81,20 +85,21 @@ def train(
     prepared = prepare(plan, data, model, settings, loss, labels or {}, public)
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
+    spending = None if budget is None else Spending.begun(budget, prepared)
+    pay = None if spending is None else spending.pay
+    lineage = lineage_of(model)
     if out is None:
-        head = _head(prepared, "", noise)
-        return go(
-            Session(
-                prepared, LedgerFile(None, head, before_paying), None, make, noise, observer, stop
-            ),
-            progress,
-        )
+        ledger = LedgerFile(None, _head(prepared, "", noise), pay)
+        session = Session(prepared, ledger, None, make, noise, observer, stop, spending, lineage)
+        return go(session, progress)
     folder = RunFolder.begin(Path(out), prepared.claims)
     try:
-        _write_beginning(folder, prepared, make, optimizer is not None, noise, before_training)
+        own = optimizer is not None
+        _write_beginning(folder, prepared, make, own, noise, spending, lineage, before_training)
         folder.finish_begin(Path(out))
-        ledger = LedgerFile(folder.public / LEDGER, before_paying=before_paying)
-        return go(Session(prepared, ledger, folder, make, noise, observer, stop), progress)
+        ledger = LedgerFile(folder.public / LEDGER, None, pay)
+        session = Session(prepared, ledger, folder, make, noise, observer, stop, spending, lineage)
+        return go(session, progress)
     finally:
         folder.release()
 
@@ -105,16 +110,26 @@ def go(session: Session, progress: bool) -> Run:
     What was paid for and has not run is taken back when it is interrupted.
     """
     prepared, folder, ledger = session.prepared, session.folder, session.ledger
+    started = trained_tensors(prepared.model)
     with Progress(prepared.plan.steps, show=progress) as bar:
         try:
             loop = Loop(session, bar)
+            if session.spending is not None:
+                session.spending.reserve(ledger.ledger, loop.ahead)
             ledger.end(loop.run())
         except BaseException:
             with contextlib.suppress(DpiguError):
                 ledger.close()
             raise
+        finally:
+            if session.spending is not None:
+                session.spending.settle(ledger.ledger)
+            if ledger.ledger.steps:
+                own = Ancestor.of(ledger.ledger, prepared.data.spec.name)
+                remember(prepared.model, (*session.lineage, own), started)
     on_disk = ledger.ledger if folder is None else folder.ledger()
-    summary = summarise(prepared, on_disk, loop.reached)
+    budget = None if session.spending is None else session.spending.name
+    summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget, loop.statistics())
     if folder is not None:
         finish(prepared, folder, summary)
     return Run(prepared.model.eval(), summary, folder.path if folder is not None else None)
@@ -147,14 +162,20 @@ def _write_beginning(
     make: OptimizerFactory,
     own_optimizer: bool,
     noise: NoiseSource,
+    spending: Spending | None,
+    lineage: Lineage,
     before_training: Callable[[RunFolder], None] | None,
 ) -> None:
     """Everything that a folder must hold before it has its name."""
     parameters = [p for p in prepared.model.parameters() if p.requires_grad]
     optimizer = make(parameters)
-    digest = folder.write_configuration(
-        configuration(prepared, optimizer if own_optimizer else None)
-    )
+    table = configuration(prepared, optimizer if own_optimizer else None)
+    if spending is not None:
+        table["budget"] = {"name": spending.name}
+        spending.remember(folder)
+    if lineage:
+        table["lineage"] = [ancestor.to_dict() for ancestor in lineage]
+    digest = folder.write_configuration(table)
     remember_data(folder, prepared.data, prepared.public)
     if before_training is not None:
         before_training(folder)

@@ -1,1 +1,21 @@
-"""Canaries by fair coins: kinds, planting, and the audit of a run trained with them."""
+"""Canaries by fair coins: their kinds, the plan that is committed to, and how they are planted."""
+
+from dpigu.audits.canaries.coins import check_coins
+from dpigu.audits.canaries.fingerprints import data_fingerprint
+from dpigu.audits.canaries.gradients import GradientCanaries, observed_scores
+from dpigu.audits.canaries.kinds import KINDS, CanaryKind
+from dpigu.audits.canaries.planting import COMMITMENT, PLAN, CanaryPlan, load_plan, plan_canaries
+
+__all__ = [
+    "COMMITMENT",
+    "KINDS",
+    "PLAN",
+    "CanaryKind",
+    "CanaryPlan",
+    "GradientCanaries",
+    "check_coins",
+    "data_fingerprint",
+    "load_plan",
+    "observed_scores",
+    "plan_canaries",
+]

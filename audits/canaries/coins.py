@@ -1,14 +1,21 @@
-"""Whether coins may pass for fair ones."""
+"""A canary's coin: how it is flipped, and whether coins may pass for fair ones."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from dpigu.audits.evidence import EvidenceError
 from scipy.special import bdtr
 
 UNFAIR = 1e-9
-"""Coins less likely than this are taken for no fair coins; honest ones are refused as often."""
+"""Coins less likely than this are refused as unfair; fair ones are refused as often."""
+
+
+def flip(count: int) -> tuple[int, ...]:
+    """Fair, independent coins from the system's entropy; a canary trains where its coin is 1."""
+    draw = secrets.SystemRandom()
+    return tuple(draw.getrandbits(1) for _ in range(count))
 
 
 def check_coins(coins: Sequence[int]) -> None:

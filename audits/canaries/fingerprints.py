@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from dpigu.audits.canaries.kinds import KINDS, canary_records
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers import Data
 from torch import Tensor
 
 
@@ -37,7 +38,7 @@ def _mac(key: bytes, head: list[Any], content: bytes) -> str:
 def data_fingerprint(key: bytes, data: Data) -> str:
     """HMAC-SHA256 of the training split: shape, records, labels."""
     digest = hmac.new(key, json.dumps(list(data.train_x.shape)).encode() + b"\0", "sha256")
-    for x in data.train_x.split(1000):
+    for x in torch.split(data.train_x, 1000):
         digest.update(_bytes(x))
     digest.update(_bytes(data.train_y))
     return digest.hexdigest()

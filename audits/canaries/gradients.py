@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from dpigu.audits.canaries.planting import CanaryPlan
 from dpigu.audits.evidence import EvidenceError, write_private
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore import DataError, Phase, Plan, Release, Stateful, StepContext
-from dpigu.dpcore.sampling import PoissonSampler, system_generator
-from dpigu.trainers.recipes.recipe import recipe_from_file
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import DataError, Phase, Plan, PoissonSampler, Release, Stateful, StepContext
+from dpigu.dpcore.randomness import coins
+from dpigu.trainers import recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor
 
@@ -52,7 +52,7 @@ class _Step:
 class GradientCanaries:
     """Adds the canaries' rows after the row maps and before the clipper; reads what is released.
 
-    Canary j's direction at a step is a vector of random signs on the live coordinates that it
+    Canary j's direction at a step is a vector of random signs on the noised coordinates that it
     owns, of norm 1: who owns which is fixed by the plan's key, so that the directions are
     orthogonal. The signs are fresh at every step: what the data have in that direction then
     averages out, however steady they are. Its row is that direction at length C for even j, and
@@ -135,16 +135,15 @@ class GradientCanaries:
         folder.note_privately(OBSERVATIONS, line)
 
     def _directions(self, frame: StepContext) -> _Step:
-        size = frame.transform.output.size
-        at_home = frame.transform.output == frame.transform.space
-        live_K = frame.support_D if at_home else torch.ones_like(frame.support_D[:1]).expand(size)
-        owner_K = self._owned(size, live_K.device)
-        sign_K = torch.from_numpy(system_generator().integers(0, 2, size) * 2.0 - 1.0)
-        sign_K = sign_K.to(live_K.device)
+        noised_K = frame.noise_support_K
+        size = len(noised_K)
+        owner_K = self._owned(size, noised_K.device)
+        sign_K = torch.from_numpy(coins(0.5, size) * 2.0 - 1.0)
+        sign_K = sign_K.to(noised_K.device)
         m = len(self._plan.coins)
-        count_m = torch.zeros(m, dtype=torch.float64, device=live_K.device)
-        count_m.index_add_(0, owner_K, live_K.double())
-        unit_K = torch.where(live_K, sign_K / count_m.clamp(min=1).sqrt()[owner_K], 0.0)
+        count_m = torch.zeros(m, dtype=torch.float64, device=noised_K.device)
+        count_m.index_add_(0, owner_K, noised_K.double())
+        unit_K = torch.where(noised_K, sign_K / count_m.clamp(min=1).sqrt()[owner_K], 0.0)
         return _Step(owner_K, unit_K, count_m > 0)
 
     def _owned(self, size: int, device: torch.device) -> Tensor:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers import Data, DataSpec
 from torch import Tensor
+
+from dpigu.names import CanaryName
 
 LIT = 3  # coordinates that a blank record shows
 
@@ -22,14 +24,14 @@ class CanaryKind:
     """A kind of canary.
 
     Args:
-        name: as `--canary-kind` takes it.
+        name: in `KINDS`.
         what: of what it is made, in the plural, for reports.
         from_data: whether it stands on a record of the data, which then trains only by its coin.
         score: by which scores its members are told: a name in
-            `dpigu.audits.membership.scores.SCORES`, or "likelihood-ratio" over the released sums.
+            `dpigu.audits.scores.SCORES`, or "likelihood-ratio" over the released sums.
     """
 
-    name: str
+    name: CanaryName
     what: str
     from_data: bool
     score: str

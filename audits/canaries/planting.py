@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from dpigu.audits.canaries.coins import flip
 from dpigu.audits.canaries.fingerprints import data_fingerprint, fingerprints_of
 from dpigu.audits.canaries.kinds import KINDS, canary_records
 from dpigu.audits.evidence import EvidenceError, read_evidence, write_private
-from dpigu.audits.statistics.combined import TESTS
-from dpigu.audits.statistics.one_run import GuessGrid, check_confidence, guess_grid, one_run_ceiling
-from dpigu.dpcore.errors import DataError, RunError
-from dpigu.trainers.data.dataset import Data
+from dpigu.audits.statistics import TESTS, GuessGrid, check_confidence, guess_grid, one_run_ceiling
+from dpigu.dpcore import DataError, RunError
+from dpigu.trainers import Data
 from dpigu.trainers.runs.folder import RunFolder
 from torch import Tensor
 
@@ -145,7 +145,7 @@ class CanaryPlan:
             raise RunError(
                 "an audit's plan is made once, before the first step",
                 where=str(folder.path),
-                remedy="Train a new run with --canaries.",
+                remedy="Train a new run with canaries.",
             )
         plan = json.dumps(dataclasses.asdict(self), indent=1)
         write_private(folder.private / PLAN, plan.encode())
@@ -182,7 +182,7 @@ def plan_canaries(
         kind=kind,
         ids=ids,
         labels=labels,
-        coins=tuple(draw.getrandbits(1) for _ in ids),
+        coins=flip(count),
         fingerprints=fingerprints_of(kind, key, data, ids, labels),
         data_fingerprint=data_fingerprint(key, data),
         key=key.hex(),
@@ -204,7 +204,7 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
         raise EvidenceError(
             "this run has no canaries: no coins decided who was in it",
             where=str(folder.path),
-            remedy="Train with canaries: dpigu train … --canaries N.",
+            remedy="Train a run with canaries.",
         )
     stored = read_evidence(path)
     public = folder.public / COMMITMENT
@@ -213,7 +213,7 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
         raise EvidenceError(
             "the audit's plan is not the one that was committed to before training",
             where=str(path),
-            remedy="Restore both files as training wrote them, or train again with --canaries.",
+            remedy="Restore both files as training wrote them, or train again with canaries.",
         )
     _check_order(folder, committed)
     if stored.get("version") != VERSION:
@@ -284,5 +284,5 @@ def _check_order(folder: RunFolder, commitment: str) -> None:
             "nothing shows that the audit's plan was made before training",
             where=str(path),
             expected="the plan's commitment as the first line",
-            remedy="Restore the file as training wrote it, or train again with --canaries.",
+            remedy="Restore the file as training wrote it, or train again with canaries.",
         )

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-from dpigu.dpcore import DpiguError, GrammarError
-from dpigu.dpcore.registry.configuration import dataclass_from, options_of
-from dpigu.dpcore.registry.entries import Entry
+from dpigu.dpcore import DpiguError, Entry, GrammarError
+from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.dpcore.stages import kinds_of, name_of
 from hypothesis.errors import Flaky, HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
@@ -176,7 +175,7 @@ def for_all(
             broken.example = {**drawn, **broken.example}
             found.append(broken)
             raise
-        except Exception as error:  # a stranger's stage may fail in any way
+        except Exception as error:  # a plugin's stage may fail in any way
             what = f"it raises {type(error).__name__}: {first_line(error)}"
             found.append(Broken(what, remedy=MAPPED if "vmap" in what else CRASHED, **drawn))
             raise found[-1] from error

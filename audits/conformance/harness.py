@@ -1,4 +1,4 @@
-"""The bench: a stage at work in a pipeline of its kind, run by a real kernel."""
+"""The test harness: a stage in a pipeline of its kind, run by a real kernel."""
 
 from __future__ import annotations
 
@@ -29,27 +29,32 @@ from dpigu.dpcore import (
     Stateful,
     StepContext,
 )
-from dpigu.dpcore.registry.configuration import KIND_OF
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import KIND_OF, lookup
 from dpigu.dpcore.stages import KINDS, name_of, reads_of
-from dpigu.mechanisms import Flat, Gaussian, GroupStandardizer, LinearUnfreeze, MaskedWeights
-from dpigu.mechanisms.subspaces import ReleasedSubspace
+from dpigu.mechanisms import (
+    Flat,
+    Gaussian,
+    GroupStandardizer,
+    LinearUnfreeze,
+    MaskedWeights,
+    ReleasedSubspace,
+)
 from torch import Tensor
 
-LOUD = 2.0**80
-"""A noise multiplier that hides any sum of rows below the rounding of the released value."""
+LOUD = 2.0**35
+"""A noise multiplier that hides any sum of rows below half a step of the noise's grid."""
 
 
 class Harness:
-    """A stage in a pipeline of its kind, begun in a world and run by a real kernel.
+    """A stage in a pipeline of its kind, begun in a scenario and run by a real kernel.
 
     Args:
         subject: the stage, with what it needs beside it. What it names in `reads` is added:
             a scorer by its own name as one that an earlier phase trained.
-        world: the situation.
+        scenario: the situation.
         loud: noise so large that the released values do not depend on the rows, bit for bit.
 
-    Errors: `Refused` if the stage does not accept the world.
+    Errors: `Refused` if the stage does not accept the scenario.
     """
 
     def __init__(self, subject: Subject, scenario: Scenario, *, loud: bool = False) -> None:
@@ -104,46 +109,40 @@ class Harness:
     @property
     def groups(self) -> int:
         """G, how many norms the clipper sees."""
-        return self.binding.output.group_count(self.binding.pipeline.clipper.groups)
+        return self.binding.groups[1]
 
     def frame(self) -> StepContext:
         """The support and the transform of the next step."""
         return self.binding.open(self.states, self.clock, self.scenario.public_MD(self.done))
 
     def step(self, g_BD: Tensor | None = None) -> Release:
-        """One step of the kernel, on these gradients or on the world's."""
+        """One step of the kernel, on these gradients or on the scenario's."""
         frame = self.frame()
         if g_BD is None:
             g_BD = self.scenario.rows(self.done, size=self.binding.space.size)
-        by = self.binding.pipeline.clipper.groups
-        groups_K = self.binding.output.groups(by)
-        batch = [DenseRows(frame.transform(g_BD), groups_K, self.groups)] if len(g_BD) else []
+        batch = [DenseRows(frame.transform(g_BD), *self.binding.groups)] if len(g_BD) else []
         release, self.states = self.kernel.release(self.states, frame, batch)
         self.done += 1
         self.last = release
         return release
 
     def run(self) -> Harness:
-        """Every step of the phase, on the world's rows."""
+        """Every step of the phase, on the scenario's rows."""
         for _ in range(self.scenario.steps):
             self.step()
         return self
 
-    def selective_update(self, *parts: object) -> None:
+    def show_records(self, *parts: object) -> None:
         """Show private records to every function of the stage that may see one."""
         scenario = self.scenario
         if self.kind == "row":
-            g_BD = scenario.rows("selective_update", *parts, size=self.input_space.size)
+            g_BD = scenario.rows("shown", *parts, size=self.input_space.size)
             for g_D in g_BD:
                 self.stage.row(self.state, g_D)
             torch.func.vmap(partial(self.stage.row, self.state))(g_BD)
         if self.kind in ("statistic", "views"):
-            torch.func.vmap(self.one, randomness="different")(
-                *scenario.records("selective_update", *parts)
-            )
-        norms_BG = (
-            scenario.rows("selective_update", *parts, size=self.groups).abs().to(torch.float64)
-        )
+            torch.func.vmap(self.one, randomness="different")(*scenario.records("shown", *parts))
+        norms_BG = scenario.rows("shown", *parts, size=self.groups).abs().to(torch.float64)
         if self.kind == "clipper":
             for norms_G in norms_BG:
                 self.stage.factors(self.state, norms_G)
@@ -161,8 +160,8 @@ class Harness:
         return made
 
 
-def scenes_of(subject: Subject, scenario: Scenario) -> Iterator[Harness]:
-    """The same scene at the start of its phase and after each of its steps."""
+def each_step(subject: Subject, scenario: Scenario) -> Iterator[Harness]:
+    """One harness, at the start of its phase and after each of its steps."""
     harness = Harness(subject, scenario)
     yield harness
     for _ in range(scenario.steps):
@@ -254,7 +253,7 @@ def _pipeline(subject: Subject, beside: Sequence[Any], space: Space, loud: bool)
     for stage in (*beside, subject.stage):
         slots[kind_of(stage)].append(stage)
     if not slots["clipper"]:
-        slots["clipper"] = [Flat(bound=4 / LOUD if loud else 1.0)]
+        slots["clipper"] = [Flat(bound=2.0**-14 / LOUD if loud else 1.0)]
     (clipper,) = slots["clipper"]
     private = isinstance(clipper, Stateful) or math.isfinite(float(clipper.joint_bound({})))
     if not slots["noiser"]:

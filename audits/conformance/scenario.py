@@ -73,20 +73,26 @@ class Scenario:
         def residual(at_D: Tensor | None) -> Tensor:
             return (weights_D if at_D is None else at_D) @ phi_D - y
 
-        return Record(x, y, lambda at_D: residual(at_D) ** 2 / 2, lambda: residual(None) * phi_D)
+        def outputs() -> Tensor:
+            return torch.stack([phi_D @ weights_D, -phi_D @ weights_D])
+
+        def loss(at_D: Tensor | None) -> Tensor:
+            return residual(at_D) ** 2 / 2
+
+        return Record(x, y, loss, lambda: residual(None) * phi_D, outputs)
 
     def normal(self, *parts: object, size: int, count: int | None = None) -> Tensor:
-        """Normal draws that the world fixes, in the dtype of its rows."""
+        """Normal draws that the scenario fixes, in the dtype of its rows."""
         shape = (size,) if count is None else (count, size)
         generator = public_generator("conformance", self.seed, *parts)
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.dtype)
 
     def rows(self, *parts: object, size: int, count: int = 4) -> Tensor:
-        """Some records' rows, of the world's scale."""
+        """Some records' rows, of the scenario's scale."""
         return self.scale * self.normal("rows", *parts, size=size, count=count)
 
 
-def worlds(
+def scenarios(
     spaces: tuple[Space, ...] = SPACES, steps: tuple[int, ...] = (1, 2, 3, 8)
 ) -> st.SearchStrategy[Scenario]:
     """Situations, the simplest first."""

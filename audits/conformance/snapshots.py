@@ -36,8 +36,14 @@ def generators() -> object:
     return bits((random.getstate(), np.random.get_state(), torch.get_rng_state()))
 
 
+def package_of(module: str) -> str:
+    """The package that a stage's code belongs to: the first name, or the room of `dpigu`."""
+    names = module.split(".")
+    return ".".join(names[:2] if names[0] == "dpigu" else names[:1])
+
+
 class _Same:
-    """An object by its identity, kept valid so that no other can take it."""
+    """An object by its identity, held so that no other can take that."""
 
     def __init__(self, thing: object) -> None:
         self.thing = thing
@@ -55,12 +61,12 @@ class Memory:
     """All that a stage's code can reach and write: what it holds now, place by place.
 
     Followed are the stage, its classes, their functions with closures and defaults, the modules
-    of its own top-level package, and containers, tensors and generators in any of them. It is
+    of its own package (`package_of`), and containers, tensors and generators in any of them. It is
     no sandbox: files, other packages and the interpreter itself are not looked at.
     """
 
     def __init__(self, stage: object) -> None:
-        self._home = type(stage).__module__.partition(".")[0]
+        self._package = package_of(type(stage).__module__)
         self._visited: dict[int, object] = {}
         self.places: dict[str, object] = {}
         self._object("stage", stage)
@@ -80,7 +86,7 @@ class Memory:
 
     def _own(self, thing: Any) -> bool:
         module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
-        return str(module).partition(".")[0] == self._home
+        return package_of(str(module)) == self._package
 
     def _object(self, place: str, thing: object) -> None:
         for name, value in sorted(vars(thing).items(), key=lambda item: str(item[0])):

@@ -3,14 +3,14 @@
 Which ones apply follows from a stage's kind and from what it declares; no stage is exempt by
 its name, and none can be marked as expected to fail. In a plugin's own tests:
 
-    from dpigu.audits import parametrize_with_checks
+    from dpigu import parametrize_with_checks
 
     @parametrize_with_checks([MyStage(), MyStage(ratio=0.1)])
     def test_conforms(stage, check):
         check(stage)
 
-The checks find mistakes by trying, subtle ones too. They are no sandbox: a stage that sets out
-to deceive them can. Examples come from Hypothesis, under its active profile.
+The checks find mistakes by trying, subtle ones too. They are no sandbox: a stage that is
+written to deceive them can. Examples come from Hypothesis, under its active profile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from dpigu.audits.conformance import (
+from dpigu.audits.conformance.check import Check, example_of, kind_of
+from dpigu.audits.conformance.checks import (
     any_stage,
     boundary,
     noise,
@@ -31,9 +32,8 @@ from dpigu.audits.conformance import (
     state,
     support,
 )
-from dpigu.audits.conformance.check import Check, example_of, kind_of
 from dpigu.dpcore import GrammarError
-from dpigu.dpcore.registry.entries import lookup
+from dpigu.dpcore.registry import lookup
 from dpigu.dpcore.stages import name_of
 
 MODULES = (
@@ -86,7 +86,7 @@ def parametrize_with_checks(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A pytest decorator: one test for each stage and check, as arguments `stage` and `check`.
 
-    A test that is marked as expected to fail, by whatever road, fails with that as the reason.
+    A test that is marked as expected to fail, in any way, fails with that as the reason.
 
     Args: as for `checks_for`, for several stages.
     """
@@ -117,7 +117,8 @@ def parametrize_with_checks(
             extra = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY)
             signature = signature.replace(parameters=[*signature.parameters.values(), extra])
         run.__signature__ = signature  # type: ignore[attr-defined]  # what pytest reads
-        return pytest.mark.parametrize(("stage", "check"), cases)(run)
+        marked: Callable[..., None] = pytest.mark.parametrize(("stage", "check"), cases)(run)
+        return marked
 
     return decorate
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from dpigu.audits.canaries.coins import check_coins
+from dpigu.audits.canaries import check_coins
 from dpigu.audits.evidence import EvidenceError
-from dpigu.audits.report.audit_report import report_data
-from dpigu.audits.statistics.combined import Decision, decide
-from dpigu.audits.statistics.one_run import check_claim, guess_grid
+from dpigu.audits.report import report_data
+from dpigu.audits.statistics import CombinedTest, check_claim, combined_test, guess_grid
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from numpy.typing import ArrayLike
 
 ASSUMPTIONS = (
@@ -63,7 +62,7 @@ def audit_scores(
     if s_n.ndim != 1 or s_n.shape != in_n.shape:
         raise DataError("scores and members must pair up", got=s_n.shape, expected=in_n.shape)
     checks: list[tuple[str, str]] = []
-    decision: Decision | None = None
+    combined: CombinedTest | None = None
     try:
         if np.isnan(s_n).any():
             s_n = np.zeros(0)
@@ -73,7 +72,7 @@ def audit_scores(
             raise EvidenceError(NO_COINS, remedy="What they show is an estimate, given beside.")
         check_coins(in_n.tolist())
         checks.append(("coins", f"{len(in_n)}, not unlike fair ones"))
-        decision = decide(
+        combined = combined_test(
             s_n,
             in_n,
             guess_grid(len(s_n)),
@@ -84,9 +83,9 @@ def audit_scores(
         report = judge(
             claim_epsilon=claim_epsilon,
             delta=delta,
-            p_value=decision.p_value,
-            lower_bound=decision.one_run.lower_bound,
-            ceiling=decision.one_run.ceiling,
+            p_value=combined.p_value,
+            lower_bound=combined.one_run.lower_bound,
+            ceiling=combined.one_run.ceiling,
             confidence=confidence,
             assumptions=ASSUMPTIONS,
             checks=checks,
@@ -106,7 +105,7 @@ def audit_scores(
         command=command,
         subject=subject,
         facts=(*facts, ("records", sides)),
-        decision=decision,
+        combined=combined,
         scores=s_n if s_n.size else None,
         members=in_n if s_n.size else None,
         reproduce=reproduce,

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from dpigu.audits.external.tables import read_arrays
-from dpigu.audits.membership.scores import SCORES, scores_of
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore.errors import DataError, ModelError
-from dpigu.trainers.data.dataset import BYTES, DataSpec, Scaling
-from dpigu.trainers.models.registry import build_model
+from dpigu.audits.scores import SCORES, scores_of
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import DataError, ModelError
+from dpigu.trainers import DataSpec, Scaling, build_model
+from dpigu.trainers.data import BYTES
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file

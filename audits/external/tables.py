@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import DataError
 from numpy.typing import NDArray
 
 SCORE, MEMBER = "score", "member"
-EXTRA = "dpigu[parquet]"
+PYARROW = "pyarrow>=14"
 _TRUTH = {"1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
 
 
@@ -83,7 +83,7 @@ def _parquet(path: Path) -> dict[str, Any]:
         raise DataError(
             "Parquet needs a package that is not installed",
             where=str(path),
-            remedy=f"Install the extra: pip install '{EXTRA}', or save the scores as CSV.",
+            remedy=f"Install it (pip install '{PYARROW}', the extra 'parquet'), or save as CSV.",
         ) from error
     try:
         table = parquet.read_table(path)

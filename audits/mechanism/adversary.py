@@ -55,7 +55,7 @@ FAR = 1e4
 SITUATIONS = (
     Situation(name="a row at the bound"),
     Situation(name="a row far beyond the bound", norm=FAR),
-    Situation(name="a row that turns round at every step", norm=FAR, pattern="alternating"),
+    Situation(name="a row that changes sign at every step", norm=FAR, pattern="alternating"),
     Situation(name="a row in the first step alone", norm=FAR, pattern="once"),
     Situation(name="a row on one coordinate", shape="spike", norm=FAR),
     Situation(name="a row along what was released", shape="state", norm=FAR),
@@ -134,6 +134,6 @@ def _direction(shape: Shape, support_D: Tensor, released_D: Tensor) -> Tensor:
 
 @cache
 def _signs(size: int) -> Tensor:
-    """A vector of ±1, the same for everybody."""
+    """A vector of ±1, the same on every machine."""
     generator = public_generator("adversary", size)
     return 1.0 - 2.0 * torch.randint(2, (size,), generator=generator, dtype=torch.float64)

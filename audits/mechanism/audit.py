@@ -1,7 +1,7 @@
 """The audit of a mechanism: its kernel run many times on neighbouring batches, without training.
 
-Explore, then confirm. A few runs of every situation suggest a statistic, a threshold and a test;
-runs made afterwards, which suggested nothing, decide.
+Explore, then confirm. A few runs of every situation suggest a distinguisher, a threshold and a
+test; runs made afterwards, which suggested nothing, decide.
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ from dpigu.audits.mechanism.distinguishers import (
 )
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit, MechanismTest, judged
 from dpigu.audits.mechanism.sampling import audit_sampler, records_for
-from dpigu.audits.mechanism.short_runs import SPACE, MakeReleaser, ShortRun, short_runs
-from dpigu.audits.statistics.error_counts import ErrorCounts, runs_for_ceiling, runs_needed
-from dpigu.audits.statistics.one_run import check_claim, check_confidence
+from dpigu.audits.mechanism.short_runs import short_runs
+from dpigu.audits.mechanism.traces import SPACE, MakeReleaser, ShortRun
+from dpigu.audits.statistics import (
+    ErrorCounts,
+    check_claim,
+    check_confidence,
+    runs_for_ceiling,
+    runs_needed,
+)
 from dpigu.dpcore import Kernel, NoiseSource, Plan, PoissonSampler, PrivacyError, Space
 from dpigu.mechanisms.public_random import public_generator
 
@@ -91,7 +97,7 @@ def audit_mechanism(
         quick: in three seconds, and only gross mistakes are seen.
         space: where rows live, if the stages need more than the 24 coordinates of three layers.
         kernel: what releases a step, if not `dpcore.Kernel`.
-        noise: where normal draws come from; the system's unless a test needs them repeatable.
+        noise: where the noise's bits come from; the system's unless a test needs them repeatable.
         progress: called with the share that is done.
 
     Returns: INVALID AUDIT where not even perfect guesses could contradict the event.
@@ -172,7 +178,7 @@ def _decided(
 ) -> Iterator[MechanismTest]:
     """The likelihood ratio where it promises most, and of what was searched for, whatever
     surely separates more than the event allows."""
-    chosen = []
+    chosen: list[_Candidate] = []
     for test in ("likelihood ratio", "released vectors", "states"):
         best = max(
             (c for c in candidates if c.test == test),
@@ -200,7 +206,9 @@ def _confirmed(
     """A rule from training runs, and its errors on runs made after it was fixed."""
     short_run, situation, name = candidate.short_run, candidate.situation, candidate.test
     level = error * SHARES[name]
-    fixed = rule(candidate.found.statistic, *_runs(short_run, situation, effort.train), level=level)
+    fixed = rule(
+        candidate.found.distinguisher, *_runs(short_run, situation, effort.train), level=level
+    )
     runs = effort.runs(short_run.mu, level)
     errors = _errors(fixed, short_run, situation, runs, progress)
     perfect = ErrorCounts(false_positives=0, false_negatives=0, runs=runs)
@@ -208,13 +216,13 @@ def _confirmed(
         name=name,
         short_run=short_run.name,
         situation=situation.name,
-        statistic=fixed.statistic.label,
-        kind=fixed.kind,
+        statistic=fixed.distinguisher.label,
+        kind=fixed.criterion,
         **asdict(errors),
         mu=short_run.mu,
-        p_value=errors.p_value(short_run.mu, fixed.kind),
-        mu_bound=errors.mu_bound(level, fixed.kind),
-        mu_ceiling=perfect.mu_bound(level, fixed.kind),
+        p_value=errors.p_value(short_run.mu, fixed.criterion),
+        mu_bound=errors.mu_bound(level, fixed.criterion),
+        mu_ceiling=perfect.mu_bound(level, fixed.criterion),
         epsilon_bound=errors.epsilon_bound(delta, level),
     )
 

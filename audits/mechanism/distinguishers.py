@@ -1,7 +1,7 @@
-"""What tells two sets of traces apart: statistics, the search for the best one, and a rule from it.
+"""What tells two sets of traces apart: distinguishers, the best one, and a rule from it.
 
-A statistic reads what was released and what the adversary knows. It is chosen, and its threshold
-fixed, on runs that no test counts.
+A distinguisher is a statistic of a trace: it reads what was released and what the adversary
+knows. It is chosen, and its threshold fixed, on runs that no test counts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from dpigu.audits.mechanism.short_runs import RECORDS, Step, Trace
-from dpigu.audits.statistics.error_counts import CanaryKind, ErrorCounts
+from dpigu.audits.mechanism.traces import RECORDS, ReleasedStep, Trace
+from dpigu.audits.statistics import Criterion, ErrorCounts
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
@@ -26,12 +26,12 @@ Part = Literal["released vectors", "states"]
 HUGE = 1e300
 """Stands for a value that is not a number."""
 CHANCE = 5e-4
-"""How often the best statistic of one situation may seem to separate what it does not."""
+"""How often the best distinguisher of one situation may seem to separate what it does not."""
 CLEARLY = 1.25
 
 
 @dataclass(frozen=True)
-class Statistic:
+class Distinguisher:
     """A number for every trace, and what it is in words."""
 
     label: str
@@ -46,7 +46,7 @@ def _likelihood(traces: Traces) -> Floats:
     """Σ_t ⟨N · noised_t, e_t⟩/(σ_t C_t)² + Σ_queries likewise; e_t is the row's expected share.
 
     For a Gaussian mechanism it orders traces by their likelihood ratio up to a known shift, so
-    that no statistic separates them better (Neyman and Pearson 1933).
+    that no distinguisher separates them better (Neyman and Pearson 1933).
     """
     values = np.full(len(traces), HUGE)
     for i, trace in enumerate(traces):
@@ -66,7 +66,7 @@ def expected_distance(traces: Traces) -> float:
     return float(np.sqrt(squares).mean())
 
 
-def _shares(step: Step) -> Iterator[tuple[Tensor, Tensor, float]]:
+def _shares(step: ReleasedStep) -> Iterator[tuple[Tensor, Tensor, float]]:
     """What was released, the record's expected share e of it, and the noise's scale."""
     yield step.release.noised.value, step.expected_K, step.sigma * step.bound
     for name, answer in step.answers.items():
@@ -74,24 +74,24 @@ def _shares(step: Step) -> Iterator[tuple[Tensor, Tensor, float]]:
         yield step.release.queries[name].value, answer.vector, scale
 
 
-LIKELIHOOD = Statistic("the likelihood ratio of all released vectors", _likelihood)
+LIKELIHOOD = Distinguisher("the likelihood ratio of all released vectors", _likelihood)
 
 
 def _stopped(traces: Traces) -> Floats:
     return np.array([float(trace.stopped) for trace in traces])
 
 
-STOPPED = Statistic("whether a step was refused", _stopped)
+STOPPED = Distinguisher("whether a step was refused", _stopped)
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How far apart a statistic keeps the two sides: |difference of means| / deviation.
+    """How far apart a distinguisher keeps the two sides: |difference of means| / deviation.
 
-    `sure` is what is left after what chance gives to the best of as many statistics.
+    `sure` is what is left after what chance gives to the best of as many distinguishers.
     """
 
-    statistic: Statistic
+    distinguisher: Distinguisher
     distance: float
     sure: float
 
@@ -103,7 +103,7 @@ def likelihood_separation(without: Traces, with_: Traces) -> Separation:
 
 
 def search(without: Traces, with_: Traces, part: Part) -> Separation:
-    """The statistic of the released vectors, or of the states, that separates the sides most.
+    """The distinguisher by the released vectors, or by the states, that separates the sides most.
 
     Tried are every entry of every tensor at every step, and each tensor's square length, number
     of zeros, number of entries that are not finite, and product with the row's expected share.
@@ -118,11 +118,11 @@ def search(without: Traces, with_: Traces, part: Part) -> Separation:
         tried += len(distances)
         if len(distances) and distances[j] > best[1]:
             label = f"{one.label(j)} at step {at + 1}"
-            best = (Statistic(label, partial(_column, at, part, j)), float(distances[j]))
+            best = (Distinguisher(label, partial(_column, at, part, j)), float(distances[j]))
     return _separation(*best, tried, len(without))
 
 
-def observed(step: Step, part: Part) -> dict[str, Tensor]:
+def observed(step: ReleasedStep, part: Part) -> dict[str, Tensor]:
     """Every tensor of that part that a step made public, by name."""
     if part == "states":
         return {f"{n}.{k}": t for n, state in step.states.items() for k, t in state.items()}
@@ -202,34 +202,34 @@ def _distances(x: Floats, y: Floats) -> Floats:
         return np.where((gap > tiny) & np.isfinite(gap), distances, 0.0)
 
 
-def _separation(statistic: Statistic, distance: float, tried: int, runs: int) -> Separation:
-    """The best of so many statistics: its distance, and what chance would leave of it."""
+def _separation(distinguisher: Distinguisher, distance: float, tried: int, runs: int) -> Separation:
+    """The best of so many distinguishers: its distance, and what chance would leave of it."""
     quantile = float(student.isf(CHANCE / tried, max(1, 2 * runs - 2)))
-    return Separation(statistic, distance, max(0.0, distance - quantile * math.sqrt(2 / runs)))
+    return Separation(distinguisher, distance, max(0.0, distance - quantile * math.sqrt(2 / runs)))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Guess "with the record" where sign · statistic > threshold; tested by its errors."""
+    """Guess "with the record" where sign · distinguisher > threshold; tested by its errors."""
 
-    statistic: Statistic
+    distinguisher: Distinguisher
     sign: int
     threshold: float
-    kind: CanaryKind
+    criterion: Criterion
 
     def guesses(self, traces: Traces) -> NDArray[np.bool_]:
         """The guess for every trace."""
-        return np.asarray(self.sign * self.statistic(traces) > self.threshold)
+        return np.asarray(self.sign * self.distinguisher(traces) > self.threshold)
 
 
-def rule(statistic: Statistic, without: Traces, with_: Traces, level: float) -> Rule:
+def rule(distinguisher: Distinguisher, without: Traces, with_: Traces, level: float) -> Rule:
     """The rule that training runs suggest: half-way between the medians, or at the best pair.
 
     Half-way is best for two Gaussians. Where the errors of one side alone can be avoided, the
     threshold with the largest bound from the pair of error rates takes its place, if that is
     clearly larger (the largest of many looks large by chance).
     """
-    x, y = statistic(without), statistic(with_)
+    x, y = distinguisher(without), distinguisher(with_)
     higher = (y[:, None] > x).mean() + 0.5 * (y[:, None] == x).mean()
     sign = 1 if higher >= 0.5 else -1
     x, y = sign * x, sign * y
@@ -237,8 +237,8 @@ def rule(statistic: Statistic, without: Traces, with_: Traces, level: float) -> 
     best = max(_thresholds(x, y), key=lambda at: _errors(x, y, at).mu_bound(level, "pair"))
     total = _errors(x, y, middle).mu_bound(level, "total")
     if _errors(x, y, best).mu_bound(level, "pair") > CLEARLY * total:
-        return Rule(statistic, sign, best, "pair")
-    return Rule(statistic, sign, middle, "total")
+        return Rule(distinguisher, sign, best, "pair")
+    return Rule(distinguisher, sign, middle, "total")
 
 
 def _thresholds(x: Floats, y: Floats) -> Iterator[float]:

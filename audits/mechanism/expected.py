@@ -25,14 +25,6 @@ def row_at_the_clipper(frame: StepContext, drawn: AdversarialRows) -> Tensor:
     return frame.transform(drawn.record_D[None])[0]
 
 
-def groups_of(binding: BoundPipeline) -> tuple[Tensor | None, int]:
-    """The group of every coordinate, None where there is one for all; and how many there are."""
-    by = binding.pipeline.clipper.groups
-    if by == "all":
-        return None, 1
-    return binding.output.groups(by), binding.output.group_count(by)
-
-
 def expected_share(
     binding: BoundPipeline, states: States, bound: float, z_K: Tensor
 ) -> tuple[Tensor, dict[str, Answer]]:
@@ -46,7 +38,7 @@ def expected_share(
     z_K = z_K.to(torch.float64)
     if not bool(z_K.isfinite().all()):
         return torch.zeros_like(z_K), {}
-    groups_K, count = groups_of(binding)
+    groups_K, count = binding.groups
     if groups_K is None:
         norms_G = z_K.norm()[None]
     else:

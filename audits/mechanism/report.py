@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpigu.audits.mechanism.sampling import SamplerAudit
-from dpigu.audits.statistics.fdp import mu_to_epsilon
+from dpigu.audits.statistics import mu_to_epsilon
 from dpigu.audits.verdict import Verdict
+from dpigu.audits.wording import down, one_in, percent
 
 SCHEMA = "dpigu/audit-mechanism/1"
 
@@ -30,7 +30,7 @@ class MechanismTest:
         name: of the test, a key of `SHARES`.
         short run: the steps that were run.
         situation: the record's rows, and the batch that it joins.
-        statistic: what the rule reads.
+        statistic: what the distinguisher reads.
         kind: `total` or `pair`, the test of `dpigu.audits.statistics.error_counts`.
         mu: the event of these steps is μ-GDP.
         p_value: at the event, not divided.
@@ -117,16 +117,15 @@ def judged(
 ) -> tuple[Verdict, str]:
     """The verdict and its sentence."""
     best = max(tests, key=lambda test: test.reach)
-    sure = f"{100 * confidence:.6g}%"
+    sure = percent(confidence)
     if p_value < 1 - confidence:
-        times = f"{math.floor(1 / p_value):,}" if p_value > 1e-9 else "a billion"
         sentence = (
             "The evidence contradicts the event that accountants charge: were it true, evidence "
-            f"this strong would turn up in at most one of {times} audits."
+            f"this strong would turn up in at most one of {one_in(p_value)} audits."
         )
         if best.reach > 1:
             sentence += (
-                f" What is released tells one record apart by more than μ = {_down(best.mu_bound)}"
+                f" What is released tells one record apart by more than μ = {down(best.mu_bound)}"
                 f" ({sure} confidence), where the event allows {best.mu:.4g}."
             )
         if sampler.p_value / SHARES["sampler"] < 1 - confidence:
@@ -137,12 +136,12 @@ def judged(
         return Verdict.INVALID_AUDIT, (
             "This audit cannot support a verdict: so little noise is claimed that not even "
             "perfect guesses would pass the claim. Audit the same plan with more noise, such as "
-            "--noise-multiplier 1."
+            "a noise multiplier of 1."
         )
     return Verdict.NOT_CONTRADICTED, (
         "The evidence does not contradict the event that accountants charge. At "
         f"{sure} confidence what is released tells one record apart by μ = "
-        f"{_down(best.mu_bound)} or more, where the event allows {best.mu:.4g}; noise that were "
+        f"{down(best.mu_bound)} or more, where the event allows {best.mu:.4g}; noise that were "
         f"{100 * (1 - first.reach):.0f}% smaller would probably have been contradicted. A claim "
         "that is not contradicted is not thereby proven."
     )
@@ -151,7 +150,3 @@ def judged(
 def _told(sampler: SamplerAudit) -> str:
     worst = sampler.worst
     return f"{worst.name} were {worst.observed:,}, where chance gives {worst.expected:,.1f}"
-
-
-def _down(value: float) -> str:
-    return f"{math.floor(value * 1000) / 1000:.3f}"

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from dpigu.audits.statistics.one_run import bonferroni
-from dpigu.dpcore import PoissonSampler
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import bonferroni
+from dpigu.dpcore import DataError, PoissonSampler
 from dpigu.mechanisms.public_random import public_generator
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom

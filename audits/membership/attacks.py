@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import DataError
 from numpy.typing import NDArray
 from scipy.special import expit
 

@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from dpigu.audits.canaries.kinds import KINDS
-from dpigu.audits.canaries.planting import COMMITMENT, PLAN, load_plan
+from dpigu.audits.canaries import COMMITMENT, KINDS, PLAN, load_plan
 from dpigu.audits.membership.attacks import ATTACKS, Bools
-from dpigu.audits.membership.page import strongest
-from dpigu.audits.membership.scores import SCORES, scores_of
 from dpigu.audits.membership.shadows import check_shadows, shadow_table
-from dpigu.audits.report.audit_report import estimated
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.dpcore.errors import RunError
-from dpigu.trainers.data.dataset import Data
+from dpigu.audits.report import estimated
+from dpigu.audits.report.membership import strongest
+from dpigu.audits.scores import SCORES, scores_of
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import RunError
+from dpigu.trainers import Data, load_run
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.load import load_run, load_run_data
+from dpigu.trainers.runs.load import load_run_data
 from torch import nn
 
 ASSUMPTIONS = (
@@ -97,7 +96,7 @@ def estimate_membership(
 
     Canaries are left out, and so are the records that they stand on: coins judge these. Shadow
     models are trained by the run's recipe with the cross-entropy loss, and cached in its
-    `private/shadows/`; a call that was interrupted goes on where it stopped.
+    `private/shadows/`; an interrupted call continues where it stopped.
 
     Args:
         run_folder: a finished run.
@@ -162,7 +161,7 @@ def _pool(run: RunFolder, data: Data) -> tuple[Data, Bools]:
 
 
 def _sentence(attacks: list[dict[str, Any]]) -> str:
-    """What the strongest attack does, for everybody."""
+    """What the strongest attack does, over all records."""
     best = strongest(attacks)
     among = f"the strongest of these attacks ({best['title']})" if attacks[1:] else "this attack"
     area, rare = best["auc"], best["tpr"][0]

@@ -1,8 +1,8 @@
 """Shadow models: the run's own recipe on fair halves of a pool, by worker processes, cached.
 
-Shadows come in pairs: one fair coin for each record puts it into the first of a pair or into the
-second. So each trains on a fair half, and each record is in exactly half of them. The coins are
-drawn before the first shadow trains. Cached are the coins and every shadow's margins, no weights;
+Shadows come in pairs: a random half of the pool goes into the first of a pair, the other half into
+the second. So no shadow has more records than declared, and each record is in exactly half of
+them. The coins that say so are drawn before the first shadow trains. Cached are the coins and every shadow's margins, no weights;
 all of it lies in the run's `private/shadows/`, for its owner only.
 """
 
@@ -24,20 +24,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from dpigu.audits.canaries.fingerprints import data_fingerprint
+from dpigu.audits.canaries import data_fingerprint
 from dpigu.audits.evidence import write_private
-from dpigu.audits.external.tables import read_arrays
+from dpigu.audits.external import read_arrays
 from dpigu.audits.membership.attacks import Bools
-from dpigu.audits.membership.scores import SCORES, scores_of
-from dpigu.audits.statistics.one_run import Reals
+from dpigu.audits.scores import SCORES, scores_of
+from dpigu.audits.statistics import Reals
 from dpigu.audits.workers import spread
-from dpigu.dpcore.errors import DataError, RunError
-from dpigu.trainers.data.dataset import Data, DataSpec
-from dpigu.trainers.models.registry import build_model
+from dpigu.dpcore import DataError, RunError
+from dpigu.trainers import Data, DataSpec, Recipe, build_model, recipe_from_file, train
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.recipes.recipe import Recipe, recipe_from_file
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.training import train
 from numpy.typing import NDArray
 from torch import nn
 
@@ -162,7 +159,8 @@ def train_shadow(job: Job, shadow: int) -> Reals:
     model = copy.deepcopy(job.module)
     if model is None:
         model = build_model(recipe.model_for(job.spec), job.spec, recipe.settings.seed)
-    half = Data(job.spec, x[in_N], y[in_N], x[:1], y[:1])  # its accuracy goes nowhere
+    out = ~in_N  # one of them is held out, and its accuracy goes nowhere
+    half = Data(job.spec, x[in_N], y[in_N], x[out][:1], y[out][:1])
     settings = dataclasses.replace(recipe.settings, evaluations=1, diagnostics=False)
     trained = train(recipe.plan, half, model, settings, progress=False).model.cpu()
     return np.asarray(scores_of(SCORES["margin"], trained, x, y).numpy(), dtype=np.float64)
@@ -192,8 +190,8 @@ def _job(run: RunFolder, pool: Data, shadows: int, module: nn.Module | None) -> 
             )
         pairs_PN = np.unpackbits(stored["pairs"], axis=1, count=n).astype(bool)
     if (fresh := shadows // 2 - len(pairs_PN)) > 0:
-        drawn = np.frombuffer(secrets.token_bytes(fresh * n), dtype=np.uint8).reshape(fresh, n)
-        pairs_PN = np.concatenate([pairs_PN, (drawn & 1).astype(bool)])
+        order_PN = np.argsort(system_words(fresh * n).reshape(fresh, n), axis=1)
+        pairs_PN = np.concatenate([pairs_PN, order_PN < n // 2])
         packed = np.packbits(pairs_PN, axis=1)
         _write(path, key=np.array(key.hex()), of=np.array(of), pairs=packed)
     coins_SN = np.stack([pairs_PN, ~pairs_PN], axis=1).reshape(-1, n)[:shadows]

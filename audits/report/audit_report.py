@@ -14,12 +14,18 @@ from typing import Any
 import numpy as np
 from dpigu.audits.evidence import write_private
 from dpigu.audits.report.page import page
-from dpigu.audits.statistics.combined import OWN, Decision
-from dpigu.audits.statistics.fdp import TradeOffCurve, approximate_dp_tradeoff
-from dpigu.audits.statistics.one_run import Reals
-from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
+from dpigu.audits.statistics import (
+    OWN,
+    CombinedTest,
+    Reals,
+    TradeOffCurve,
+    approximate_dp_tradeoff,
+    auc,
+    roc_curve,
+    tpr_at,
+)
 from dpigu.audits.verdict import AuditReport
-from dpigu.dpcore.errors import RunError
+from dpigu.dpcore import RunError
 from numpy.typing import ArrayLike, NDArray
 
 SCHEMA = "dpigu/audit-report/1"
@@ -36,7 +42,7 @@ def report_data(
     command: str,
     subject: str,
     facts: Sequence[tuple[str, str]] = (),
-    decision: Decision | None = None,
+    combined: CombinedTest | None = None,
     scores: ArrayLike | None = None,
     members: ArrayLike | None = None,
     membership: Mapping[str, Any] | None = None,
@@ -48,11 +54,11 @@ def report_data(
         report: the verdict with its numbers, assumptions and checks.
         command: the `dpaudit` command; subject: what it audited.
         facts: what there was to audit, as names and values.
-        decision: the tests that decided; None where nothing could.
+        combined: the tests that decided; None where nothing could.
         scores: one a record, high for "member"; members: 1 where the record was in.
         membership: attacks on the run's own records, as `membership.report` has them; they stand
             beside the verdict.
-        reproduce: command lines that give this report again.
+        reproduce: command lines, or calls in Python, that give this report again.
     """
     data: dict[str, Any] = {
         "schema": SCHEMA,
@@ -72,13 +78,13 @@ def report_data(
         "membership": membership,
         "reproduce": list(reproduce),
     }
-    if decision is not None:
-        data |= _decided(decision)
+    if combined is not None:
+        data |= _decided(combined)
     if scores is not None and members is not None:
         s_n, in_n = np.asarray(scores, dtype=np.float64), np.asarray(members) == 1
         data |= _described(s_n, in_n, report.confidence)
-        if decision is not None and data["estimates"] is not None:
-            mu, epsilon = decision.if_gaussian()
+        if combined is not None and data["estimates"] is not None:
+            mu, epsilon = combined.if_gaussian()
             finite = epsilon if np.isfinite(epsilon) else None
             data["estimates"]["if_gaussian"] = {"mu": mu, "epsilon": finite}
     return data
@@ -99,8 +105,8 @@ def write_report(folder: Path, data: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _decided(decision: Decision) -> dict[str, Any]:
-    one_run, f_dp, best = decision.one_run, decision.f_dp, decision.best
+def _decided(combined: CombinedTest) -> dict[str, Any]:
+    one_run, f_dp, best = combined.one_run, combined.f_dp, combined.best
     claim = f"the claim ε = {one_run.epsilon:g} at δ = {one_run.delta:g}"
     tests = [
         {"name": "one run, (ε, δ)", "rejects": claim, "p_value": one_run.p_value},
@@ -111,7 +117,7 @@ def _decided(decision: Decision) -> dict[str, Any]:
         },
     ]
     rows = zip(one_run.rows, f_dp.rows, strict=True)
-    own = decision.curve if decision.curve.name == OWN else None
+    own = combined.curve if combined.curve.name == OWN else None
     return {
         "canaries": one_run.canaries,
         "guesses": best.guesses,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from dpigu.audits.membership.page import membership_section
 from dpigu.audits.report.figures import figures
+from dpigu.audits.report.membership import membership_section
+from dpigu.audits.wording import down, p_text
 
 STYLES = {
     "CONTRADICTED": ("#b91c1c", "✗", "The claim does not hold up."),
@@ -99,7 +99,7 @@ HOW = {
 WORDS = (
     (
         "ε (epsilon)",
-        "how much one record may change what training releases. At ε = 0 nobody could tell "
+        "how much one record may change what training releases. At ε = 0 no test could tell "
         "whether a record was in; a good guesser's odds can grow by a factor of e^ε: about 1.1 "
         "at 0.1, 2.7 at 1, 55 at 4.",
     ),
@@ -286,13 +286,3 @@ def _reproduce(lines: Iterable[str]) -> str:
 
 def _words() -> str:
     return f"<dl>{''.join(f'<dt>{escape(n)}</dt><dd>{escape(v)}</dd>' for n, v in WORDS)}</dl>"
-
-
-def p_text(p: float) -> str:
-    """A p-value in three digits, and never as 0."""
-    return f"{p:.3g}" if p >= 1e-12 else "below 1e-12"
-
-
-def down(value: float) -> str:
-    """Three decimals, rounded towards zero: a bound is never printed larger than it is."""
-    return f"{math.floor(value * 1000) / 1000:.3f}" if math.isfinite(value) else "∞"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from dpigu.audits.statistics.power import ENOUGH, PowerPlan
-from dpigu.dpcore.errors import DataError
+from dpigu.audits.statistics import ENOUGH, PowerPlan
+from dpigu.dpcore import DataError
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 

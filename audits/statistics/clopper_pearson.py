@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dpigu.audits.statistics.one_run import check_claim, check_confidence, check_counts
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from scipy.special import betainccinv
 
 

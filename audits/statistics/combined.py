@@ -32,7 +32,7 @@ FARTHEST = 1e-10  # δ of the steepest line of an accountant's curve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class CombinedTest:
     """Both tests of one set of guesses; p-values are corrected for the grid, `p_value` for all.
 
     `one_run` has its share of the confidence, so its bound and ceiling hold at `confidence`.
@@ -68,7 +68,7 @@ class Decision:
         )
 
 
-def decide(
+def combined_test(
     scores: ArrayLike,
     coins: ArrayLike,
     grid: Sequence[int],
@@ -77,7 +77,7 @@ def decide(
     delta: float,
     confidence: float,
     own: TradeOffCurve | None = None,
-) -> Decision:
+) -> CombinedTest:
     """Test a claim on canaries' scores: (ε, δ) in one run, and f-DP in one run.
 
     Both run over the whole grid, each at half of the error (Bonferroni).
@@ -90,7 +90,7 @@ def decide(
     """
     share = 1 - (1 - confidence) / len(TESTS)
     curve = own if own is not None else approximate_dp_tradeoff(epsilon, delta)
-    return Decision(
+    return CombinedTest(
         one_run=one_run_test(scores, coins, grid, epsilon, delta, share),
         f_dp=fdp_one_run_test(curve, scores, coins, grid),
         curve=curve,

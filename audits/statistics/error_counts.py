@@ -19,9 +19,9 @@ from scipy.special import bdtrc, betaincinv
 _NORMAL = NormalDist()
 _SMALLEST = 1e-15
 _HALVINGS = 60
-_LARGEST = 16.0  # no number of runs that anybody makes reaches a μ so large
+_LARGEST = 16.0  # no practical number of runs reaches a μ so large
 
-CanaryKind = Literal["total", "pair"]
+Criterion = Literal["total", "pair"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,13 @@ class ErrorCounts:
         check_counts(false_positives=self.false_positives, runs=self.runs)
         check_counts(false_negatives=self.false_negatives, runs=self.runs)
 
-    def p_value(self, mu: float, kind: CanaryKind) -> float:
+    def p_value(self, mu: float, criterion: Criterion) -> float:
         """A p-value of "the mechanism is μ-GDP"; at least 1e-15."""
-        return max(_SMALLEST, _TESTS[kind][0](self, mu))
+        return max(_SMALLEST, _TESTS[criterion][0](self, mu))
 
-    def mu_bound(self, level: float, kind: CanaryKind) -> float:
-        """The largest μ that is rejected at this level: the same test, turned round."""
-        return max(0.0, _TESTS[kind][1](self, level))
+    def mu_bound(self, level: float, criterion: Criterion) -> float:
+        """The largest μ that is rejected at this level: the same test, inverted."""
+        return max(0.0, _TESTS[criterion][1](self, level))
 
     def epsilon_bound(self, delta: float, level: float) -> float:
         """Lower bound on ε at δ by counting alone, without the curve: `clopper_pearson_epsilon`.
@@ -108,7 +108,7 @@ def _right(errors: ErrorCounts) -> tuple[int, int]:
 
 
 _TESTS: dict[
-    CanaryKind, tuple[Callable[[ErrorCounts, float], float], Callable[[ErrorCounts, float], float]]
+    Criterion, tuple[Callable[[ErrorCounts, float], float], Callable[[ErrorCounts, float], float]]
 ] = {
     "total": (_total_p, _total_mu),
     "pair": (_pair_p, _pair_mu),

@@ -20,7 +20,7 @@ from dpigu.audits.statistics.one_run import (
     check_counts,
     count_correct,
 )
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from numpy.typing import ArrayLike
 from scipy.special import log_ndtr
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincc, betainccinv, expit
 

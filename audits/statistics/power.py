@@ -21,8 +21,7 @@ from dpigu.audits.statistics.one_run import (
     guess_grid,
     one_run_p_value,
 )
-from dpigu.dpcore import Adjacency, PoissonSampler
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import Adjacency, DataError, PoissonSampler
 
 CANARIES = (50, 100, 200, 500, 1000, 2000)
 NOISE = (1.0, 0.85, 0.5, 0.3, 0.1)

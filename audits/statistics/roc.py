@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from dpigu.audits.statistics.one_run import Reals, check_confidence
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore import DataError
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, expit, logit, ndtri
 from scipy.stats import binom, rankdata
@@ -33,7 +33,7 @@ def auc(members: ArrayLike, non_members: ArrayLike, confidence: float = 0.95) ->
     none, beats every non-member, DeLong has no width: then it ends where the chance of such a
     sample is 1 − confidence, at (1 − confidence)^(1/min(n, n')).
 
-    Raises: DataError for NaN, or nobody on a side.
+    Raises: DataError for NaN, or a side without records.
     Source: DeLong, DeLong and Clarke-Pearson 1988, in ranks (Sun and Xu 2014).
     """
     check_confidence(confidence)
@@ -63,7 +63,7 @@ def tpr_at(
     order statistics that bracket the true threshold, and Clopper-Pearson at each, a quarter of
     the error for each of the four. With few non-members its lower end is 0, and rightly so.
 
-    Raises: DataError for NaN, nobody on a side, or an fpr outside (0, 1).
+    Raises: DataError for NaN, a side without records, or an fpr outside (0, 1).
     """
     check_confidence(confidence)
     if not 0 < fpr < 1:

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from dpigu.audits.wording import down
+from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, json_option
 from dpigu.cli.shared.output import print_fields, print_json
+from dpigu.cli.shared.screen import WIDTH, show_verdict
 
 if TYPE_CHECKING:
-    from dpigu.audits.mechanism.audit import MechanismAudit, MechanismTest
+    from dpigu.audits.mechanism.report import MechanismAudit, MechanismTest
     from dpigu.dpcore import Plan, PoissonSampler
 
-COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
-WIDTH = 96
 STEPS = 100
-"""Steps of a preset's plan: a few of them run, from its start and from its midst."""
+"""Steps of a preset's plan: a few of them run, from its start and from its middle."""
 
 
-@click.command()
+@main.command()
 @click.argument("what", metavar="PRESET|CONFIG")
 @click.option(
     "--noise-multiplier",
@@ -59,7 +60,7 @@ def mechanism(
       dpaudit mechanism runs/low/public/config.toml --quick
       dpaudit mechanism dpsgd --noise-multiplier 0.5 --json
     """
-    from dpigu.audits.mechanism.audit import audit_mechanism
+    from dpigu.audits.mechanism import audit_mechanism
 
     plan, sampler = _plan(what, noise_multiplier, assignments)
     with _Bar() as progress:
@@ -85,8 +86,9 @@ def _plan(
     from dpigu.cli.shared.recipes import declared_records
     from dpigu.dpcore import ConfigurationError
     from dpigu.mechanisms import PRESETS
+    from dpigu.trainers import recipe_from_file
     from dpigu.trainers.calibration import noise_factor
-    from dpigu.trainers.recipes.recipe import assigned, recipe_from_file
+    from dpigu.trainers.recipes import assigned
 
     if what in PRESETS:
         plan = assigned(PRESETS[what].plan(STEPS), assignments)
@@ -126,8 +128,7 @@ def _show(audit: MechanismAudit) -> None:
     """The report in a screenful, verdict first."""
     from dpigu.audits.statistics.fdp import mu_to_epsilon
 
-    click.secho(audit.verdict.value, fg=COLOURS[audit.verdict.value], bold=True)
-    click.echo(textwrap.fill(audit.sentence, WIDTH) + "\n")
+    show_verdict(audit.verdict.value, audit.sentence)
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in audit.noise_multipliers)
     best = audit.strongest
     epsilon = mu_to_epsilon(best.mu, audit.delta)
@@ -135,8 +136,8 @@ def _show(audit: MechanismAudit) -> None:
         ("event", f"σ = {sigmas}; {best.short_run}, at rate 1:"),
         ("", f"μ = {best.mu:.4g}, which is ε = {epsilon:.4g} at δ = {audit.delta:g}"),
         ("p-value", f"{audit.p_value:.3g} at the event, over all tests"),
-        ("lower bound", f"μ ≥ {_down(best.mu_bound)}, {best.reach:.0%} of what the event allows"),
-        ("ceiling", f"μ = {_down(best.mu_ceiling)}, had every guess been right"),
+        ("lower bound", f"μ ≥ {down(best.mu_bound)}, {best.reach:.0%} of what the event allows"),
+        ("ceiling", f"μ = {down(best.mu_ceiling)}, had every guess been right"),
     ]
     for test in audit.tests:
         fields += [(test.name, line) for line in _lines(test)]
@@ -161,8 +162,3 @@ def _lines(test: MechanismTest) -> list[str]:
         f"{wrong:,} of {2 * test.runs:,} guesses wrong: {test.situation}",
         f"({test.short_run}), by {test.statistic}",
     ]
-
-
-def _down(value: float) -> str:
-    """Three decimals, rounded towards zero: a bound is never printed larger than it is."""
-    return f"{int(value * 1000) / 1000:.3f}"

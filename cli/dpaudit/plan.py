@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import COUNT, POSITIVE, PROBABILITY, SHARE, json_option
 from dpigu.cli.shared.output import print_fields, print_json
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from dpigu.audits.statistics.power import PowerPlan
 
 
-@click.command("plan")
+@main.command("plan")
 @click.option("--noise-multiplier", type=POSITIVE, required=True, help="σ of the run.")
 @click.option("--rate", type=SHARE, required=True, help="Its sampling rate.")
 @click.option("--steps", type=COUNT, required=True, help="Its steps.")

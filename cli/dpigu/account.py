@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from dpigu.cli.dpigu.account_ledger import ledger
 from dpigu.cli.dpigu.account_mechanism import (
     config_option,
     planned,
@@ -16,7 +15,7 @@ from dpigu.cli.dpigu.account_mechanism import (
     sampling_options,
     steps_event,
 )
-from dpigu.cli.dpigu.account_tuning import tuning
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import (
     COUNT,
     NOT_NEGATIVE,
@@ -27,6 +26,8 @@ from dpigu.cli.shared.options import (
 )
 from dpigu.cli.shared.output import print_fields, print_json
 
+from dpigu.names import ACCOUNTANT_NAMES
+
 if TYPE_CHECKING:
     from dpigu.accountants import Epsilon
 
@@ -35,7 +36,7 @@ Answer = TypeVar("Answer")
 _claim = together(
     click.option(
         "--accountant",
-        type=click.Choice(["rdp", "prv", "pld", "all"]),
+        type=click.Choice([*ACCOUNTANT_NAMES, "all"]),
         default="prv",
         show_default=True,
     ),
@@ -50,7 +51,7 @@ _claim = together(
 )
 
 
-@click.group()
+@main.group()
 def account() -> None:
     """What steps cost: ε from the noise, the noise from ε, or ε with the tuning charged.
 
@@ -147,7 +148,7 @@ def _ask(accountant: str, ask: Callable[[str], Answer]) -> dict[str, Answer | Ex
         return {accountant: ask(accountant)}
     answers: dict[str, Answer | Exception] = {}
     refusals: list[AccountingError] = []
-    for name in ("rdp", "prv", "pld"):
+    for name in ACCOUNTANT_NAMES:
         try:
             answers[name] = ask(name)
         except AccountingError as error:
@@ -188,7 +189,3 @@ def _noise_json(answer: float | Exception) -> dict[str, Any]:
 
 def _noise_text(answer: float | Exception) -> str:
     return str(answer) if isinstance(answer, Exception) else f"σ = {answer:.4f}"
-
-
-account.add_command(tuning)
-account.add_command(ledger)

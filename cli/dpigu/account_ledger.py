@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from dpigu.cli.dpigu.account import account
 from dpigu.cli.shared.options import json_option
 from dpigu.cli.shared.output import print_fields, print_json
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from dpigu.dpcore import Ledger
 
 
-@click.command()
+@account.command()
 @click.argument("run", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
 @click.option(
     "--event",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from dpigu.cli.dpigu.account import account
 from dpigu.cli.dpigu.account_mechanism import (
     config_option,
     planned,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SHAPES = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
 
 
-@click.command()
+@account.command()
 @sampling_options
 @click.option("--steps", type=COUNT, help="Number of steps T, of a trial as of the final run.")
 @click.option("--noise-multiplier", type=NOT_NEGATIVE, help="σ, in units of the clipping norm.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import data_dir_option, json_option, plan_options
 from dpigu.cli.shared.output import print_fields, print_json
 
@@ -22,7 +23,7 @@ TRAINING = (
 """The settings that say what is done with what was released."""
 
 
-@click.command()
+@main.command()
 @click.argument("what", metavar="PRESET|FILE")
 @plan_options
 @data_dir_option
@@ -96,8 +97,8 @@ def _engines(
 ) -> list[dict[str, Any]]:
     """Each phase's engine and, of the fast one, how each parameter's rows go."""
     import torch
+    from dpigu.trainers import cross_entropy
     from dpigu.trainers.engines.explain import explain
-    from dpigu.trainers.engines.materialising import cross_entropy
 
     x = torch.zeros(2, *spec.shape)
     explained = explain(plan, model, cross_entropy, x, settings.seed, settings.engine)
@@ -107,7 +108,7 @@ def _engines(
 def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
     """The data's declared constants; those of an .npz are read only where a model is named."""
     from dpigu.trainers import SPECS, load_data
-    from dpigu.trainers.data.features import feature_spec
+    from dpigu.trainers.data import feature_spec
 
     if recipe.data in SPECS:
         spec = SPECS[recipe.data]
@@ -121,7 +122,7 @@ def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
 def _phases(
     plan: Plan, sampler: PoissonSampler, space: Space | None, shape: tuple[int, ...]
 ) -> list[dict[str, Any]]:
-    from dpigu.dpcore.registry.configuration import plan_to_dict
+    from dpigu.dpcore.registry import plan_to_dict
 
     found = []
     for phase, table in zip(plan.phases, plan_to_dict(plan)["phase"], strict=True):
@@ -202,6 +203,8 @@ def _print(about: dict[str, Any]) -> None:
         click.echo(f"\nengine of phase {engine['phase']}: {engine['engine']}, {engine['reason']}")
         if engine["choices"]:
             print_fields([(f"  {name}", choice) for name, choice in engine["choices"].items()])
+        if engine["declared"]:
+            click.echo("  declared to keep nothing of a record: " + ", ".join(engine["declared"]))
     click.echo("\nguarantees")
     for guarantee in about["guarantees"]:
         click.echo(f"  {guarantee['held']:<9} {guarantee['statement']}  [{guarantee['by']}]")

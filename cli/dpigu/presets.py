@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import click
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import json_option
 from dpigu.cli.shared.output import print_json
 
 
-@click.command()
+@main.command()
 @json_option("a list of {name, summary, source, training}")
 def presets(as_json: bool) -> None:
     """List every preset: what it does and where it comes from.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,
@@ -22,6 +24,14 @@ from dpigu.cli.shared.options import (
 )
 from dpigu.cli.shared.output import print_fields, printable
 
+from dpigu.names import (
+    AVERAGING_NAMES,
+    CANARY_NAMES,
+    ENGINE_NAMES,
+    OPTIMIZER_NAMES,
+    SCHEDULE_NAMES,
+)
+
 if TYPE_CHECKING:
     from dpigu.audits.canaries.gradients import GradientCanaries
     from dpigu.audits.canaries.planting import CanaryPlan
@@ -29,8 +39,7 @@ if TYPE_CHECKING:
     from dpigu.trainers import Data, Recipe, Run
     from dpigu.trainers.runs.folder import RunFolder
 
-CANARY_KINDS = ("mislabelled", "records", "random", "blank", "gradient")
-RESUMABLE = ("resume", "out", "data_dir", "trust_code", "quiet", "as_json")
+RESUMABLE = ("resume", "out", "budget", "data_dir", "trust_code", "quiet", "as_json")
 """The options that may stand beside --resume."""
 
 
@@ -46,10 +55,10 @@ class _Rows(click.IntRange):
 _training_options = together(
     click.option("--learning-rate", type=POSITIVE, help="Peak learning rate."),
     click.option("--momentum", type=NOT_NEGATIVE, help="Momentum of sgd."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adam-bc"])),
+    click.option("--optimizer", type=click.Choice(OPTIMIZER_NAMES)),
     click.option(
         "--schedule",
-        type=click.Choice(["constant", "linear", "cosine"]),
+        type=click.Choice(SCHEDULE_NAMES),
         help="Of the learning rate.",
     ),
     click.option(
@@ -57,13 +66,13 @@ _training_options = together(
     ),
     click.option(
         "--average",
-        type=click.Choice(["none", "ema", "tail"]),
+        type=click.Choice(AVERAGING_NAMES),
         help="Of the weights of past steps: what is evaluated and kept.",
     ),
     click.option(
         "--engine",
-        type=click.Choice(["auto", "ghost", "materialising"]),
-        help="How rows are formed; never what they are.",
+        type=click.Choice(ENGINE_NAMES),
+        help="How rows are formed; never what they are. One-by-one takes any model, slowly.",
     ),
     click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
     click.option("--device", help="auto, cpu, cuda, …"),
@@ -81,7 +90,7 @@ _training_options = together(
 )
 
 
-@click.command()
+@main.command()
 @click.option(
     "--preset",
     metavar="NAME",
@@ -100,13 +109,26 @@ _training_options = together(
     "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/PRESET-DATA-N]"
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was configured.")
+@click.option(
+    "--training-accuracy",
+    is_flag=True,
+    help="Measure accuracy on training records too, noised and charged, in a last phase.",
+)
+@click.option(
+    "--tuned", metavar="TEXT", help="How the settings were chosen; the statement quotes it."
+)
 @click.option("--canaries", type=COUNT, help="Plant so many coins for `dpaudit model`.")
 @click.option(
     "--canary-kind",
-    type=click.Choice(CANARY_KINDS),
-    default=CANARY_KINDS[0],
+    type=click.Choice(CANARY_NAMES),
+    default=CANARY_NAMES[0],
     show_default=True,
     help="What a coin decides on; gradient: crafted rows, the strongest.",
+)
+@click.option(
+    "--budget",
+    type=click.Path(path_type=Path),
+    help="The budget that all runs on these records share: dpigu budget create.",
 )
 @trust_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
@@ -119,6 +141,9 @@ def train(
     resume: bool,
     canaries: int | None,
     canary_kind: str,
+    budget: Path | None,
+    training_accuracy: bool,
+    tuned: str | None,
     as_json: bool,
     quiet: bool,
     trust_code: bool,
@@ -132,6 +157,7 @@ def train(
       dpigu train --preset dpsgd --data mnist --set clipper.bound=0.3 --out runs/low
       dpigu train --config runs/low/public/config.toml --epochs 30
       dpigu train --resume --out runs/low
+      dpigu train --preset dpsgd --data digits --budget digits.budget --accountant rdp
     """
     from dpigu.cli.shared.recipes import recipe_from
 
@@ -140,12 +166,16 @@ def train(
     if resume:
         folder = _resumed(out)
         out = folder.path
-        go_on = partial(_go_on, folder, where, trust_code=trust_code, show=show)
+        go_on = partial(_go_on, folder, where, budget, trust_code=trust_code, show=show)
     else:
         _refuse_kind_alone(canaries)
         recipe = recipe_from(preset, config, options, trust_code=trust_code)
+        if training_accuracy:
+            from dpigu.mechanisms import training_accuracy as with_training_accuracy
+
+            recipe = replace(recipe, plan=with_training_accuracy(recipe.plan))
         out = out if out is not None else _free_folder(recipe)
-        go_on = partial(_start, recipe, out, where, canaries, canary_kind, show=show)
+        go_on = partial(_start, recipe, out, where, canaries, canary_kind, budget, tuned, show=show)
     with crashes_reported(out / "private"):
         try:
             run = go_on()
@@ -166,6 +196,8 @@ def _start(
     data_dir: Path | None,
     canaries: int | None,
     canary_kind: str,
+    budget: Path | None,
+    tuned: str | None,
     *,
     show: bool,
 ) -> Run:
@@ -194,14 +226,22 @@ def _start(
         recipe.settings,
         out=out,
         observer=observer,
-        labels=recipe.labels(data.spec),
+        labels=recipe.labels(data.spec) | ({} if tuned is None else {"tuned": tuned}),
         public=public,
         before_training=before_training,
+        budget=budget,
         progress=show,
     )
 
 
-def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: bool) -> Run:
+def _go_on(
+    folder: RunFolder,
+    data_dir: Path | None,
+    budget: Path | None,
+    *,
+    trust_code: bool,
+    show: bool,
+) -> Run:
     """The run in a folder, with the canaries that it began with."""
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers import resume as resume_training
@@ -216,6 +256,7 @@ def _go_on(folder: RunFolder, data_dir: Path | None, *, trust_code: bool, show: 
         data=data,
         observer=observer,
         data_dir=data_dir,
+        budget=budget,
         trust_code=trust_code,
         progress=show,
     )
@@ -324,6 +365,7 @@ def _report(run: Run, out: Path, seconds: float) -> None:
         [
             ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
             ("accuracy", f"{summary['test_accuracy']:.2%} of held-out records, at the last step"),
+            *_measured(summary),
             *_privacy(summary),
             ("folder", str(out)),
             ("statement", str(out / "public" / "STATEMENT.txt")),
@@ -332,6 +374,14 @@ def _report(run: Run, out: Path, seconds: float) -> None:
             ("time", f"{seconds:.0f} s"),
         ]
     )
+
+
+def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What phases measured on training records, noised and charged."""
+    return [
+        (name, f"{told['estimate']:.2%}, {told['low']:.2%} to {told['high']:.2%}, noised")
+        for name, told in summary["statistics"].items()
+    ]
 
 
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -354,6 +404,8 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
     if summary["accountant_note"]:
         lines.append(("note", summary["accountant_note"]))
+    if summary["delta"] > 1 / summary["records"]:
+        lines.append(("warning", f"δ is above one over the {summary['records']} records"))
     sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
     lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
     if looks := [

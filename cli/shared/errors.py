@@ -1,10 +1,11 @@
-"""Exit statuses, and who is to blame: the user (2), a bug of ours (70), or an interrupt (130)."""
+"""Exit statuses: a mistake of the user (2), a bug of ours (70), an interrupt (130)."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Commands(click.Group):
         except click.ClickException as error:
             status = _mistake(error)
         except click.Abort as error:
-            status = _say(f"interrupted{f'; {error}' if str(error) else ''}", INTERRUPTED)
+            status = _say(f"interrupted{f'; {error}' if _line(error) else ''}", INTERRUPTED)
         sys.exit(status)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -70,9 +71,23 @@ class Commands(click.Group):
             return _say(f"{_bug(crash.cause)}; the traceback is {crash.report}", BUG)
         except Exception as error:  # whatever is no user's mistake is a bug, and says so
             if _is_users(error):
-                return _say(f"error: {_line(error)}", USER_ERROR)
+                return _say(f"error: {self._spelled(error, ctx)}", USER_ERROR)
             traceback.print_exc()
             return _say(_bug(error), BUG)
+
+    def _spelled(self, error: Exception, ctx: click.Context) -> str:
+        """The error's line, with the command's options for the arguments that it names.
+
+        An argument is what stands in backticks or is the error's `where`: `data_dir` of
+        `load_data` is --data-dir of `dpigu train`.
+        """
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        parameters = command.params if command is not None else []
+        options = {p.name: p.opts[0] for p in parameters if isinstance(p, click.Option)}
+        line, where = str(error), getattr(error, "where", "")
+        if where in options:
+            line = options[where] + line.removeprefix(where)
+        return re.sub(r"`(\w+)`", lambda named: options.get(named[1], named[0]), line)
 
 
 class Crash(Exception):

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dpigu.names import ACCOUNTANT_NAMES
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -48,6 +50,9 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+delta_option = click.option(
+    "--delta", type=Number(min=0, max=1, max_open=True), required=True, help="δ of the claim."
+)
 trust_code_option = click.option(
     "--trust-code",
     is_flag=True,
@@ -72,13 +77,13 @@ plan_options = together(
         "--public-data",
         "public",
         metavar="NAME|FILE",
-        help="Records that nobody protects, for the stages that learn from some: a data set, an "
+        help="Records without protection, for the stages that learn from some: a data set, an "
         ".npz, or procedural (made up).",
     ),
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
     click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),
     click.option("--delta", type=PROBABILITY, help="Target δ."),
-    click.option("--accountant", type=click.Choice(["prv", "pld", "rdp"]), help="Who states ε."),
+    click.option("--accountant", type=click.Choice(ACCOUNTANT_NAMES), help="Who states ε."),
     click.option(
         "--noise-multiplier",
         type=NOT_NEGATIVE,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import ConfigurationError, Plan
-from dpigu.dpcore.registry.configuration import dataclass_from, options_of
+from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
-from dpigu.trainers.recipes.recipe import assigned, clipped_at
+from dpigu.trainers.recipes import assigned, clipped_at
 
 SETTINGS = {"batch": "expected_batch"} | {f.name: f.name for f in dataclasses.fields(Settings)}
 """Which option sets which field of `Settings`, where there is such an option."""
@@ -65,7 +65,7 @@ def recipe_from(
 
 
 def declared_records(recipe: Recipe) -> int:
-    """The declared number of records; an error if nobody declared it."""
+    """The declared number of records; an error if it is not declared."""
     records = SPECS[recipe.data].records if recipe.data in SPECS else recipe.records
     if records is None:
         raise ConfigurationError(

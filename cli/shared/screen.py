@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from dpigu.audits.wording import down, p_text
 from dpigu.cli.shared.output import print_fields
 
 COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
@@ -15,12 +16,17 @@ WIDTH = 96
 _NAME = 13
 
 
+def show_verdict(verdict: str, sentence: str) -> None:
+    """Print what an audit found, in its colour, before anything else."""
+    click.secho(verdict, fg=COLOURS[verdict], bold=True)
+    click.echo(textwrap.fill(sentence, WIDTH) + "\n")
+
+
 def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
     """Print the data of a report (`report_data`), and where its page is."""
-    from dpigu.audits.report.page import estimate_rows, p_text
+    from dpigu.audits.report import estimate_rows
 
-    click.secho(data["verdict"], fg=COLOURS[data["verdict"]], bold=True)
-    click.echo(textwrap.fill(data["sentence"], WIDTH) + "\n")
+    show_verdict(data["verdict"], data["sentence"])
     fields: list[tuple[str, str]] = []
     if data["p_value"] is not None:
         fields += _numbers(data)
@@ -45,8 +51,6 @@ def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
 
 
 def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from dpigu.audits.report.page import down, p_text
-
     at = f"{100 * data['confidence']:g}% confidence"
     rows = [
         ("claim", f"ε = {data['claim_epsilon']:g} at δ = {data['delta']:g}"),
@@ -62,7 +66,7 @@ def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _membership(data: Mapping[str, Any]) -> list[str]:
     """A sentence, and a line for each attack."""
-    from dpigu.audits.membership.page import membership_head, membership_rows
+    from dpigu.audits.report import membership_head, membership_rows
 
     names = membership_head(data)[1:]
     lines = [

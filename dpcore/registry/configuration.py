@@ -65,9 +65,24 @@ def typed(value: object, hint: Any, where: str) -> Any:
             return value
         if isinstance(option, EnumType) and value in list(option):
             return option(value)
+    words = [word for word in _words(hint) if isinstance(value, str)]
+    near = difflib.get_close_matches(str(value), words, n=1)
     raise ConfigurationError(
-        "a value of the wrong type", where=where, got=value, expected=_type_name(hint)
+        "an unknown word" if words and str not in allowed else "a value of the wrong type",
+        where=where,
+        got=value,
+        expected=" or ".join(words) if words else _type_name(hint),
+        remedy=f"Did you mean {near[0]!r}?" if near else "",
     )
+
+
+def check_types(thing: Any, where: str) -> None:
+    """Bring a dataclass's options to their declared types; an error that names the first that is
+    of another type, or a word that is none of those declared."""
+    hints = typing.get_type_hints(type(thing))
+    for field in dataclasses.fields(thing):
+        value = typed(getattr(thing, field.name), hints[field.name], f"{where}.{field.name}")
+        object.__setattr__(thing, field.name, value)
 
 
 def value_of(text: str) -> Any:
@@ -182,13 +197,13 @@ def _phase(table: Mapping[str, Any], where: str) -> Phase:
         for key in ("name", "steps", "inherits")
         if key in table
     }
-    selective_update = (
-        _look(table["selective_update"], f"{where}.look") if "selective_update" in table else None
-    )
-    return Phase(pipeline=_pipeline(table, where), selective_update=selective_update, **options)
+    selective = None
+    if (look := table.get("selective_update")) is not None:
+        selective = _selective_update(look, f"{where}.selective_update")
+    return Phase(pipeline=_pipeline(table, where), selective_update=selective, **options)
 
 
-def _look(table: Mapping[str, Any], where: str) -> SelectiveUpdate:
+def _selective_update(table: Mapping[str, Any], where: str) -> SelectiveUpdate:
     refuse_unknown(table, ("rate", "decision", *SINGLE, *MANY), where)
     if "decision" not in table:
         raise ConfigurationError("the key 'decision' is missing", where=where)
@@ -219,6 +234,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Adjacency) else value
+
+
+def _words(hint: Any) -> list[str]:
+    """The words that a hint allows by name."""
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    return [
+        word
+        for option in options
+        if typing.get_origin(option) is typing.Literal
+        for word in typing.get_args(option)
+    ]
 
 
 def _is_union(hint: Any) -> bool:

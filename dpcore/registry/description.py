@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dpigu.dpcore.noise import LAWS
 from dpigu.dpcore.pipeline import Pipeline
 from dpigu.dpcore.plan import Phase, Plan
 from dpigu.dpcore.registry.entries import OWN_PACKAGE
@@ -40,11 +41,8 @@ def _phase(phase: Phase) -> list[Guarantee]:
         )
     )
     if phase.selective_update is not None:
-        rate = (
-            "the plan's rate"
-            if phase.selective_update.rate is None
-            else f"rate {phase.selective_update.rate:g}"
-        )
+        own = phase.selective_update.rate
+        rate = "the plan's rate" if own is None else f"rate {own:g}"
         lines += _pipeline(f"{phase.name}, look", phase.selective_update.pipeline)
         lines.append(
             Guarantee(
@@ -58,7 +56,8 @@ def _phase(phase: Phase) -> list[Guarantee]:
 
 
 def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
-    sigma = pipeline.noiser.noise_multiplier
+    sigma, law_name = pipeline.noiser.noise_multiplier, pipeline.noiser.law
+    law = LAWS[law_name]
     try:
         bound = f"{float(pipeline.clipper.joint_bound({})):g}"
     except KeyError:  # it stands in the clipper's state
@@ -74,6 +73,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
             "enforced",
             "dpigu.dpcore.kernel.Kernel.release",
         ),
+        Guarantee(f"{name}: the noise is {law.says}", law.held, f"dpigu.dpcore.noise, {law_name}"),
         Guarantee(
             f"{name}: sums are divided by the expected batch, a public number",
             "enforced",
@@ -112,7 +112,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
         if public_records_of(placed.stage):
             lines.append(
                 Guarantee(
-                    f"{name}: {placed.name} learns from public records, which nobody protects",
+                    f"{name}: {placed.name} learns from public records, which are not protected",
                     "declared",
                     "whoever gives the public data",
                 )

@@ -112,7 +112,7 @@ def _load(name: str, point: metadata.EntryPoint) -> None:
         raise RegistryError(
             f"the plugin of {owner} is refused: {error}", where=name, got=point.value
         ) from error
-    except (Exception, SystemExit) as error:  # a stranger's module may fail in any way
+    except (Exception, SystemExit) as error:  # a plugin's module may fail in any way
         raise RegistryError(
             f"the plugin of {owner} does not load: {type(error).__name__}: {error}",
             where=name,

@@ -1,1 +1,17 @@
-"""Plans by name: published methods and this project's own, one function each."""
+"""Plans by name: published methods and this project's own, one decorated function each."""
+
+from dpigu.mechanisms.presets import adadpigu, clipping, dpsgd, released, selection, subspaces
+from dpigu.mechanisms.presets.preset import DECORATED, Preset
+
+PRESETS = {name: DECORATED[name] for name in sorted(DECORATED)}
+
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "adadpigu",
+    "clipping",
+    "dpsgd",
+    "released",
+    "selection",
+    "subspaces",
+]

@@ -1,1 +1,15 @@
 """The noiser, and the post maps of what it released."""
+
+from dpigu.mechanisms.release.denoisers import JamesStein, SoftThreshold
+from dpigu.mechanisms.release.noisers import FloatGaussian, Gaussian
+from dpigu.mechanisms.release.restorers import AffineRestorer
+from dpigu.mechanisms.release.sharpness import Sharpness
+
+__all__ = [
+    "AffineRestorer",
+    "FloatGaussian",
+    "Gaussian",
+    "JamesStein",
+    "Sharpness",
+    "SoftThreshold",
+]

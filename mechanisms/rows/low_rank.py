@@ -172,7 +172,7 @@ class LowRankRestorer:
             (l_PR, r_RQ), (vl_PR, vr_RQ) = (
                 (left.reshape(left_PR.shape), right.reshape(right_RQ.shape))
                 for left, right in (
-                    vector[start : start + sum(sizes)].split(sizes)
+                    torch.split(vector[start : start + sum(sizes)], list(sizes))
                     for vector in (released.value, released.variance)
                 )
             )

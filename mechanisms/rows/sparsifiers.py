@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import Space, State, register
-from dpigu.mechanisms.support.schedulers import kept
+from dpigu.mechanisms.support import kept
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 

@@ -37,7 +37,7 @@ def rebuilt(terms: tuple[Term, ...]) -> DpEvent:
 
 
 @dataclass(frozen=True)
-class Mutant:
+class AccountantMutant:
     """RDP with one mistake: in what it reads, or in what it answers."""
 
     name: str
@@ -55,7 +55,7 @@ class Mutant:
 
 
 @dataclass(frozen=True)
-class Lenient(Mutant):
+class Lenient(AccountantMutant):
     """Takes what RDP refuses for free."""
 
     def epsilon(

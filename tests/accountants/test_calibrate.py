@@ -15,7 +15,7 @@ from dpigu.dpcore.errors import AccountingError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.accountants.cases import Mutant, changed, phases, steps
+from tests.accountants.cases import AccountantMutant, changed, phases, steps
 
 FEW = settings(max_examples=settings.default.max_examples // 3)
 
@@ -229,7 +229,9 @@ def test_the_law_of_the_smallest_multiplier_stops_a_mutant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An accountant that re-evaluates with 1% less noise than calibration saw is caught."""
-    less = Mutant("rdp", read=changed(noise_multiplier=lambda term: 0.99 * term.noise_multiplier))
+    less = AccountantMutant(
+        "rdp", read=changed(noise_multiplier=lambda term: 0.99 * term.noise_multiplier)
+    )
     monkeypatch.setattr("tests.accountants.test_calibrate.get_accountant", lambda name: less)
     with pytest.raises(AssertionError):
         assert_smallest(lambda z: steps(0.01, z, 50), 1.0, 1e-5, "rdp")

@@ -23,8 +23,8 @@ from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 
 from tests.accountants.cases import (
+    AccountantMutant,
     Lenient,
-    Mutant,
     changed,
     first_phase,
     last_count_squared,
@@ -203,19 +203,23 @@ def _scaled(factor: float) -> Callable[[Epsilon, DpEvent], Epsilon]:
 
 
 MUTANTS: dict[Callable[[Accountant], None], Accountant] = {
-    law_free_costs_nothing: Mutant("rdp", answer=lambda e, _: replace(e, value=e.value or 1e-9)),
-    law_no_noise_is_no_guarantee: Mutant("rdp", read=without_non_private),
+    law_free_costs_nothing: AccountantMutant(
+        "rdp", answer=lambda e, _: replace(e, value=e.value or 1e-9)
+    ),
+    law_no_noise_is_no_guarantee: AccountantMutant("rdp", read=without_non_private),
     law_unknown_is_refused_at_any_depth: Lenient("rdp"),
     law_delta_is_a_probability: Lenient("rdp"),
     law_relation_is_known_or_refused: Lenient("rdp"),
-    law_grows_with_steps: Mutant("rdp", read=changed(count=lambda term: 100)),
-    law_grows_with_rate: Mutant("rdp", read=changed(rate=lambda term: 0.02)),
-    law_falls_with_noise: Mutant("rdp", read=changed(noise_multiplier=lambda term: 2.0)),
-    law_adding_a_query_costs: Mutant("rdp", read=changed(noise_multiplier=lambda term: 2.0)),
-    law_order_does_not_matter: Mutant("rdp", read=last_count_squared),
-    law_phases_compose: Mutant("rdp", read=first_phase),
-    law_rdp_is_above_and_pld_below: Mutant("rdp", answer=_scaled(0.5)),
-    law_answer_is_well_formed: Mutant("prv"),
+    law_grows_with_steps: AccountantMutant("rdp", read=changed(count=lambda term: 100)),
+    law_grows_with_rate: AccountantMutant("rdp", read=changed(rate=lambda term: 0.02)),
+    law_falls_with_noise: AccountantMutant("rdp", read=changed(noise_multiplier=lambda term: 2.0)),
+    law_adding_a_query_costs: AccountantMutant(
+        "rdp", read=changed(noise_multiplier=lambda term: 2.0)
+    ),
+    law_order_does_not_matter: AccountantMutant("rdp", read=last_count_squared),
+    law_phases_compose: AccountantMutant("rdp", read=first_phase),
+    law_rdp_is_above_and_pld_below: AccountantMutant("rdp", answer=_scaled(0.5)),
+    law_answer_is_well_formed: AccountantMutant("prv"),
 }
 
 

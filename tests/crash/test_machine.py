@@ -2,6 +2,7 @@
 
 A bystander counts what the kernels release, by σ and rate as they ran, for every folder and the
 folders that it was copied from. The rules create, train, stop, kill, copy, damage, edit and resume.
+All runs share one budget file, and another bystander counts all releases for it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from typing import Any
 
 import pytest
 from dpigu.accountants import get_accountant
+from dpigu.accountants.budgets.file import BudgetFile
+from dpigu.accountants.budgets.filters import RenyiFilter, counts_of
+from dpigu.accountants.events import flatten
 from dpigu.dpcore import DpiguError, PoissonSampler, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile, Payment
+from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.spending import Spending
 from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -64,32 +69,33 @@ class Known:
 
 
 class RunFolders(RuleBasedStateMachine):
-    """Folders of small runs; `before_paying` is there for machines that add a budget."""
+    """Folders of small runs under one budget."""
 
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.names = itertools.count()
         self.known: list[Known] = []
-
-    def before_paying(self) -> Payment | None:
-        """What a run asks before it pays."""
-        return None
+        self.everything = Bystander()
+        self.budget = BudgetFile.create(self.root / "budget", RenyiFilter(1e6, DELTA))
 
     def teardown(self) -> None:
         shutil.rmtree(self.root)
 
     def work(self, run: Known, start: Any, stop: int, how: type[BaseException]) -> None:
         """Let a process work on a run until its end, or until it is stopped."""
-        observer = Stops(stop, how)
+        observer, before = Stops(stop, how), len(run.seen.events)
         sampler = PoissonSampler(run.rate, RECORDS)
         with watched(run.seen, sampler), pytest.MonkeyPatch.context() as patch:
             if how is Gone:
                 patch.setattr(LedgerFile, "close", lambda self: None)
+                patch.setattr(Spending, "settle", lambda self, ledger: None)
             try:
                 summary = start(observer).summary
             except how:
                 return
+            finally:
+                self.everything.events += run.seen.events[before:]
         run.finished = True
         assert summary["epsilon"] == epsilon_of_ledger(RunFolder(run.path).ledger()).value
         assert summary["steps"] >= len(run.seen.events)
@@ -123,7 +129,7 @@ class RunFolders(RuleBasedStateMachine):
                 chosen,
                 out=run.path,
                 observer=observer,
-                before_paying=self.before_paying(),
+                budget=self.budget.path,
                 progress=False,
             )
 
@@ -136,7 +142,7 @@ class RunFolders(RuleBasedStateMachine):
             data=points(),
             model=linear(),
             observer=observer,
-            before_paying=self.before_paying(),
+            budget=self.budget.path,
             progress=False,
         )
 
@@ -220,6 +226,13 @@ class RunFolders(RuleBasedStateMachine):
             assert stated >= seen * (1 - 1e-9), (stated, seen, ledger.charged)
             with suppress(DpiguError):
                 assert RunFolder(run.path).summary()["epsilon"] <= stated * (1 + 1e-9)
+
+    @invariant()
+    def the_budget_is_charged_every_release(self) -> None:
+        """Of every mechanism at least as many as ran, in the originals and in the copies."""
+        charged = counts_of(self.budget.read().charged)
+        ran = counts_of(flatten(self.everything.event))
+        assert all(charged[mechanism] >= count for mechanism, count in ran.items())
 
 
 TestRunFolders = RunFolders.TestCase

@@ -37,7 +37,7 @@ C, SIGMA = Flat(bound=1.0), Gaussian()
         (
             {"noiser": 1.0},
             "Pipeline.noiser: this slot takes a noiser "
-            "(got float, which is a stranger, expected noiser). "
+            "(got float, which is no stage, expected noiser). "
             "See the table of kinds in the documentation, or `dpigu stages`.",
         ),
         (
@@ -76,13 +76,13 @@ C, SIGMA = Flat(bound=1.0), Gaussian()
         (
             {"clipper": Unclipped()},
             "Pipeline.clipper: noise cannot be calibrated: the clipper declares no finite bound "
-            "in range (got inf, expected a number from 2⁻⁵⁰⁰ to 2⁵⁰⁰). Use a clipper with a bound, "
+            "in range (got inf, expected a number from 2⁻²⁰⁰ to 2²⁰⁰). Use a clipper with a bound, "
             "such as flat, or a noise multiplier of 0.",
         ),
         (
             {"queries": (Share(bound=math.inf),)},
             "Pipeline.queries: Share: a query needs a finite bound in range and a noise ratio "
-            "above 0 (got bound inf, noise_ratio 1.0, expected a number from 2⁻⁵⁰⁰ to 2⁵⁰⁰).",
+            "above 0 (got bound inf, noise_ratio 1.0, expected a number from 2⁻²⁰⁰ to 2²⁰⁰).",
         ),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_mistake_is_one_line_that_names_it(options, line):
     assert str(caught.value) == line
 
 
-@pytest.mark.parametrize("bound", [2.0**-500, 2.0**500])
+@pytest.mark.parametrize("bound", [2.0**-200, 2.0**200])
 def test_the_range_of_a_bound_is_exact(bound):
     """Within it the guard's squares neither under- nor overflow; both ends belong to it."""
     assert Pipeline(clipper=Flat(bound=bound), noiser=SIGMA).private

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +22,9 @@ from dpigu.accountants import get_accountant
 from dpigu.accountants.events import Term, flatten
 from dpigu.dpcore import (
     AccountingError,
+    GrammarError,
     Kernel,
+    Noiser,
     Phase,
     Pipeline,
     Plan,
@@ -30,6 +32,8 @@ from dpigu.dpcore import (
     Release,
 )
 from dpigu.dpcore.ledger import read_ledger
+from dpigu.dpcore.noise import LAWS, Law
+from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
 from dpigu.trainers import resume, train
 from dpigu.trainers.runs.folder import RunFolder
@@ -38,10 +42,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from tests.laws.noise_words import Ones
 from tests.laws.test_noise import StopAt
-from tests.laws.test_support import Ones
 from tests.support.law_data import RECORDS, linear, points, settings_of
-from tests.support.strategies import WildQuery, dpsgd
+from tests.support.strategies import dpsgd
+from tests.support.wild_stages import WildQuery
 
 LEVEL = 1e-6
 MARGIN = 1e-3
@@ -314,30 +319,45 @@ def test_order_does_not_matter(sigmas: list[float]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Laplace:
-    """A noiser whose event no accountant here knows."""
+    """A noiser whose law the kernel does not draw."""
 
+    law: str = "laplace"
     noise_multiplier: float = 1.0
+
+
+class LaplaceLaw(RoundedGaussian):
+    """A law whose event no accountant here knows."""
 
     def event(self, noise_multiplier: float) -> DpEvent:
         return LaplaceDpEvent(noise_multiplier)
 
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return normal_K
+
+@pytest.fixture
+def laplace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast(dict[str, Law], LAWS), "laplace", LaplaceLaw())
 
 
+def test_a_law_that_nobody_knows_is_refused_at_construction() -> None:
+    with pytest.raises(GrammarError, match="names no law that the kernel can draw"):
+        Pipeline(Flat(bound=1.0), cast(Noiser, Laplace()))
+
+
+@pytest.mark.usefixtures("laplace")
 @pytest.mark.parametrize("name", ["rdp", "prv", "pld"])
 @given(before=st.integers(0, 3), after=st.integers(0, 3))
 def test_an_unknown_event_is_refused_wherever_it_runs(name: str, before: int, after: int) -> None:
     known = Pipeline(Flat(bound=1.0), Gaussian())
-    strange = Pipeline(Flat(bound=1.0), Laplace())
+    strange = Pipeline(Flat(bound=1.0), cast(Noiser, Laplace()))
     phases = [Phase(f"k{i}", known, 2) for i in range(before + after)]
     plan = Plan((*phases[:before], Phase("strange", strange, 1), *phases[before:]))
     with pytest.raises(AccountingError, match="LaplaceDpEvent"):
         get_accountant(name).epsilon(plan.event(PoissonSampler(0.1, 10)), 1e-5)
 
 
+@pytest.mark.usefixtures("laplace")
 def test_a_plan_with_an_unknown_event_spends_nothing(tmp_path: Path) -> None:
-    plan = Plan((Phase("main", Pipeline(Flat(bound=1.0), Laplace()), 2),))
+    pipeline = Pipeline(Flat(bound=1.0), cast(Noiser, Laplace()))
+    plan = Plan((Phase("main", pipeline, 2),))
     calibrated = replace(settings_of(), noise_multiplier=None, epsilon=1.0)
     with pytest.raises(AccountingError, match="LaplaceDpEvent"):
         train(plan, points(), linear(), calibrated, out=tmp_path / "run", progress=False)

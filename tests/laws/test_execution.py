@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torch import Tensor
 
+from tests.support.exact import exact_square
 from tests.support.law_engines import ENGINES, Task, applies, row_of, tasks
-from tests.support.strategies import GROUPINGS, Opened, WildQuery, batches, exact_square, steps
+from tests.support.strategies import GROUPINGS, Opened, batches, steps
+from tests.support.wild_stages import WildQuery
 
 QUERY = WildQuery(bound=2.0, factor=1.0)
 STEPS = steps(queries=st.just(QUERY))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from dpigu.dpcore import AffineRowMap, PhaseContext, Release, RowMap, State
-from dpigu.dpcore.stages import View, name_of
+from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.values import View
 from dpigu.mechanisms import AffineRestorer
 from hypothesis import given
 from hypothesis import strategies as st

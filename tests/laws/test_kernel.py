@@ -24,28 +24,19 @@ from dpigu.dpcore import (
 from dpigu.mechanisms import Flat, Gaussian
 from torch import Tensor
 
-from tests.support.strategies import SPACE, Mixed, Unmixed, WildClipper, WildQuery
+from tests.laws.noise_words import Rising
+from tests.support.strategies import SPACE
+from tests.support.wild_stages import Mixed, Unmixed, WildClipper, WildQuery
 
 SMALL = Space(("a.weight", "b.weight"), ((2, 1), (1, 1)))
 SIGMA, RATIO, BATCH, ERROR = 3.0, 0.5, 4.0, 2.0**-10
+GRID, GRID_OF_QUERY = 2.0**-24, 2.0**-23
+"""26 to 27 bits below σC (1 + margin), 7.7 and 9.7."""
 MARGIN = 2 * 148 * (ERROR + 148 * 2.0**-53)
 CLIPPER = WildClipper(bound=2.0, groups="parameter", factor=1.0, proportional=False)
 QUERY = WildQuery(bound=5.0, factor=1.0, noise_ratio=RATIO)
 NAN = float("nan")
 G_BD = torch.tensor([[3, 0, 4], [NAN, 0, 0], [0.3, 0, 0.4], [1e200, 1e200, 0]], dtype=torch.float64)
-
-
-class Rising:
-    """A noise source whose draws are 1, 2, 3 and so on, from 1 again for every vector."""
-
-    private = False
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def normal(self, size: int, device: torch.device) -> Tensor:
-        self.sizes.append(size)
-        return torch.arange(1.0, size + 1, dtype=torch.float64, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +83,19 @@ def test_a_step_by_hand(sizes: tuple[int, ...]) -> None:
     pipeline = Pipeline(CLIPPER, noiser, scheduler=AllButTheLast(), queries=(QUERY,))
     release, drawn = step(pipeline, SMALL, G_BD, sizes)
     assert drawn == [3, 3]
-    std = SIGMA * 2.0 * (1 + MARGIN)
+    std = SIGMA * (2.0 * (1 + MARGIN) + GRID * math.sqrt(3))
     want = [(2.3 + std) / BATCH, 2 * std / BATCH, 0.0]
-    assert release.gradient.value.tolist() == pytest.approx(want, rel=1e-12)
-    assert release.noised.value.tolist() == pytest.approx(want, rel=1e-12)
+    assert release.gradient.value.tolist() == pytest.approx(want, abs=GRID / BATCH)
+    assert torch.equal(release.noised.value, release.gradient.value)
+    assert torch.equal(release.noised.value * BATCH / GRID % 1, torch.zeros(3).double())
     want = [(std / BATCH) ** 2] * 2 + [0.0]
     assert release.gradient.variance.tolist() == pytest.approx(want, rel=1e-12)
     assert release.noised.variance.tolist() == pytest.approx(want, rel=1e-12)
-    std = SIGMA * RATIO * 5.0 * (1 + MARGIN)
+    std = SIGMA * RATIO * (5.0 * (1 + MARGIN) + GRID_OF_QUERY * math.sqrt(3))
     answer = release.queries["WildQuery"]
     want = [(5 / math.sqrt(3) + 0.3 + n * std) / BATCH for n in (1, 2, 3)]
-    assert answer.value.tolist() == pytest.approx(want, rel=1e-12)
+    assert answer.value.tolist() == pytest.approx(want, abs=GRID_OF_QUERY / BATCH)
+    assert torch.equal(answer.value * BATCH / GRID_OF_QUERY % 1, torch.zeros(3).double())
     assert answer.variance.tolist() == pytest.approx([(std / BATCH) ** 2] * 3, rel=1e-12)
     assert release.support_D.tolist() == [True, True, False]
 

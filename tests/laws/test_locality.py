@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.exact import same
 from tests.support.law_engines import ENGINES, Task, row_of, tasks
-from tests.support.strategies import NOT_FINITE, Opened, batches, same, steps
+from tests.support.strategies import NOT_FINITE, Opened, batches, steps
 
 STEPS = steps(wild=True)
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from dpigu.dpcore import DenseRows, DpiguError, Kernel, Phase, Pipeline, Plan, Released
 from dpigu.mechanisms import Flat, Gaussian, Unclipped
-from dpigu.trainers.engines.probe import refuse_batch_statistics
+from dpigu.trainers.engines.checked import refuse_batch_statistics
 from torch import nn
 
 from tests.laws.test_sensitivity import Misshapen

@@ -25,24 +25,18 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from tests.laws.test_support import Ones
+from tests.laws.noise_words import Ones, with_ones
 from tests.support.law_data import linear, points, settings_of
-from tests.support.strategies import (
-    SPACE,
-    Opened,
-    WildQuery,
-    batches,
-    dpsgd,
-    opened,
-    steps,
-)
+from tests.support.strategies import SPACE, Opened, batches, dpsgd, opened, steps
+from tests.support.wild_stages import WildQuery
 
 LEVEL = 1e-6
 QUERY = WildQuery(bound=2.0, factor=1.0, noise_ratio=3.0)
 
 
 def law_scale(here: Opened, g_BD: Tensor, size: int) -> None:
-    """The noise is σ · C · (1 + margin) times the unit draws, for queries times their ratio."""
+    """Noise of one deviation is σ · C · (1 + margin), the grid added; for queries times their
+    ratio. Bit for bit, with the grid and the integers computed in fractions and mpmath."""
     pipeline, kernel = here.binding.pipeline, here.kernel(noise=Ones())
     release, _ = kernel.release(here.states, here.frame, here.pieces(g_BD, size))
     most = max_batch(4.0)
@@ -52,27 +46,29 @@ def law_scale(here: Opened, g_BD: Tensor, size: int) -> None:
     for placed in pipeline.of("query"):
         stage = placed.stage
         asked.append((release.queries[placed.name], stage.bound, stage.noise_ratio))
-    for (noised, bound, ratio), made in zip(asked, kernel.bounded, strict=True):
+    for (answer, bound, ratio), made in zip(asked, kernel.bounded, strict=True):
         assert float(made.sensitivity) == bound * (1 + margin)
-        std = sigma * ratio * bound * (1 + margin)
-        live_K = noised.variance > 0
-        added_K = noised.value * 4.0 - made.value
-        largest = made.value.abs() + std
-        assert bool(((added_K - std).abs() <= 1e-14 * largest)[live_K].all())
-        torch.testing.assert_close(
-            noised.variance[live_K],
-            torch.full_like(noised.variance[live_K], (std / 4.0) ** 2),
-            rtol=1e-12,
-            atol=0.0,
+        live_K = answer.variance > 0
+        law, sensitivity = pipeline.noiser.law, float(made.sensitivity)
+        want_K, std = with_ones(law, made.value, sensitivity, sigma * ratio)
+        assert torch.equal(answer.value[live_K], want_K[live_K] / 4.0)
+        assert torch.equal(
+            answer.variance[live_K], torch.full_like(want_K, (std / 4.0) ** 2)[live_K]
         )
 
 
 def law_once_a_step(here: Opened, g_BD: Tensor, size: int) -> None:
-    """One draw of K numbers for the gradient and one for each query, in any microbatches."""
+    """One draw of K words for the gradient and one for each query, in any microbatches.
+
+    A single word is none of them: it has further digits of a draw that lies at a boundary.
+    """
     noise = Ones()
     here.kernel(noise=noise).release(here.states, here.frame, here.pieces(g_BD, size))
-    queries = [p.stage.size for p in here.binding.pipeline.of("query")]
-    assert noise.sizes == [here.binding.output.size, *queries]
+    pipeline = here.binding.pipeline
+    sizes = [here.binding.output.size, *(p.stage.size for p in pipeline.of("query"))]
+    if pipeline.noiser.law == "gaussian-float":
+        sizes = [2] * len(sizes)  # a key
+    assert [n for n in noise.sizes if n > 1] == [n for n in sizes if n > 1]
 
 
 WITH_QUERIES = steps(queries=st.just(QUERY))
@@ -146,9 +142,9 @@ def law_seeds_do_not_touch_it(source: Any = SystemNoise) -> None:
         torch.manual_seed(0)
         np.random.seed(0)
         before = torch.get_rng_state()
-        drawn.append(source().normal(8, torch.device("cpu")))
+        drawn.append(source().words(8))
         assert torch.equal(torch.get_rng_state(), before)
-    assert not bool((drawn[0] == drawn[1]).any())
+    assert not (drawn[0] == drawn[1]).any()
 
 
 def test_noise_is_normal() -> None:
@@ -183,23 +179,24 @@ class StopAt:
 def law_never_replayed(out: Path) -> None:
     """Across the steps of a run, its resumed rest and a second resume, no draw is repeated."""
     plan, data, settings = dpsgd(), points(), replace(settings_of(), evaluations=4)
-    drawn: list[Tensor] = []
-    normal = SystemNoise.normal
+    drawn: list[NDArray[np.uint64]] = []
+    words = SystemNoise.words
 
-    def watched(self: SystemNoise, size: int, device: torch.device) -> Tensor:
-        drawn.append(normal(self, size, device))
-        return drawn[-1]
+    def watched(self: SystemNoise, count: int) -> NDArray[np.uint64]:
+        given = words(self, count)
+        drawn.extend([given] if count > 1 else [])
+        return given
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SystemNoise, "normal", watched)
+        patch.setattr(SystemNoise, "words", watched)
         with pytest.raises(KeyboardInterrupt):
             train(plan, data, linear(), settings, out=out, observer=StopAt(3), progress=False)
         copytree(out, out.with_name("twin"))
         for folder in (out, out.with_name("twin")):
             resume(folder, data=data, model=linear(), progress=False)
-    numbers = torch.cat(drawn)
+    numbers = np.concatenate(drawn)
     assert len(drawn) == 3 + 2 * 2  # the twin repeats the steps that the first resume took
-    assert len(numbers.unique()) == len(numbers)
+    assert len(np.unique(numbers)) == len(numbers)
 
 
 def test_noise_is_never_replayed(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from dpigu.dpcore.rows import Transform
 from dpigu.mechanisms import RowTopK
 from torch import Tensor
 
-from tests.support.strategies import SPACE, Mixed, Shifted
+from tests.support.strategies import SPACE
+from tests.support.wild_stages import Mixed, Shifted
 
 TINY = 2.0**-536
 GROUPS_K = torch.tensor([0, 1, 0])

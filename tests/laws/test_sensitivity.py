@@ -35,28 +35,30 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.exact import exact_distance_square, exact_square, same_release
 from tests.support.strategies import (
     BOUNDS,
     DTYPES,
+    HUGE,
     NOT_FINITE,
     WILD,
     Opened,
-    WildQuery,
     batches,
     dpsgd,
-    exact_distance_square,
-    exact_square,
     opened,
     plans,
     registered,
-    same_release,
     stages,
     steps,
     wild_clippers,
 )
+from tests.support.wild_stages import WildClipper, WildQuery
 
 QUERIES = st.builds(
-    WildQuery, bound=BOUNDS, factor=st.sampled_from((*WILD, *NOT_FINITE)), noise_ratio=st.just(2.0)
+    WildQuery,
+    bound=BOUNDS,
+    factor=st.sampled_from((*WILD, *NOT_FINITE)) | HUGE,
+    noise_ratio=st.just(2.0),
 )
 STEPS = steps(wild=True, clippers=stages("clipper") | wild_clippers(), queries=QUERIES)
 
@@ -79,6 +81,7 @@ def law_capped_norm_is_within_the_bound(norm: float, bound: float) -> None:
     factor = Fraction(float(kernel.capped(*pair)))
     assert factor * Fraction(norm) * (1 + Fraction(1, 2**52)) <= Fraction(bound)
     assert norm > bound or factor == 1 - Fraction(1, 2**50)
+    assert factor == 0 or factor >= Fraction(1, 2**900)
 
 
 def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
@@ -106,7 +109,7 @@ def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
 
 
 def law_guarded_query(here: Opened, g_BD: Tensor) -> None:
-    """A query's vectors are within its bound exactly, and 0 for who is not valid."""
+    """A query's vectors are within its bound exactly, and 0 for a record that is not valid."""
     pipeline, states = here.binding.pipeline, here.states
     norms_BG = here.rows(g_BD).norm_upper_bounds()
     good_B = norms_BG.isfinite().all(1)
@@ -132,7 +135,7 @@ def law_sensitivity(here: Opened, g_BD: Tensor, at: int, one: int, other: int) -
 
 
 FACTORS = batches(min_size=1, size=7, dtypes=(torch.float64,), wild=False)
-NORMS = st.floats(1e-140, 1e140)
+NORMS = st.floats(1e-140, 1e140) | HUGE
 
 
 @given(v_BG=FACTORS)
@@ -169,6 +172,33 @@ def test_one_record_moves_a_sum_by_at_most_the_sensitivity(
     here: Opened, g_BD: Tensor, at: int, one: int, other: int
 ) -> None:
     law_sensitivity(here, g_BD, at, one, other)
+
+
+def law_a_factor_keeps_the_bound(factor: float, bound: float, norm: float) -> None:
+    """|c'| · n ≤ C exactly for the guarded factor c' of any factor, bound and norm."""
+    clipper = WildClipper(bound=bound, groups="all", factor=factor, proportional=False)
+    norms_BG, C = (torch.tensor(x, dtype=torch.float64) for x in ([[norm]], bound))
+    c_BG, _ = kernel.guarded_factors(clipper, {}, norms_BG, C)
+    assert abs(Fraction(float(c_BG))) * Fraction(norm) <= Fraction(bound)
+
+
+ANY_NORM = st.floats(0, 1.7e308) | st.floats(-500, 1023.9).map(lambda x: 2.0**x) | st.just(1e300)
+ANY_FACTOR = st.sampled_from(WILD) | HUGE | st.floats(-1074, 1023.9).map(lambda x: 2.0**x)
+
+
+@given(factor=ANY_FACTOR, bound=BOUNDS, norm=ANY_NORM)
+def test_a_factor_keeps_the_bound(factor: float, bound: float, norm: float) -> None:
+    law_a_factor_keeps_the_bound(factor, bound, norm)
+
+
+@pytest.mark.parametrize("factor", [1e300, 2.0**1023, 2.0**870, 1e-310, 5e-324])
+@pytest.mark.parametrize("bound", [1e-20, 1e-23, 3e-24, 2.0**-200, 1.0, 2.0**200])
+@pytest.mark.parametrize("norm", [1.0, 2.0**-100, 1e300])
+def test_quotients_and_products_that_underflow_clip_to_nothing(
+    factor: float, bound: float, norm: float
+) -> None:
+    """At 1e300 and a bound of 1e-20 the quotient has two bits left; at 1e-23 it was twice C."""
+    law_a_factor_keeps_the_bound(factor, bound, norm)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -244,7 +274,6 @@ class Misshapen:
     size: int = 3
     noise_ratio: float = 1.0
     groups: str = "parameter"
-    noise_multiplier: float = 1.0
 
     def joint_bound(self, state: Any) -> Tensor:
         return torch.tensor(self.bound, dtype=torch.float64)
@@ -261,12 +290,6 @@ class Misshapen:
     def row(self, state: Any, g_D: Tensor) -> Tensor:
         return g_D.norm()[None]
 
-    def event(self, noise_multiplier: float) -> Any:
-        return Gaussian().event(noise_multiplier)
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return normal_K[:1]
-
 
 @pytest.mark.parametrize(
     ("slot", "words"),
@@ -274,7 +297,6 @@ class Misshapen:
         ({"clipper": Misshapen()}, "factors of the clipper of the wrong shape"),
         ({"queries": (Misshapen(),)}, "vectors of Misshapen of the wrong shape"),
         ({"rows": (Misshapen(),)}, "a sum of rows of the wrong shape"),
-        ({"noiser": Misshapen()}, "unit noise of the wrong shape"),
     ],
 )
 def test_a_shape_that_would_broadcast_is_refused(slot: dict[str, Any], words: str) -> None:
@@ -311,7 +333,7 @@ class Drifting:
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, 1e-200, 1e200, *NOT_FINITE])
 def test_a_bound_that_left_the_range_is_refused(bound: float) -> None:
-    """Below 2⁻⁵⁰⁰ the guard's squares underflow and would let rows through."""
+    """Far below 2⁻²⁰⁰ the guard's squares underflow and would let rows through."""
     here = opened(Plan((Phase("main", Pipeline(Drifting(), Gaussian()), 1),)))
     far = {**here.states, "Drifting": {"bound": torch.tensor(bound, dtype=torch.float64)}}
     with pytest.raises(PrivacyError, match="not a number in range"):

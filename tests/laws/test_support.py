@@ -16,33 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.strategies import Opened, Shifted, batches, opened, registered, stages, steps
-
-
-class Ones:
-    """A noise source of which every draw is 1, so that the noise's scale can be read off."""
-
-    private = False
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def normal(self, size: int, device: torch.device) -> Tensor:
-        self.sizes.append(size)
-        return torch.ones(size, dtype=torch.float64, device=device)
+from tests.laws.noise_words import Ones, with_ones
+from tests.support.strategies import Opened, batches, opened, registered, stages, steps
+from tests.support.wild_stages import Shifted
 
 
 def law_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None:
-    """value − sum is std on the support and exactly 0 off it, whatever the records kept."""
+    """Noise of one deviation moves the sum by it on the support, bit for bit; off it all is 0."""
     kernel = here.kernel(noise=Ones())
     release, _ = kernel.release(here.states, here.frame, here.pieces(g_BD, 3))
     total, pipeline = kernel.bounded[0], here.binding.pipeline
     at_home = here.binding.output == here.binding.space
     live_K = here.frame.support_D if at_home else torch.ones_like(total.value, dtype=torch.bool)
-    std = pipeline.noiser.noise_multiplier * total.sensitivity
-    want_K = torch.where(live_K, (total.value + std) / 4.0, 0.0)
-    assert torch.equal(release.noised.value, want_K)
-    assert torch.equal(release.noised.variance, torch.where(live_K, (std / 4.0) ** 2, 0.0))
+    multiplier, sensitivity = pipeline.noiser.noise_multiplier, float(total.sensitivity)
+    noised_K, std = with_ones(pipeline.noiser.law, total.value, sensitivity, multiplier)
+    assert torch.equal(release.noised.value, torch.where(live_K, noised_K / 4.0, 0.0))
+    variance_K = torch.full_like(noised_K, (std / 4.0) ** 2)
+    assert torch.equal(release.noised.variance, torch.where(live_K, variance_K, 0.0))
     frozen_D = ~here.frame.support_D
     assert not release.gradient.value[frozen_D].any()
     assert not release.gradient.variance[frozen_D].any()
@@ -54,7 +44,7 @@ def test_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None
 
 
 def law_frozen_coordinates_spend_no_budget(here: Opened, g_BD: Tensor) -> None:
-    """A row is exactly 0 off the support, after every map that stays at home."""
+    """A row is exactly 0 off the support, after every map that stays in the parameters' space."""
     if here.binding.output == here.binding.space:
         z_BK = here.frame.transform(g_BD)
         assert not z_BK[:, ~here.frame.support_D].any()

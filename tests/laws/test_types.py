@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 from __future__ import annotations
 from dataclasses import dataclass
+from typing import Literal
 from torch import Tensor
-from dp_accounting import DpEvent
 from dpigu.dpcore import (
     BoundPipeline, Bounded, Clipper, Clock, Kernel, MaskScheduler, Noiser, Phase, Pipeline, Plan,
     PoissonSampler, PostMap, Query, Reads, Release, Released, RowMap, Scorer, Space, State,
@@ -73,10 +73,13 @@ class RecordSupport:
 @dataclass(frozen=True, kw_only=True)
 class RecordNoiser:
     noise_multiplier: float = 1.0
-    def event(self, noise_multiplier: float) -> DpEvent:
-        return N.event(noise_multiplier)
     def sample(self, normal_K: Tensor, rows_BK: Tensor) -> Tensor:
         return normal_K / len(rows_BK)
+
+@dataclass(frozen=True, kw_only=True)
+class LaplaceNoiser:
+    noise_multiplier: float = 1.0
+    law: Literal["laplace"] = "laplace"
 """
 SNIPPETS = {
     "a noiser in the clipper's slot": ("Pipeline(clipper=N, noiser=N)", r'"clipper".*"Gaussian"'),
@@ -137,6 +140,10 @@ SNIPPETS = {
         r'"RecordSupport".*MaskScheduler',
     ),
     "noise for each record": ("Pipeline(C, RecordNoiser())", r'"RecordNoiser".*Noiser'),
+    "a law that the kernel does not draw": (
+        "Pipeline(C, LaplaceNoiser())",
+        r'"LaplaceNoiser".*Noiser',
+    ),
     "two noisers": ("Pipeline(C, (N, N))", r"tuple\[Gaussian, Gaussian\].*Noiser"),
     "a noiser that divides": (
         "Gaussian(divisor=8.0)",

@@ -12,9 +12,10 @@ import dp_accounting
 import pytest
 import tomli_w
 import torch
-from dpigu.dpcore import GrammarError, PoissonSampler, describe
+from dpigu.dpcore import GrammarError, PoissonSampler, RegistryError, describe
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
 from dpigu.mechanisms import PRESETS, MaskedWeights, SoftThreshold, adadpigu, adadpigu_paper
+from dpigu.mechanisms.presets.preset import preset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,13 @@ def test_the_presets_are_those_that_are_documented():
     assert all(name == preset.name and preset.summary for name, preset in PRESETS.items())
 
 
+def test_a_name_belongs_to_one_preset():
+    assert list(PRESETS) == NAMES
+    with pytest.raises(RegistryError, match="dpsgd: two presets have one name"):
+        preset("dpsgd")(adadpigu)
+    assert PRESETS["adadpigu"].plan is adadpigu
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(steps=st.integers(2, 5000))
 def test_a_plan_takes_exactly_the_steps_it_was_given(name, steps):
@@ -67,7 +75,7 @@ def test_pretraining_is_a_public_share_of_the_steps_and_each_phase_has_one(steps
 
 @pytest.mark.parametrize("name", TWO_PHASES)
 def test_two_phases_need_two_steps(name):
-    with pytest.raises(GrammarError, match="a phase needs at least one step"):
+    with pytest.raises(GrammarError, match="a phase needs a whole number of steps, at least one"):
         PRESETS[name].plan(1)
 
 

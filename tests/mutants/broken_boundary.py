@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from dp_accounting import DpEvent, GaussianDpEvent
 from dpigu.dpcore import PhaseContext, Reads, Release, State
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from tests.mutants.table import broken
 
 NORMS: list[Tensor] = [torch.zeros(1)]
 POOL: dict[int, Tensor] = {}
-LAST: dict[int, Tensor] = {}
 
 
 def number(value: float) -> Tensor:
@@ -178,108 +176,65 @@ class QueryBoundTooLarge(_Count):
     bound: ClassVar[float] = 4.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Normal:
-    noise_multiplier: float = 1.0
-
-    def event(self, noise_multiplier: float) -> DpEvent:
-        return GaussianDpEvent(noise_multiplier)
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return normal_K
-
-
 def _noiser(cls: type) -> Any:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
-@broken("noiser", by="event-is-the-noise", says="the event is another")
+@broken("noiser", by="names-a-law", says="the kernel knows no such law")
 @_noiser
-class ClaimsTwiceTheNoise(_Normal):
-    """An event of twice the multiplier."""
+class LaplaceOfItsOwn:
+    """A law that nobody draws, with no event."""
 
-    def event(self, noise_multiplier: float) -> DpEvent:
-        return GaussianDpEvent(2 * noise_multiplier)
+    law: ClassVar[str] = "laplace"
+    noise_multiplier: float = 1.0
 
 
-@broken("noiser", by="event-is-the-noise", says="not that of the multiplier that is asked for")
+@broken("noiser", by="names-a-law", says="names another law")
 @_noiser
-class ForgetsTheQueries(_Normal):
-    """The gradient's own multiplier, whatever the queries have taken of it."""
+class FloatsForLargeNoise:
+    """The exact law for the noise that is checked, and the plain draw for what is large."""
 
-    def event(self, noise_multiplier: float) -> DpEvent:
-        return GaussianDpEvent(self.noise_multiplier)
+    noise_multiplier: float = 1.0
+
+    @property
+    def law(self) -> str:
+        return "gaussian" if self.noise_multiplier <= 1 else "gaussian-float"
 
 
-@broken("noiser", by="noise-has-its-distribution", says="has not variance 1")
+@broken("noiser", by="repeatable", says="law .*gives something else")
 @_noiser
-class TooLittleNoise(_Normal):
-    """15% too little."""
+class AnotherLawEachTime:
+    """The exact law for whoever asks first, and the plain draw for the next."""
 
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return 0.85 * normal_K
+    noise_multiplier: float = 1.0
+
+    @property
+    def law(self) -> str:
+        return ("gaussian", "gaussian-float")[int(POOL.setdefault(-1, torch.zeros(1)).add_(1)) % 2]
 
 
-@broken("noiser", by="noise-has-its-distribution", says="has not variance 1")
+@broken("noiser", by="multiplier-is-its-option", says="changes the multiplier")
 @_noiser
-class NoisePerRecordAveraged(_Normal):
-    """Noise for each of 100 records, and then their mean: √100 too little."""
+class MultiplierWithACap:
+    """Less noise than was asked for, and than the trainer scaled to the target."""
 
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return normal_K / 100**0.5
+    law: ClassVar[str] = "gaussian"
+    noise_multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "noise_multiplier", min(self.noise_multiplier, 2.0))
 
 
-@broken("noiser", by="noise-has-its-distribution", says="is not normal")
+@broken("noiser", by="multiplier-is-its-option", says="changes the multiplier")
 @_noiser
-class BoundedNoise(_Normal):
-    """Variance 1 and no tails: what lies outside is proof."""
+class LessNoiseForTheKernel:
+    """The multiplier to the accountant, who asks first, and a tenth of it to the kernel."""
 
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return 12**0.5 * (torch.special.ndtr(normal_K) - 0.5)
+    law: ClassVar[str] = "gaussian"
+    noise_multiplier: float = 1.0
 
-
-@broken("noiser", by="noise-is-independent", says="share their noise")
-@_noiser
-class OneDrawForAll(_Normal):
-    """One draw on every coordinate: any difference of two is released without noise."""
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return normal_K[:1].expand(len(normal_K))
-
-
-@broken("noiser", by="noise-is-independent", says="share their noise")
-@_noiser
-class NoisePerMicrobatch(_Normal):
-    """A short pool of noise laid end to end."""
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return normal_K[:64].repeat(-(-len(normal_K) // 64))[: len(normal_K)]
-
-
-@broken("noiser", by="noise-is-independent", says="comes again in the next")
-@_noiser
-class HalfOfTheLastNoise(_Normal):
-    """Each step's noise is half of the last one's: of variance 1, and independent within a step."""
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        last_K = LAST.get(len(normal_K), normal_K)
-        LAST[len(normal_K)] = normal_K
-        return (normal_K + last_K) / 2**0.5
-
-
-@broken("noiser", by="noise-is-independent", says="share their noise")
-@_noiser
-class ReplayedNoise(_Normal):
-    """The first noise of each length, again and again."""
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return POOL.setdefault(len(normal_K), normal_K)
-
-
-@broken("noiser", by="repeatable", says="sample gives something else")
-@_noiser
-class NoiseOfItsOwn(_Normal):
-    """Noise from torch's global generator, which a seed replays."""
-
-    def sample(self, normal_K: Tensor) -> Tensor:
-        return POOL.setdefault(-1, torch.zeros(1)).add_(1) + normal_K
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if name != "noise_multiplier":
+            return value
+        return value / 10 ** (int(POOL.setdefault(-2, torch.zeros(1)).add_(1)) % 2)

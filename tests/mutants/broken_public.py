@@ -147,7 +147,7 @@ class ScalesInPlace:
 @broken("scorer", by="state-is-plain", says="changes its layout")
 @dataclass(frozen=True, kw_only=True)
 class ChangesDtype(_Sum):
-    """Starts in double precision and goes on in single."""
+    """Starts in double precision and continues in single."""
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         return {"total_D": (state["total_D"] + release.gradient.value).float()}
@@ -162,7 +162,7 @@ class StateWithGradient(_Sum):
         return {"total_D": torch.zeros(context.space.size, requires_grad=True)}
 
 
-@broken("scorer", by="state-round-trips", says="goes on differently")
+@broken("scorer", by="state-round-trips", says="continues differently")
 @dataclass(frozen=True, kw_only=True)
 class CountsOnTheTensor(_Sum):
     """Keeps its step count as an attribute of a tensor, where no checkpoint looks."""

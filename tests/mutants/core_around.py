@@ -22,7 +22,7 @@ from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_support as support
-from tests.mutants.core_table import Mutant
+from tests.mutants.core_table import KernelMutant
 from tests.support.law_engines import tasks
 from tests.support.strategies import stages, steps
 
@@ -41,7 +41,7 @@ LATE = """
                 self._session.ledger._prepaid = 0"""
 
 MUTANTS = (
-    Mutant(
+    KernelMutant(
         "rows centred by their own batch",
         Transform,
         "__call__",
@@ -49,7 +49,7 @@ MUTANTS = (
         locality.law_others_leave_a_row_alone,
         locality.OTHERS,
     ),
-    Mutant(
+    KernelMutant(
         "rows weighted by their place in the batch",
         Transform,
         "__call__",
@@ -57,7 +57,7 @@ MUTANTS = (
         locality.law_rows_move_with_their_records,
         {**MAPPED, "order": st.lists(st.integers(0, 9), min_size=1, max_size=8)},
     ),
-    Mutant(
+    KernelMutant(
         "rows divided by the realised batch",
         Transform,
         "__call__",
@@ -65,7 +65,7 @@ MUTANTS = (
         locality.law_one_by_one_is_batched,
         MAPPED,
     ),
-    Mutant(
+    KernelMutant(
         "a fast engine that leaves out the shift",
         Transform,
         "affine",
@@ -73,7 +73,7 @@ MUTANTS = (
         execution.law_engines_agree,
         {"job": execution.jobs(), "engine": st.just("ghost")},
     ),
-    Mutant(
+    KernelMutant(
         "one factor for the whole batch",
         kernel_module,
         "guarded_factors",
@@ -81,7 +81,7 @@ MUTANTS = (
         locality.law_others_leave_a_row_alone,
         locality.OTHERS,
     ),
-    Mutant(
+    KernelMutant(
         "an engine that mixes records, as batch normalisation does",
         MaterialisingEngine,
         "rows",
@@ -94,7 +94,7 @@ MUTANTS = (
             "poison": st.just(1e3),
         },
     ),
-    Mutant(
+    KernelMutant(
         "padding that counts as a record",
         PaddedRows,
         "norm_upper_bounds",
@@ -102,34 +102,34 @@ MUTANTS = (
         execution.law_engine_keeps_its_contract,
         {"job": execution.jobs(), "engine": st.just("materialising")},
     ),
-    Mutant(
+    KernelMutant(
         "shuffled batches accounted as Poisson",
         PoissonSampler,
         "draw",
         (
             (
-                "return np.flatnonzero(system_generator().random(present) < self.rate)",
-                "return np.sort(system_generator().permutation(present)"
+                "return np.flatnonzero(coins(self.rate, present))",
+                "return np.sort(np.random.default_rng().permutation(present)"
                 "[: round(self.rate * present)])",
             ),
         ),
         accounting.law_poisson,
     ),
-    Mutant(
+    KernelMutant(
         "batches from the generator that a user seeds",
         PoissonSampler,
         "draw",
-        (("system_generator().random(present)", "np.random.random(present)"),),
+        (("coins(self.rate, present)", "np.random.random(present) < self.rate"),),
         accounting.law_the_sampler_has_no_seed,
     ),
-    Mutant(
+    KernelMutant(
         "a step the ledger missed",
         LedgerFile,
         "pay",
         ((APPEND, "self.ledger.steps % 3 == 2 or " + APPEND),),
         accounting.law_the_ledger_is_ahead,
     ),
-    Mutant(
+    KernelMutant(
         "a step that runs again and is not charged again",
         Loop,
         "run",
@@ -144,21 +144,21 @@ MUTANTS = (
         ),
         accounting.law_the_ledger_is_ahead,
     ),
-    Mutant(
+    KernelMutant(
         "a ledger written after the release",
         Loop,
         "run",
         ((PAY, "self._session.ledger._prepaid = block"), (STEP, STEP + LATE)),
         accounting.law_the_ledger_is_ahead,
     ),
-    Mutant(
+    KernelMutant(
         "an event of one step less",
         ledger,
         "composed",
         ((PAID, PAID.replace("count)", "count - 1)")),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "an event in which a phase's place counts",
         Plan,
         "event",
@@ -166,7 +166,7 @@ MUTANTS = (
         accounting.law_order_does_not_matter,
         {"sigmas": st.just([1.0, 2.0]), "rate": st.just(0.01)},
     ),
-    Mutant(
+    KernelMutant(
         "an accountant in which steps are paid back",
         rdp,
         "_composed",
@@ -174,7 +174,7 @@ MUTANTS = (
         accounting.law_epsilon_grows,
         {"name": st.just("rdp"), **PLAIN},
     ),
-    Mutant(
+    KernelMutant(
         "an accountant that halves",
         RDP,
         "epsilon",
@@ -182,7 +182,7 @@ MUTANTS = (
         accounting.law_rdp_is_above_pld,
         PLAIN,
     ),
-    Mutant(
+    KernelMutant(
         "training accuracy among the public metrics",
         report,
         "evaluated",
@@ -194,7 +194,7 @@ MUTANTS = (
         ),
         non_interference.law_two_data_sets_publish_the_same_folder,
     ),
-    Mutant(
+    KernelMutant(
         "an event that forgets the queries",
         Pipeline,
         "event",
@@ -207,14 +207,14 @@ MUTANTS = (
         accounting.law_a_query_has_its_own_price,
         {"sigma": st.floats(0.1, 10), "ratio": st.floats(0.1, 10)},
     ),
-    Mutant(
+    KernelMutant(
         "an event of another sampling rate",
         PoissonSampler,
         "event",
         (("PoissonSampledDpEvent(self.rate,", "PoissonSampledDpEvent(self.rate / 2,"),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "√(β + μ) in the row, √β + μ in the restorer",
         EmaStandardizer,
         "row",
@@ -237,7 +237,7 @@ MUTANTS = (
             "g_D": inverse.ROWS,
         },
     ),
-    Mutant(
+    KernelMutant(
         "a restorer that forgets the shift",
         AffineRestorer,
         "apply",
@@ -256,7 +256,7 @@ MUTANTS = (
             "g_D": inverse.ROWS,
         },
     ),
-    Mutant(
+    KernelMutant(
         "unfreezing that never happens",
         _Ranked,
         "support",
@@ -264,7 +264,7 @@ MUTANTS = (
         support.law_a_live_scheduler_moves,
         {"scheduler": st.just(LinearUnfreeze()), "seed": st.integers(0, 99)},
     ),
-    Mutant(
+    KernelMutant(
         "a monotone support that loses coordinates",
         _Ranked,
         "support",
@@ -277,7 +277,7 @@ MUTANTS = (
             "seed": st.integers(0, 99),
         },
     ),
-    Mutant(
+    KernelMutant(
         "an optimizer whose momentum moves frozen weights",
         trainer_settings,
         "masked_step",

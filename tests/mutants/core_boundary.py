@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from dpigu.dpcore import DenseRows, Kernel, SystemNoise, Transform
+from dpigu.dpcore import DenseRows, Kernel, Transform
 from dpigu.dpcore import kernel as kernel_module
 from dpigu.trainers import prepare
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ from tests.laws import test_noise as noise
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants.core_table import Mutant
+from tests.mutants.core_table import KernelMutant
 from tests.support.strategies import batches, steps
 
 TAME = batches(min_size=1, wild=False, dtypes=(torch.float64,))
@@ -22,37 +22,37 @@ STEPS = {"here": noise.WITH_QUERIES, "g_BD": batches()}
 SIZED = {**STEPS, "size": st.integers(1, 7)}
 ROWS = {"here": sensitivity.STEPS, "g_BD": batches(min_size=1)}
 WHOLE_STEP = {"here": steps(), "g_BD": batches()}
-NOISED_STD = "std = noiser.noise_multiplier * ratio * guarded.sensitivity"
-ADDED = "torch.where(support_K, std * unit_K, 0.0)"
+SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
+ON_SUPPORT = "torch.where(support_K, value_K, 0.0)"
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
 UPDATE = "return release, binding.updated(states, frame, release)"
 
 MUTANTS = (
-    Mutant(
+    KernelMutant(
         "noise divided by the batch twice",
         Kernel,
         "_mint",
-        ((ADDED, "torch.where(support_K, std * unit_K / self._divisor, 0.0)"),),
+        ((SCALED, SCALED + " / self._divisor"),),
         noise.law_scale,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "noise of σC/B per record, then averaged",
         Kernel,
         "_mint",
-        ((ADDED, "torch.where(support_K, std * unit_K / self._divisor**0.5, 0.0)"),),
+        ((SCALED, SCALED + " / self._divisor**0.5"),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "noise scaled to one layer's bound",
         Kernel,
         "_mint",
-        ((NOISED_STD, NOISED_STD + " / self.binding.space.group_count('layer') ** 0.5"),),
+        ((SCALED, SCALED + " / self.binding.space.group_count('layer') ** 0.5"),),
         noise.law_scale,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "noise without the rounding margin",
         Kernel,
         "_bounded",
@@ -60,14 +60,14 @@ MUTANTS = (
         noise.law_scale,
         SIZED,
     ),
-    Mutant(
+    KernelMutant(
         "a query's noise ratio forgotten",
         Kernel,
         "release",
         (("p.stage.noise_ratio", "1.0"),),
         accounting.law_charged_is_what_ran,
     ),
-    Mutant(
+    KernelMutant(
         "missing clip",
         kernel_module,
         "guarded_factors",
@@ -75,7 +75,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "clip of the mean instead of each record",
         Kernel,
         "release",
@@ -83,14 +83,14 @@ MUTANTS = (
             (
                 SUM,
                 "sum_K = rows.weighted_sum(torch.ones_like(c_BG)).detach()\n"
-                "        mean = joint_norm(sum_K[None] / len(c_BG))\n"
-                "        sum_K = sum_K * capped(mean, bound)",
+                "            mean = joint_norm(sum_K[None] / len(c_BG))\n"
+                "            sum_K = sum_K * capped(mean, bound)",
             ),
         ),
         sensitivity.law_sensitivity,
         {**sensitivity.MOVES, "g_BD": TAME},
     ),
-    Mutant(
+    KernelMutant(
         "clipping by the group's bound in every group",
         kernel_module,
         "guarded_factors",
@@ -98,7 +98,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "norms without upper rounding",
         DenseRows,
         "norm_upper_bounds",
@@ -106,7 +106,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "the guard's joint norm without upper rounding",
         kernel_module,
         "joint_norm",
@@ -114,7 +114,7 @@ MUTANTS = (
         sensitivity.law_joint_norm_is_an_upper_bound,
         {"v_BG": sensitivity.FACTORS},
     ),
-    Mutant(
+    KernelMutant(
         "the guard's factor without slack for its own rounding",
         kernel_module,
         "capped",
@@ -122,7 +122,32 @@ MUTANTS = (
         sensitivity.law_capped_norm_is_within_the_bound,
         {"norm": sensitivity.NORMS, "bound": sensitivity.BOUNDS},
     ),
-    Mutant(
+    KernelMutant(
+        "a quotient that underflows in the guard",
+        kernel_module,
+        "capped",
+        (
+            (
+                "torch.where(factor_B < SMALLEST, 0.0, factor_B * (1 - ROUNDING))",
+                "factor_B * (1 - ROUNDING)",
+            ),
+        ),
+        sensitivity.law_capped_norm_is_within_the_bound,
+        {"norm": sensitivity.NORMS, "bound": sensitivity.BOUNDS},
+    ),
+    KernelMutant(
+        "a product that underflows in the guard",
+        kernel_module,
+        "guarded_factors",
+        ((" & (c_BG.abs() >= SMALLEST)", ""),),
+        sensitivity.law_a_factor_keeps_the_bound,
+        {
+            "factor": st.sampled_from((1e-310, 2.0**-900)),
+            "bound": st.floats(1e-24, 1e-22),
+            "norm": st.floats(1e299, 1e301),
+        },
+    ),
+    KernelMutant(
         "norms in the rows' own precision",
         DenseRows,
         "norm_upper_bounds",
@@ -130,7 +155,7 @@ MUTANTS = (
         sensitivity.law_guarded_row,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "NaN rows that reach the sum",
         kernel_module,
         "guarded_factors",
@@ -138,7 +163,7 @@ MUTANTS = (
         sensitivity.law_sensitivity,
         sensitivity.MOVES,
     ),
-    Mutant(
+    KernelMutant(
         "0 · NaN: weights of zero applied by a product",
         DenseRows,
         "weighted_sum",
@@ -146,7 +171,7 @@ MUTANTS = (
         sensitivity.law_sensitivity,
         sensitivity.MOVES,
     ),
-    Mutant(
+    KernelMutant(
         "sums in float32",
         Kernel,
         "_zeros",
@@ -159,7 +184,7 @@ MUTANTS = (
             "size": st.integers(1, 3),
         },
     ),
-    Mutant(
+    KernelMutant(
         "a query without its guard",
         kernel_module,
         "guarded_vectors",
@@ -167,7 +192,7 @@ MUTANTS = (
         sensitivity.law_guarded_query,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "a query of a record that is not valid",
         kernel_module,
         "guarded_vectors",
@@ -175,82 +200,31 @@ MUTANTS = (
         sensitivity.law_guarded_query,
         ROWS,
     ),
-    Mutant(
+    KernelMutant(
         "noise added per microbatch",
         Kernel,
         "release",
-        ((SUM, SUM + " + self.noise.normal(len(total_K), total_K.device)"),),
+        ((SUM, SUM + " + torch.from_numpy(self.noise.words(len(total_K)) * 2.0**-64)"),),
         noise.law_once_a_step,
         SIZED,
     ),
-    Mutant(
-        "noise reused between steps",
-        SystemNoise,
-        "normal",
-        (
-            (
-                "return torch.from_numpy(system_generator().standard_normal(size))",
-                "return torch.from_numpy(np.random.default_rng(0).standard_normal(size))",
-            ),
-        ),
-        noise.law_independent,
-    ),
-    Mutant(
-        "noise replayed after a resume",
-        SystemNoise,
-        "normal",
-        (
-            (
-                "torch.from_numpy(system_generator().standard_normal(size))",
-                "torch.from_numpy(self.__dict__.setdefault('g', np.random.default_rng(0))"
-                ".standard_normal(size))",
-            ),
-        ),
-        noise.law_never_replayed,
-    ),
-    Mutant(
-        "noise from the generator that a user seeds",
-        SystemNoise,
-        "normal",
-        (
-            (
-                "torch.from_numpy(system_generator().standard_normal(size))",
-                "torch.randn(size, dtype=torch.float64)",
-            ),
-        ),
-        noise.law_seeds_do_not_touch_it,
-    ),
-    Mutant(
-        "noise that is uniform",
-        SystemNoise,
-        "normal",
-        (("standard_normal(size)", "uniform(-(3**0.5), 3**0.5, size)"),),
-        noise.law_normal,
-    ),
-    Mutant(
-        "noise with its tails cut at three deviations",
-        SystemNoise,
-        "normal",
-        (("standard_normal(size)", "standard_normal(size).clip(-3, 3)"),),
-        noise.law_normal,
-    ),
-    Mutant(
+    KernelMutant(
         "noise only where some record kept something",
         Kernel,
         "_mint",
-        ((ADDED, "torch.where(value_K != 0, std * unit_K, 0.0)"),),
+        ((ON_SUPPORT, "torch.where(guarded.value != 0, value_K, 0.0)"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "noise off the support too",
         Kernel,
         "_mint",
-        ((ADDED, "std * unit_K"),),
+        ((ON_SUPPORT, "value_K"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "posts that move frozen coordinates",
         Kernel,
         "release",
@@ -258,7 +232,7 @@ MUTANTS = (
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "frozen coordinates that spend the clipping budget",
         Transform,
         "one",
@@ -266,7 +240,7 @@ MUTANTS = (
         support.law_frozen_coordinates_spend_no_budget,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "a divisor from the realised batch",
         Kernel,
         "release",
@@ -279,21 +253,22 @@ MUTANTS = (
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
-    Mutant(
+    KernelMutant(
         "a divisor from the records that are present",
         prepare,
         "prepare",
         (("settings.sampler(data.spec.records)", "settings.sampler(len(data.train_x))"),),
         accounting.law_the_divisor_is_public,
     ),
-    Mutant(
+    KernelMutant(
         "statistics and scores from un-noised gradients",
         Kernel,
         "release",
         (
             (
                 UPDATE,
-                "raw_K = total_K / self._divisor if at_home else gradient.value\n"
+                "same = binding.output == binding.space\n"
+                "    raw_K = total_K / self._divisor if same else gradient.value\n"
                 "    clear = gradient.derive(raw_K, gradient.variance)\n"
                 "    clock, public_MD = frame.clock, frame.public_MD\n"
                 "    secret = Release(clear, noised, answers, support_D, clock, public_MD)\n"

@@ -13,7 +13,7 @@ Law = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Mutant:
+class KernelMutant:
     """A bug, the function that has it, the edits that plant it, and the law that stops it.
 
     Args:

@@ -13,7 +13,7 @@ C = TypeVar("C", bound=type)
 
 
 @dataclass(frozen=True)
-class Mutant:
+class StageMutant:
     """A broken stage.
 
     Args:
@@ -41,7 +41,7 @@ class Mutant:
         return self.cls()
 
 
-MUTANTS: list[Mutant] = []
+MUTANTS: list[StageMutant] = []
 TWINS: list[tuple[str, str, type]] = []
 
 
@@ -51,7 +51,7 @@ def broken(
     """Put a class into the table."""
 
     def add(cls: C) -> C:
-        MUTANTS.append(Mutant(cls, kind, by, says, beside))
+        MUTANTS.append(StageMutant(cls, kind, by, says, beside))
         return cls
 
     return add

@@ -26,17 +26,27 @@ from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_noise as noise
+from tests.laws import test_noise_laws as noise_laws
 from tests.laws import test_non_interference as non_interference
+from tests.laws import test_randomness as randomness
+from tests.laws import test_records_apart as records_apart
+from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import core_around, core_boundary, core_ledger
-from tests.mutants.core_table import Law, Mutant
+from tests.mutants import core_around, core_boundary, core_ledger, core_noise, core_records
+from tests.mutants.core_table import KernelMutant, Law
 from tests.trainers.runs import test_ledger as ledger
 
-MUTANTS = core_boundary.MUTANTS + core_around.MUTANTS + core_ledger.MUTANTS
+MUTANTS = (
+    core_boundary.MUTANTS
+    + core_around.MUTANTS
+    + core_noise.MUTANTS
+    + core_ledger.MUTANTS
+    + core_records.MUTANTS
+)
 
 
-def plant(patch: pytest.MonkeyPatch, mutant: Mutant) -> None:
+def plant(patch: pytest.MonkeyPatch, mutant: KernelMutant) -> None:
     """Put the edited function in place of the right one, wherever it was imported to."""
     right: FunctionType = vars(mutant.owner)[mutant.function]
     source = textwrap.dedent(inspect.getsource(right))
@@ -67,7 +77,7 @@ def fails(law: Law, cases: dict[str, SearchStrategy[Any]]) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.bug)
-def test_the_law_stops_the_bug(mutant: Mutant, tmp_path: Path) -> None:
+def test_the_law_stops_the_bug(mutant: KernelMutant, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, mutant)
         with pytest.raises(AssertionError) as stopped:
@@ -88,7 +98,11 @@ MODULES = (
     ledger,
     locality,
     noise,
+    noise_laws,
     non_interference,
+    randomness,
+    records_apart,
+    rounded_gaussian,
     sensitivity,
     support,
 )

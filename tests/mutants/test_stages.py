@@ -7,7 +7,7 @@ import re
 import pytest
 from dpigu.audits import checks_for, conformance
 from dpigu.audits.conformance.check import ConformanceError
-from dpigu.dpcore import registry
+from dpigu.dpcore.registry import entries as registry
 
 from tests.mutants import broken_boundary, broken_public, broken_records, broken_rows
 from tests.mutants.table import MUTANTS

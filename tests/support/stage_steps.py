@@ -96,9 +96,7 @@ def steps_of(
         kernel = Kernel(binding, expected_batch=expected_batch, relative_error=0.0, noise=noise)
         for step in range(phase.steps):
             frame = binding.open(states, Clock(step, phase.steps), public_MD)
-            by, output = phase.pipeline.clipper.groups, binding.output
-            z_BK = frame.transform(rows(done, frame))
-            batch = [DenseRows(z_BK, output.groups(by), output.group_count(by))]
+            batch = [DenseRows(frame.transform(rows(done, frame)), *binding.groups)]
             release, states = kernel.release(states, frame, batch)
             yield phase.name, frame, release, states
             done += 1

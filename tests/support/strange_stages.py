@@ -51,10 +51,5 @@ class Share:
 class Warm:
     """A noiser whose options can be assigned: refused."""
 
+    law: str = "gaussian"
     noise_multiplier: float = 1.0
-
-    def event(self, noise_multiplier):
-        return None
-
-    def sample(self, normal_K):
-        return normal_K

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from dpigu.audits.conformance.check import example_of
 from dpigu.dpcore import (
-    Affine,
     AffineRowMap,
     Bounded,
     BoundPipeline,
@@ -28,10 +26,8 @@ from dpigu.dpcore import (
     Plan,
     PrivacyError,
     Reads,
-    Release,
     ReproducibleNoise,
     SelectiveUpdate,
-    Space,
     State,
     States,
     StepContext,
@@ -46,7 +42,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
-SPACE = Space(("one.weight", "one.bias", "two.weight"), ((4, 3), (4,), (2, 4)))
+from tests.support.wild_stages import SPACE, Mixed, Shifted, Unmixed, WildClipper
+
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 WILD = (0.0, 5e-324, 1e-310, 2.0**-149, 1e-38, 1e-19, 1.0, 1e19, 1e38, 1e150, 1e300)
 PADDED = 8
@@ -54,8 +51,15 @@ PADDED = 8
 SHAPE = (2, 3, 2)
 """The shape of a made-up record, for stages that look at one."""
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
-BOUNDS = st.sampled_from((2.0**-500, 1e-30, 0.5, 1.0, 3.0, 1e30, 2.0**500)) | st.floats(1e-6, 1e6)
+BOUNDS = (
+    st.sampled_from((2.0**-200, 1e-30, 1e-23, 1e-20, 0.5, 1.0, 3.0, 1e30, 2.0**200))
+    | st.floats(1e-6, 1e6)
+    | st.floats(-200, 200).map(lambda exponent: 2.0**exponent)
+)
 GROUPINGS: tuple[Grouping, ...] = ("all", "parameter", "layer", "filter")
+
+HUGE = st.floats(800, 1023).map(lambda exponent: 2.0**exponent)
+"""Factors whose quotients by a bound come near the end of float64's range, and pass it."""
 
 OPTIONS: dict[str, SearchStrategy[Any]] = {
     "bound": BOUNDS,
@@ -109,85 +113,13 @@ def stages(draw: DrawFn, kind: str) -> Any:
         reject()
 
 
-@dataclass(frozen=True, kw_only=True)
-class WildClipper:
-    """A clipper of any grouping whose factors are whatever it likes: only the guard bounds it."""
-
-    bound: float
-    groups: Grouping
-    factor: float
-    proportional: bool
-
-    def joint_bound(self, state: State) -> Tensor:
-        return torch.tensor(self.bound, dtype=torch.float64)
-
-    def factors(self, state: State, norms_G: Tensor) -> Tensor:
-        return self.factor * (norms_G if self.proportional else torch.ones_like(norms_G))
-
-
-@dataclass(frozen=True, kw_only=True)
-class WildQuery:
-    """A query of three numbers that keeps to no bound."""
-
-    bound: float
-    factor: float
-    noise_ratio: float = 2.0
-    size: int = 3
-
-    def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
-        return self.factor * norms_G.sum() * torch.ones(3, dtype=torch.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shifted:
-    """An affine row map with a large shift: rows cancel, and frozen coordinates move off 0."""
-
-    shift: float = 1e3
-
-    def output_space(self, space: Space) -> Space:
-        return space
-
-    def affine(self, state: State) -> Affine:
-        ones_D = torch.ones(SPACE.size, dtype=torch.float64)
-        return Affine(ones_D, self.shift * ones_D)
-
-    def row(self, state: State, g_D: Tensor) -> Tensor:
-        return g_D - self.shift
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixed:
-    """A projection of a row to five coordinates, by a fixed public matrix."""
-
-    def output_space(self, space: Space) -> Space:
-        return Space.flat("mixed", 5)
-
-    def matrix(self) -> Tensor:
-        return torch.from_numpy(np.random.default_rng(0).standard_normal((5, SPACE.size)))
-
-    def row(self, state: State, g_D: Tensor) -> Tensor:
-        return self.matrix().to(g_D.dtype) @ g_D
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unmixed:
-    """The way back from `Mixed`."""
-
-    def output_space(self, space: Space) -> Space:
-        return SPACE
-
-    def apply(self, state: State, released: Any, reads: Reads) -> Any:
-        back_DK = Mixed().matrix().T
-        return released.derive(back_DK @ released.value, back_DK**2 @ released.variance)
-
-
 def wild_clippers() -> SearchStrategy[WildClipper]:
     """Clippers that try to break the guard."""
     return st.builds(
         WildClipper,
         bound=BOUNDS,
         groups=st.sampled_from(GROUPINGS),
-        factor=st.sampled_from((*WILD, *NOT_FINITE, -1.0)),
+        factor=st.sampled_from((*WILD, *NOT_FINITE, -1.0)) | HUGE,
         proportional=st.booleans(),
     )
 
@@ -296,10 +228,9 @@ class Opened:
 
     def rows(self, g_BD: Tensor) -> DenseRows:
         """The rows that these gradients have here."""
-        output, by = self.binding.output, self.binding.pipeline.clipper.groups
         padding_BD = g_BD.new_zeros(max(0, PADDED - len(g_BD)), g_BD.shape[1])
         z_BK = self.frame.transform(torch.cat([g_BD, padding_BD]))[: len(g_BD)]
-        return DenseRows(z_BK, output.groups(by), output.group_count(by))
+        return DenseRows(z_BK, *self.binding.groups)
 
     def pieces(self, g_BD: Tensor, size: int) -> list[DenseRows]:
         """The rows in microbatches of this size; none for an empty batch."""
@@ -386,41 +317,6 @@ def batches(
             for value in draw(st.lists(st.sampled_from((*WILD, *NOT_FINITE)), max_size=2)):
                 g_BD[i, draw(st.integers(0, size - 1))] = value
     return g_BD.to(draw(st.sampled_from(tuple(dtypes))))
-
-
-def exact_square(v: Tensor) -> Fraction:
-    """‖v‖² of a finite vector, without any rounding."""
-    mantissas, exponents = np.frexp(v.to(torch.float64).numpy().reshape(-1))
-    assert np.isfinite(mantissas).all()
-    whole = (mantissas * 2.0**53).astype(np.int64)
-    total, base = 0, 2 * (int(exponents.min(initial=0)) - 53)
-    for exponent in np.unique(exponents[whole != 0]):
-        part = whole[exponents == exponent].astype(object)
-        total += int((part * part).sum()) << int(2 * (int(exponent) - 53) - base)
-    return Fraction(total) * Fraction(2) ** base
-
-
-def exact_distance_square(a: Tensor, b: Tensor) -> Fraction:
-    """‖a − b‖², without any rounding."""
-    pairs = zip(a.double().tolist(), b.double().tolist(), strict=True)
-    return sum(((Fraction(x) - Fraction(y)) ** 2 for x, y in pairs), Fraction(0))
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit equal, NaN with NaN."""
-    return (
-        a.dtype == b.dtype
-        and torch.equal(a.isnan(), b.isnan())
-        and bool((a == b)[~a.isnan()].all())
-    )
-
-
-def same_release(a: Release, b: Release) -> bool:
-    """Every released value of two steps, bit for bit."""
-    pairs = [(a.gradient, b.gradient), (a.noised, b.noised)]
-    pairs += [(a.queries[name], b.queries[name]) for name in a.queries]
-    values = all(same(x.value, y.value) and same(x.variance, y.variance) for x, y in pairs)
-    return values and torch.equal(a.support_D, b.support_D)
 
 
 def dpsgd(*, bound: float = 1.0, noise_multiplier: float = 1.0, **options: Any) -> Plan:

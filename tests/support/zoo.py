@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from dpigu.audits.mechanism.short_runs import RECORDS
+from dpigu.audits.mechanism.traces import RECORDS
 from dpigu.dpcore import (
     Bounded,
     DenseRows,
@@ -28,6 +29,7 @@ from dpigu.dpcore import (
     SystemNoise,
 )
 from dpigu.mechanisms import Flat, Gaussian
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.mutants.broken_rows import Accomplice, ScoresFromRawGradients, StatisticsFromRawGradients
@@ -156,10 +158,10 @@ class _Repeating:
         self._noise, self._drawn = noise, {}
         self.private = noise.private
 
-    def normal(self, size: int, device: torch.device) -> Tensor:
-        if size not in self._drawn:
-            self._drawn[size] = self._noise.normal(size, device)
-        return self._drawn[size]
+    def words(self, count: int) -> NDArray[np.uint64]:
+        if count not in self._drawn:
+            self._drawn[count] = self._noise.words(count)
+        return self._drawn[count]
 
 
 class ReusedNoise(Kernel):

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import Data, DataSpec, Settings
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, Settings
 from torch import nn
 
-RECORDS = 120
+from tests.support.law_data import linear, points, settings_of
 
 
 @pytest.fixture
 def data() -> Data:
-    """Two classes of points in the plane, well apart."""
-    draw = torch.Generator().manual_seed(7)
-    y = torch.arange(RECORDS + 40) % 2
-    x = torch.randn(len(y), 2, generator=draw) + 3.0 * (2 * y[:, None] - 1)
-    spec = DataSpec("points", RECORDS, 2, (2,), Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return points()
 
 
 @pytest.fixture
 def model() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Linear(2, 2)
+    return linear()
 
 
 @pytest.fixture
@@ -37,11 +28,4 @@ def plan() -> Plan:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(
-        noise_multiplier=1.0,
-        expected_batch=30.0,
-        accountant="rdp",
-        learning_rate=0.1,
-        evaluations=4,
-        device="cpu",
-    )
+    return settings_of()

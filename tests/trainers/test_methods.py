@@ -277,7 +277,7 @@ def test_public_gradients_are_those_of_public_records(data, model, settings):
 def test_a_stage_that_wants_public_records_is_refused_without(data, model, settings, tmp_path):
     pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(), scorer=Watcher())
     plan = Plan((Phase("main", pipeline, 2),))
-    with pytest.raises(ConfigurationError, match=r"there is no public data.*--public-data"):
+    with pytest.raises(ConfigurationError, match=r"there is no public data.*Give `public`"):
         train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     assert not Path(tmp_path / "run").exists()
 

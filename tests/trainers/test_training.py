@@ -184,9 +184,11 @@ def test_a_record_with_a_row_that_is_not_finite_moves_nothing(
     plan: Plan, data: Data, model: nn.Module, settings: Settings
 ) -> None:
     full = dataclasses.replace(settings, expected_batch=None, rate=1.0)
+    spec = dataclasses.replace(data.spec, records=data.spec.records + 1)
+    data = dataclasses.replace(data, spec=spec)
     poisoned = dataclasses.replace(
         data,
-        train_x=torch.cat([data.train_x, torch.full((1, 2), torch.inf)]),
+        train_x=torch.cat([data.train_x, torch.full((1, 2), 3e38)]),
         train_y=torch.cat([data.train_y, torch.zeros(1, dtype=torch.int64)]),
     )
     ends = [
@@ -273,7 +275,7 @@ def test_a_folder_that_exists_is_left_alone(
 ) -> None:
     train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     before = (tmp_path / "run" / "public" / "summary.json").read_bytes()
-    with pytest.raises(RunError, match="--resume"):
+    with pytest.raises(RunError, match="`resume` the run that is there"):
         train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "public" / "summary.json").read_bytes() == before
 

@@ -10,16 +10,15 @@ value, a place or a count that was found.
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
-from dpigu.dpcore.errors import DataError
+from dpigu.dpcore.errors import DataError, did_you_mean
+from dpigu.trainers.data.checks import check_split, wrong
 from dpigu.trainers.data.files import READERS, Array, Arrays, data_folder, unreadable
 from torch import Tensor
 
@@ -77,15 +76,21 @@ class DataSpec:
                     f"the declared number of {option} must be a whole number, {least} or more",
                     where=self.name,
                     got=value,
-                    remedy=f"Declare it with --{option}.",
+                    remedy=f"Declare it as `{option}`.",
                 )
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A loaded data set: x float32 and scaled (N × shape), y int64 (N). The test split is public.
+    """A data set: x scaled floats (N × shape), y int64 (N). The test split is public.
 
-    The tensors stay out of `repr`, so that a logged object shows no record.
+    It is checked here wherever it comes from, so a run never meets a record that does not fit.
+    The tensors stay out of `repr`, so that a logged object shows no record. There may be no
+    held-out record, as in public data; a run needs one.
+
+    Raises:
+        DataError: a split of the wrong type, shape or length; a label outside 0 … classes − 1;
+            an input that is not finite.
     """
 
     spec: DataSpec
@@ -93,6 +98,18 @@ class Data:
     train_y: Tensor = field(repr=False)
     test_x: Tensor = field(repr=False)
     test_y: Tensor = field(repr=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.spec, "training", self.train_x, self.train_y)
+        check_split(self.spec, "held-out", self.test_x, self.test_y)
+        if not len(self.train_x):
+            raise wrong(self.spec, "training", "there is no record")
+        if self.train_x.dtype != self.test_x.dtype:
+            raise DataError(
+                "the inputs of the two splits differ in type",
+                where=self.spec.name,
+                got=f"{self.train_x.dtype} for training, {self.test_x.dtype} held out",
+            )
 
 
 SPECS: Mapping[str, DataSpec] = {
@@ -144,16 +161,15 @@ def load_data(
                     where=name,
                     got=given,
                     expected=fixed,
-                    remedy=f"Leave --{option} out, or save the records that you mean as a .npz.",
+                    remedy=f"Leave `{option}` out, or save the records that you mean as a .npz.",
                 )
         arrays = READERS[name](data_folder(data_dir), download)
     else:
-        near = difflib.get_close_matches(name, SPECS, n=1)
         raise DataError(
             "unknown data set",
             got=name,
             expected=", ".join((*SPECS, "or the path of a .npz file")),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(name, SPECS),
         )
     return Data(
         spec,
@@ -165,7 +181,7 @@ def load_data(
 def load_public(path: Path, classes: int) -> Data:
     """Load a `.npz` file of public records, x and y as in `load_data`, and check it.
 
-    Nobody protects these records, so they are counted. Nothing is measured on them: the
+    These records are not protected, so they are counted. Nothing is measured on them: the
     held-out split has no record, and other arrays in the file are left alone.
 
     Args:
@@ -192,7 +208,7 @@ def _read_npz(path: Path, records: int | None, classes: int | None) -> tuple[Dat
         raise DataError(
             "the numbers of records and classes are public constants, never read off the data",
             where=str(path),
-            remedy="Declare them with --records and --classes.",
+            remedy="Declare `records` and `classes`.",
         )
     arrays = Arrays(
         *_stored(
@@ -244,30 +260,17 @@ def _stored(
 
 
 def _checked(spec: DataSpec, split: str, x: Array, y: Array) -> tuple[Tensor, Tensor]:
-    """Return one split as tensors, or raise: shape, type, length, label range, finiteness."""
-
-    def wrong(
-        problem: str, remedy: str = "", got: object = None, expected: object = None
-    ) -> NoReturn:
-        where = f"{spec.name}, {split} split"
-        raise DataError(problem, where=where, got=got, expected=expected, remedy=remedy)
-
+    """Return one split as tensors, or raise: what `Data` cannot see once they are tensors."""
     if x.ndim < 2 or x.shape[1:] != spec.shape:
-        wrong("the shape of a record is wrong", got=x.shape[1:], expected=spec.shape or "(width,)")
+        shape, expected = x.shape[1:], spec.shape or "(width,)"
+        raise wrong(spec, split, "the shape of a record is wrong", got=shape, expected=expected)
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         remedy = "Save bytes (scaled to [-1, 1] here) or floats (taken as they are)."
-        wrong("the inputs have the wrong type", remedy, str(x.dtype), "uint8 or a float")
+        problem, expected = "the inputs have the wrong type", "uint8 or a float"
+        raise wrong(spec, split, problem, remedy, str(x.dtype), expected)
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        got = f"{y.dtype}, {y.ndim} axes"
-        wrong("the labels are not one integer for each record", got=got, expected="int64, 1 axis")
-    if len(x) != len(y):
-        wrong("the numbers of inputs and labels differ")
+        problem, got = "the labels are not one integer for each record", f"{y.dtype}, {y.ndim} axes"
+        raise wrong(spec, split, problem, got=got, expected="int64, 1 axis")
     if not len(x):
-        wrong("there is no record")
-    if y.min() < 0 or y.max() >= spec.classes:
-        remedy = "Mend the labels, or declare the number of classes with --classes."
-        wrong(f"a {split} label lies outside 0…{spec.classes - 1}", remedy)
-    scaled = spec.scaling.apply(x)
-    if x.dtype.kind == "f" and not torch.isfinite(scaled).all():
-        wrong(f"a {split} input is not finite as float32", "Mend the inputs or leave such out.")
-    return scaled, torch.from_numpy(y.astype(np.int64))
+        raise wrong(spec, split, "there is no record")
+    return spec.scaling.apply(x), torch.from_numpy(y.astype(np.int64))

@@ -2,7 +2,7 @@
 
 Shapes of random place, size, colour and texture fall on each other until the image is covered.
 With sizes r of density r^−2.5 their patches have much in common with those of photographs.
-Nobody's record, and no data set, is behind them.
+No data set and no person's record is behind them.
 
 Source: Lee, Mumford and Huang 2001 (Int. J. Computer Vision 41); as a prior for learning,
 Baradad et al. 2021 (arXiv 2106.05963).

@@ -12,7 +12,6 @@ run sees what all later ones see.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.metadata
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 import torch
-from dpigu.dpcore.errors import ConfigurationError, DataError
+from dpigu.dpcore.errors import ConfigurationError, DataError, did_you_mean
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.patches import Patches, patches_shape
 from dpigu.trainers.data.scattering import Scattering, scattering_shape
@@ -42,7 +41,7 @@ class FeatureMap:
     """A feature map by name.
 
     Args:
-        name: as `--features` has it.
+        name: in `FEATURES`.
         version: changes whenever our part in its values does, so that a cache from before is not
             taken.
         library: the package that computes it; its version counts likewise.
@@ -80,13 +79,12 @@ def feature_map(name: str) -> FeatureMap:
     Raises: ConfigurationError if there is none.
     """
     if name not in FEATURES:
-        near = difflib.get_close_matches(name, FEATURES, n=1)
         raise ConfigurationError(
             "there is no feature map of that name",
             where="features",
             got=name,
             expected=", ".join(FEATURES),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(name, FEATURES),
         )
     return FEATURES[name]
 
@@ -162,7 +160,7 @@ def _write(path: Path, x: Tensor, transform: Callable[[Tensor], Tensor], title: 
             torch.no_grad(),
         ):
             task = bar.add_task(title or "", total=len(x))
-            for x_B in x.split(BATCH):
+            for x_B in torch.split(x, BATCH):
                 values = transform(x_B).half().contiguous().numpy().data
                 file.write(values)
                 digest.update(values)
@@ -183,7 +181,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     features = torch.empty(size)
     digest = hashlib.blake2b(digest_size=DIGEST)
     with path.open("rb") as file:
-        for block in features.split(BLOCK):
+        for block in torch.split(features, BLOCK):
             values = np.fromfile(file, np.float16, len(block))
             digest.update(values.data)
             block.copy_(torch.from_numpy(values))

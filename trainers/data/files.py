@@ -249,7 +249,7 @@ def _missing(name: str, root: Path, wanted: str, problem: str) -> DataError:
         f"{name}: {problem}",
         where=str(root),
         expected=wanted,
-        remedy="Name the folder that holds them with --data-dir or DPIGU_DATA.",
+        remedy="Name the folder that holds them as `data_dir` or in DPIGU_DATA.",
     )
 
 

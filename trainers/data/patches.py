@@ -17,6 +17,7 @@ Source: Coates and Ng 2011 (ICML); Thiry et al. 2021 (arXiv 2101.07528).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def patches_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             "features of patches are for images",
             got=shape,
             expected=f"(channels, height, width), from {PATCH + REGIONS - 1} pixels on",
-            remedy="Pad the images, or train without --features.",
+            remedy="Pad the images, or train without `features`.",
         )
     return CHANNELS, REGIONS, REGIONS
 
@@ -68,7 +69,7 @@ def _prior(shape: tuple[int, ...]) -> _Prior:
     """The prior for images of a shape: half a minute of one core, once in a process."""
     images = dead_leaves(IMAGES, shape)
     filters, pool = _filters(images).bfloat16(), _pooling(shape).bfloat16()
-    raw_NCR = torch.cat([_pooled(x_B, filters, pool) for x_B in images.split(8)])
+    raw_NCR = torch.cat([_pooled(x_B, filters, pool) for x_B in torch.split(images, 8)])
     mean, deviation = raw_NCR.mean(0), raw_NCR.std(0) + 1e-6
     even_NCR = _even((raw_NCR - mean) / deviation)
     across = torch.einsum("ncr,ndr->cd", even_NCR, even_NCR) / (len(images) * REGIONS**2)
@@ -104,7 +105,7 @@ def _pooled(x: Tensor, filters: Tensor, pool: Tensor) -> Tensor:
     One image at a time: what it needs then stays in the processor's cache.
     """
     found = []
-    for x_1 in x.split(1):
+    for x_1 in torch.split(x, 1):
         patch_LP = _normalised(F.unfold(x_1, PATCH)[0].T)
         ones = torch.ones(len(patch_LP), 1)
         response = (torch.cat([patch_LP, ones], 1).bfloat16() @ filters).relu_()
@@ -118,7 +119,8 @@ def _pooled(x: Tensor, filters: Tensor, pool: Tensor) -> Tensor:
 def _even(scaled_NCR: Tensor) -> Tensor:
     """Every record at norm √(its length)."""
     size = scaled_NCR[0].numel()
-    return scaled_NCR * (size**0.5 / scaled_NCR.flatten(1).norm(dim=1))[:, None, None]
+    norm_N: Tensor = torch.linalg.vector_norm(scaled_NCR.flatten(1), dim=1)
+    return scaled_NCR * (math.sqrt(size) / norm_N)[:, None, None]
 
 
 def _normalised(patch_LP: Tensor) -> Tensor:
@@ -134,7 +136,7 @@ def _filters(images: Tensor) -> Tensor:
     draw = torch.Generator().manual_seed(1)
     channels = images.shape[1]
     patches = []
-    for x_B in images.split(100):
+    for x_B in torch.split(images, 100):
         every = F.unfold(x_B, PATCH).transpose(1, 2)
         at = torch.randint(every.shape[1], (len(every), 50, 1), generator=draw)
         patches.append(every.gather(1, at.expand(-1, -1, every.shape[2])).flatten(0, 1))
@@ -173,4 +175,5 @@ def _root(covariance: Tensor, keep: int, shrinkage: float) -> Tensor:
     values, vectors = values[-keep:].clamp(min=0), vectors[:, -keep:]
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     level = shrinkage * covariance.diagonal().mean()
-    return vectors * largest.sign() * (values + level).rsqrt()
+    whitening: Tensor = vectors * largest.sign() * (values + level).rsqrt()
+    return whitening

@@ -1,4 +1,4 @@
-"""Public records made by a program: no data set, nobody's record, the same for everybody."""
+"""Public records made by a program, from no data set and no person, the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 RECORDS = 2048
 PROCEDURAL = "procedural"
-"""The name by which `--public-data` takes them."""
+"""The name of this public data."""
 
 
 def procedural(spec: DataSpec) -> Data:

@@ -16,7 +16,7 @@ from torch import Tensor
 SCALES, ANGLES = 2, 8
 CHANNELS = 1 + SCALES * ANGLES + ANGLES**2 * SCALES * (SCALES - 1) // 2
 STEP = 2**SCALES  # pixels from one coefficient to the next
-EXTRA = "dpigu[scattering]"
+KYMATIO = "kymatio>=0.3,<0.4"
 
 
 def scattering_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ def scattering_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             "scattering takes images",
             got=shape,
             expected=f"(channels, height, width), from {STEP} × {STEP} on",
-            remedy="Pad the images, or train without --features.",
+            remedy="Pad the images, or train without `features`.",
         )
     return CHANNELS * shape[0], shape[1] // STEP, shape[2] // STEP
 
@@ -57,7 +57,7 @@ class Scattering:
                 "scattering features need Kymatio",
                 where="features",
                 got=str(error),
-                remedy=f"pip install '{EXTRA}'",
+                remedy=f"pip install '{KYMATIO}' (the extra 'scattering')",
             ) from error
         self._transform = ScatteringTorch2D(J=SCALES, L=ANGLES, shape=shape[1:])
 

@@ -8,18 +8,24 @@ from typing import NamedTuple
 import torch
 from dpigu.dpcore import BoundPipeline, PhaseContext, Pipeline, Plan, Space, State, Transform
 from dpigu.dpcore.stages import Stateful
-from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
-from dpigu.trainers.engines.materialising import Loss, norms_of, trainable
+from dpigu.trainers.engines.choice import choose, trace
+from dpigu.trainers.engines.ghost import GhostEngine
+from dpigu.trainers.engines.materialising import norms_of, trainable
+from dpigu.trainers.engines.records import Loss, LossOfOne
 from torch import Tensor, nn
 
 
 class Explanation(NamedTuple):
-    """The engine of one phase, why, and the choice for each parameter (fast engine only)."""
+    """The engine of one phase, why, and the choice for each parameter (fast engine only).
+
+    `declared` is what hangs on model or loss and cannot be seen into (`kept`).
+    """
 
     phase: str
     engine: str
     reason: str
     choices: Mapping[str, str]
+    declared: tuple[str, ...] = ()
 
 
 def explain(
@@ -36,26 +42,24 @@ def explain(
     y = torch.zeros(len(x), dtype=torch.int64)
     values = {name: p.detach() for name, p in trainable(model).items()}
     parameters = Space.of(values)
+    traced = trace(LossOfOne(model.train(), loss), trainable(model), x, y)
     valid = torch.ones(len(x), dtype=torch.bool)
     found = []
     for phase in plan.phases:
         space = phase.pipeline.row_space(parameters, tuple(x.shape[1:]))
         binding = BoundPipeline(phase.pipeline, space)
-        reason = reason_against_pipeline(binding)
-        if engine == "materialising":
-            reason = "the settings ask for it"
-        if reason is not None:
-            found.append(Explanation(phase.name, "materialising", reason, {}))
-            continue
-        context = PhaseContext(space, parameters.join(values), phase.steps, seed)
-        x_B, views = x, None
-        if phase.pipeline.views is not None:
-            views = phase.pipeline.views.count
-            x_B = x[:, None].expand(-1, views, *x.shape[1:])
-        fast = GhostEngine(model, loss, norms_of(binding), len(x), views=views)
-        fast.rows(values, x_B, y, valid, _made_up(phase.pipeline, context))
-        reason = "every row map is diagonal and affine"
-        found.append(Explanation(phase.name, "ghost", reason, fast.choices()))
+        chosen, reason = choose(engine, traced, binding)
+        choices: Mapping[str, str] = {}
+        if chosen == "ghost":
+            context = PhaseContext(space, parameters.join(values), phase.steps, seed)
+            x_B, views = x, None
+            if phase.pipeline.views is not None:
+                views = phase.pipeline.views.count
+                x_B = x[:, None].expand(-1, views, *x.shape[1:])
+            fast = GhostEngine(model, loss, norms_of(binding), len(x), views=views)
+            fast.rows(values, x_B, y, valid, _made_up(phase.pipeline, context))
+            choices = fast.choices()
+        found.append(Explanation(phase.name, chosen, reason, choices, traced.declared))
     return found
 
 

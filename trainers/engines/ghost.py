@@ -1,8 +1,8 @@
 """The fast exact engine: norms and clipped sums layer by layer, without the B × D matrix.
 
-One forward and one backward stop at the layers' outputs. From what passes there, each
-parameter's squared norms and clipped sums are formed the cheapest exact way
-(`dpigu.trainers.engines.layers`), for the affine transform z = w ⊙ g − s of the pipeline.
+One forward and one backward, mapped over records, stop at the layers' outputs (`capture`). From
+what passes there, each parameter's squared norms and clipped sums are formed the cheapest exact
+way (`layers`), for the affine transform z = w ⊙ g − s of the pipeline.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.dpcore.stages import name_of
-from dpigu.trainers.engines.anatomy import Anatomy
+from dpigu.trainers.engines.capture import Capture
+from dpigu.trainers.engines.checked import checked
+from dpigu.trainers.engines.kept import Watch
 from dpigu.trainers.engines.layers import (
     GRAM_ERROR,
     AffineSlice,
@@ -34,9 +36,10 @@ from dpigu.trainers.engines.layers import (
     choose,
     viewed,
 )
-from dpigu.trainers.engines.materialising import Loss, Norms, trainable
-from dpigu.trainers.engines.probe import anatomy_of
+from dpigu.trainers.engines.materialising import Norms, trainable
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, users_errors
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 
 def reason_against(transform: Transform) -> str | None:
@@ -97,8 +100,8 @@ class GhostEngine:
     """Rows that are never all in memory, for affine transforms and any clipper.
 
     Args:
-        model: maps a batch of inputs to outputs, one record at a time.
-        loss: one loss a record.
+        model: maps a batch of one to outputs.
+        loss: outputs and targets of a batch of one to one number.
         norms: the clipper's groups.
         physical_batch: the largest microbatch that `rows` will see.
         autocast: the dtype of forward and backward, or None for the weights' own. Rows are
@@ -119,13 +122,12 @@ class GhostEngine:
         autocast: torch.dtype | None = None,
         views: int | None = None,
     ) -> None:
-        self._model = model
+        self._loss = LossOfOne(model, loss, autocast)
+        self._watch = Watch(model, loss, values=False)
         self._views = views
-        self._loss = loss if views is None else lambda o_B, y_B: loss(o_B, y_B) / views
         self._norms = norms
-        self._autocast = autocast
         self._space = Space.of(trainable(model))
-        self._anatomy: Anatomy | None = None
+        self._capture: Capture | None = None
         self._prepared: tuple[Transform, dict[str, AffineSlice | None]] | None = None
         self._choices: dict[str, str] = {}
         self._workspace = Workspace()
@@ -134,22 +136,22 @@ class GhostEngine:
 
     def choices(self) -> Mapping[str, str]:
         """The way that each parameter's rows went in the last microbatch, and why."""
-        taken = {} if self._anatomy is None else self._anatomy.by_product
+        apart = frozenset() if self._capture is None else self._capture.apart
         return {
-            name: f"{choice}; by a product of {taken[name]}" if name in taken else choice
+            name: f"{choice}; differentiated a record at a time" if name in apart else choice
             for name, choice in self._choices.items()
         }
 
     @property
     def memory_format(self) -> torch.memory_format:
         """The format in which images pass through the model."""
-        return torch.contiguous_format if self._anatomy is None else self._anatomy.memory_format
+        return torch.contiguous_format if self._capture is None else self._capture.memory_format
 
     def rows(
         self,
         weights: Mapping[str, Tensor],
-        x_B: Tensor,
-        y_B: Tensor,
+        x_B: Tree,
+        y_B: Tree,
         valid_B: Tensor,
         transform: Transform,
     ) -> Rows:
@@ -161,10 +163,11 @@ class GhostEngine:
                 remedy="Give every parameter that requires a gradient.",
             )
         if self._views is not None:
-            x_B, y_B = x_B.flatten(0, 1), y_B.repeat_interleave(self._views, 0)
-        if self._anatomy is None:
-            self._anatomy = anatomy_of(self._model, self._loss, weights, x_B, y_B)
-        diagonals = self._diagonals(transform, x_B.device)
+            x_B = tree_map(lambda v_BV: v_BV.flatten(0, 1), x_B)
+            y_B = tree_map(lambda v_B: v_B.repeat_interleave(self._views, 0), y_B)
+        if self._capture is None:
+            self._capture = checked(self._loss, weights, self._space.names, x_B, y_B)
+        diagonals = self._diagonals(transform, valid_B.device)
         live = {name for name, diagonal in diagonals.items() if diagonal is not None}
         ways: dict[str, NormMethod] = {}
         self._choices = dict.fromkeys(self._space.names, "none: frozen at this step")
@@ -177,17 +180,11 @@ class GhostEngine:
             ways[name], self._choices[name] = choose(statistic, diagonal, self._workspace)
 
         if live:
-            self._anatomy.collect(
-                self._model,
-                self._loss,
-                weights,
-                x_B,
-                y_B,
-                self._autocast,
-                self._workspace,
-                live,
-                finish,
-            )
+            share = 1.0 / (self._views or 1)
+            self._watch.begin(transform)
+            with users_errors(self._loss.model, "on records"):
+                self._capture.collect(weights, x_B, y_B, self._workspace, live, finish, share)
+            self._watch.check()
         parts = tuple(
             (at.stop - at.start, ways[name] if name in live else None)
             for name, at, _ in self._space.blocks()

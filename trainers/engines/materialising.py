@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from dpigu.dpcore import BoundPipeline, DenseRows, ModelError, Record, Rows, Space, Transform
+from dpigu.dpcore import BoundPipeline, DenseRows, Record, Rows, Space, Transform
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
-from numpy.typing import NDArray
+from dpigu.trainers.engines.kept import Watch
+from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, count_of, device_of, users_errors
+from dpigu.trainers.engines.recurrent import unrolled
+from dpigu.trainers.engines.rules import no_rules_of_users
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (B × …) and targets (B) to one loss a record (B)."""
+from torch.func import grad, vmap
 
 
 def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
@@ -24,7 +23,10 @@ def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
 
 
 class RowEngine(Protocol):
-    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer."""
+    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer.
+
+    Inputs and targets are trees of tensors, B × … each.
+    """
 
     @property
     def relative_error(self) -> float:
@@ -34,8 +36,8 @@ class RowEngine(Protocol):
     def rows(
         self,
         weights: Mapping[str, Tensor],
-        x_B: Tensor,
-        y_B: Tensor,
+        x_B: Tree,
+        y_B: Tree,
         valid_B: Tensor,
         transform: Transform,
     ) -> Rows:
@@ -43,13 +45,27 @@ class RowEngine(Protocol):
         ...
 
 
+class WholeEngine(RowEngine, Protocol):
+    """An engine whose rows stand in memory."""
+
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tree,
+        y_B: Tree,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> PaddedRows:
+        """The same, in memory."""
+        ...
+
+
+MakeWhole = Callable[[nn.Module, Loss, "Norms", int], WholeEngine]
+
+
 def norms_of(binding: BoundPipeline) -> Norms:
     """The clipper's groups in the space of the rows."""
-    by = binding.pipeline.clipper.groups
-    if by == "all":
-        return Norms(None, 1)
-    groups_K = binding.output.groups(by)
-    return Norms(groups_K.to(binding.device), binding.output.group_count(by))
+    return Norms(*binding.groups)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -85,8 +101,8 @@ class MaterialisingEngine:
     It serves any model that torch.func can trace and any row map; memory is B · D.
 
     Args:
-        model: maps a batch of inputs to outputs, one record at a time.
-        loss: one loss a record.
+        model: maps a batch of one to outputs.
+        loss: outputs and targets of a batch of one to one number.
         norms: the clipper's groups.
         physical_batch: the largest microbatch that `rows` will see.
         autocast: the dtype of forward and backward, or None for the weights' own. Norms and
@@ -106,10 +122,9 @@ class MaterialisingEngine:
         autocast: torch.dtype | None = None,
         views: int | None = None,
     ) -> None:
-        self._model = model
-        self._loss = loss
+        self._loss = LossOfOne(model, loss, autocast)
+        self._watch = Watch(model, loss, values=False)
         self._norms = norms
-        self._autocast = autocast
         self._views = views
         self.relative_error = physical_batch * UNIT_ROUNDOFF
         self._space = Space.of(trainable(model))
@@ -117,85 +132,70 @@ class MaterialisingEngine:
     def rows(
         self,
         weights: Mapping[str, Tensor],
-        x_B: Tensor,
-        y_B: Tensor,
+        x_B: Tree,
+        y_B: Tree,
         valid_B: Tensor,
         transform: Transform,
     ) -> PaddedRows:
-        def loss_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            enabled = self._autocast is not None
-            x_V = x[None] if self._views is None else x
-            with torch.autocast(x.device.type, dtype=self._autocast, enabled=enabled):
-                outputs_V = functional_call(self._model, dict(values), (x_V,))
-            return self._loss(outputs_V, y.expand(len(x_V), *y.shape)).mean()
+        def loss_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+            if self._views is None:
+                return self._loss(values, x, y)
+            of_views = vmap(self._loss, in_dims=(None, 0, None), randomness="different")
+            mean: Tensor = of_views(values, x, y).mean()
+            return mean
 
-        def gradient_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self._space.join(grad(loss_of_one)(values, x, y))
-
-        def row_of_one(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            if transform.statistic is None:
-                return gradient_of_one(values, x, y)
-
-            def loss(at_D: Tensor | None) -> Tensor:
-                return loss_of_one(values if at_D is None else self._space.split(at_D), x, y)
-
-            statistic, state = transform.statistic
-            record = Record(x, y, loss, lambda: gradient_of_one(values, x, y))
-            return statistic.row_of(state, record)
-
+        row_of_one = rower(loss_of_one, self._loss.outputs, self._space, transform)
         one = vmap(row_of_one, in_dims=(None, 0, 0), randomness="different")
-        g_BD = one(dict(weights), x_B, y_B)
+        self._watch.begin(transform)
+        model = self._loss.model
+        with users_errors(model, "on records"), no_rules_of_users(), unrolled(model):
+            g_BD = one(dict(weights), x_B, y_B)
+        self._watch.check()
         dense = DenseRows(transform(g_BD), self._norms.groups_K, self._norms.count)
         return PaddedRows(dense, valid_B)
 
 
-def row_gradients(
-    model: nn.Module, loss: Loss, weights: Mapping[str, Tensor], x_M: Tensor, y_M: Tensor
-) -> Tensor:
-    """Every record's gradient, M × D: for public records alone."""
-    engine = MaterialisingEngine(model, loss, Norms(None, 1), len(x_M))
-    space = Space.of(trainable(model))
-    valid_M = torch.ones(len(x_M), dtype=torch.bool, device=x_M.device)
-    return engine.rows(weights, x_M, y_M, valid_M, Transform(space, space, (), None)).rows.z_BK
+def rower(
+    loss_of_one: Callable[[Mapping[str, Tensor], Tree, Tree], Tensor],
+    outputs_of_one: Callable[[Mapping[str, Tensor], Tree], Tensor],
+    space: Space,
+    transform: Transform,
+    gradient: Callable[..., Any] = grad,
+) -> Callable[[Mapping[str, Tensor], Tree, Tree], Tensor]:
+    """From weights and one record to its row before the transform: gradient or statistic."""
 
+    def gradient_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+        return space.join(gradient(loss_of_one)(values, x, y))
 
-def microbatches(
-    indices: NDArray[np.int64], size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pieces of exactly `size` indices with who is valid; the last one padded with index 0."""
-    for start in range(0, len(indices), size):
-        piece = indices[start : start + size]
-        padded = np.zeros(size, dtype=np.int64)
-        padded[: len(piece)] = piece
-        valid = torch.arange(size, device=device) < len(piece)
-        yield torch.from_numpy(padded).to(device), valid
+    def row_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
+        if transform.statistic is None:
+            return gradient_of_one(values, x, y)
 
+        def loss(at_D: Tensor | None) -> Tensor:
+            return loss_of_one(values if at_D is None else space.split(at_D), x, y)
 
-def check_every_parameter_gets_a_row(
-    model: nn.Module, loss: Loss, x_shape: tuple[int, ...], device: torch.device
-) -> None:
-    """An error that names the trainable parameters that a record's loss does not reach.
-
-    Looks at a made-up record of zeros, never at the data.
-    """
-    x = torch.zeros((1, *x_shape), device=device)
-    y = torch.zeros(1, dtype=torch.int64, device=device)
-    values = trainable(model)
-    try:
-        total = loss(model(x), y).sum()
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ModelError(
-            f"the model cannot take one record of this shape: {str(error).splitlines()[0]}",
-            where=type(model).__name__,
-            got=tuple(x_shape),
-            remedy="Give a model for this data, or data of the shape that the model takes.",
-        ) from error
-    gradients = torch.autograd.grad(total, list(values.values()), allow_unused=True)
-    silent = [name for name, g in zip(values, gradients, strict=True) if g is None]
-    if silent:
-        raise ModelError(
-            "trainable parameters get no gradient from a record's loss",
-            where=type(model).__name__,
-            got=silent,
-            remedy="Use them in forward, or call requires_grad_(False) on them.",
+        statistic, state = transform.statistic
+        record = Record(
+            x,
+            y,
+            loss,
+            lambda: gradient_of_one(values, x, y),
+            lambda: outputs_of_one(values, x).squeeze(0),
         )
+        return statistic.row_of(state, record)
+
+    return row_of_one
+
+
+def row_gradients(
+    model: nn.Module,
+    loss: Loss,
+    weights: Mapping[str, Tensor],
+    x_M: Tree,
+    y_M: Tree,
+    engine: MakeWhole = MaterialisingEngine,
+) -> Tensor:
+    """Every record's gradient, M × D, by an engine that forms rows whole: for public records."""
+    made, space = engine(model, loss, Norms(None, 1), count_of(x_M)), Space.of(trainable(model))
+    valid_M = torch.ones(count_of(x_M), dtype=torch.bool, device=device_of(x_M))
+    return made.rows(weights, x_M, y_M, valid_M, Transform(space, space, (), None)).rows.z_BK

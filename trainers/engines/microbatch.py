@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from dpigu.trainers.engines.records import Tree, called, device_of
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 MATRICES = 4
 """B × D matrices that the materialising engine holds at once: per layer, joined, mapped, float64
@@ -48,27 +50,19 @@ ON_DEVICE = Budget(memory=2**30, cache=2**30, least=1, most=4096)
 """On a GPU: 4 GiB."""
 
 
-def automatic(
-    model: nn.Module,
-    shape: tuple[int, ...],
-    coordinates: int,
-    *,
-    fast: bool,
-    device: torch.device,
-    tokens: bool = False,
-) -> int:
+def automatic(model: nn.Module, x_1: Tree, coordinates: int, *, fast: bool) -> int:
     """Records in a microbatch of an engine: the most that its budget allows.
 
     Args:
         model: on the device.
-        shape: of a record's input; integers if `tokens`.
+        x_1: a made-up record's input, 1 × …, there too.
         coordinates: D.
-        fast: the fast engine holds what the layers put out; the other holds rows of D as well.
+        fast: the fast engine holds what the layers put out; the others hold rows of D as well.
     """
-    numbers = activations(model, shape, device, tokens)
+    numbers = activations(model, x_1)
     if not fast:
         numbers += MATRICES * coordinates
-    if device.type != "cpu":
+    if device_of(x_1).type != "cpu":
         return ON_DEVICE.records(numbers)
     return (FAST if fast else WHOLE).records(numbers)
 
@@ -84,22 +78,18 @@ def evened(records: int, expected_batch: float) -> int:
 
 
 @torch.no_grad()
-def activations(
-    model: nn.Module, shape: tuple[int, ...], device: torch.device, tokens: bool = False
-) -> int:
+def activations(model: nn.Module, x_1: Tree) -> int:
     """Numbers that one made-up record's layers put out, its input included."""
-    x = torch.zeros((1, *shape), device=device, dtype=torch.int64 if tokens else torch.float32)
-    total = x.numel()
+    total: int = sum(v.numel() for v in tree_leaves(x_1))
 
     def count(module: nn.Module, args: Any, output: Any) -> None:
         nonlocal total
-        if isinstance(output, torch.Tensor):
-            total += output.numel()
+        total += sum(v.numel() for v in tree_leaves(output) if isinstance(v, torch.Tensor))
 
     leaves = [m for m in model.modules() if next(m.children(), None) is None]
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
-        model(x)
+        called(model, {}, x_1)
     finally:
         for handle in handles:
             handle.remove()

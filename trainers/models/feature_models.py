@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 from dpigu.dpcore.errors import ModelError
-from dpigu.trainers.data.dataset import DataSpec
+from dpigu.trainers.data import DataSpec
 from torch import Tensor, nn
 
 GROUPS = 27  # the paper's best on scattering features
@@ -92,7 +92,7 @@ def _norm(spec: DataSpec, channels: bool) -> nn.Module:
             where=spec.name,
             got=spec.shape,
             expected="(channels, height, width)",
-            remedy="Train with --features scattering.",
+            remedy="Train on `features` such as scattering.",
         )
     count = spec.shape[0]
     if channels:

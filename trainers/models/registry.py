@@ -6,7 +6,6 @@ Thakurta, Song, Chien and Erlingsson (AAAI 2021, arXiv 2007.14191).
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import math
@@ -16,8 +15,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-from dpigu.dpcore.errors import ModelError
-from dpigu.trainers.data.dataset import DataSpec
+from dpigu.dpcore.errors import ModelError, did_you_mean
+from dpigu.trainers.data import DataSpec
 from dpigu.trainers.models.feature_models import scattering_cnn, scattering_linear
 from dpigu.trainers.models.wide_resnet import wide_resnet
 from torch import Tensor, nn
@@ -160,12 +159,11 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
             return _call(_factory(module, attribute), name, spec)
         if name in MODELS:
             return MODELS[name](spec)
-    near = difflib.get_close_matches(name, MODELS, n=1)
     raise ModelError(
         "unknown model",
         got=name,
         expected=", ".join((*MODELS, "or module:factory")),
-        remedy=f"Did you mean {near[0]}?" if near else "",
+        remedy=did_you_mean(name, MODELS),
     )
 
 
@@ -224,7 +222,7 @@ def _require(spec: DataSpec, shape: tuple[int, ...]) -> None:
             where=spec.name,
             got=spec.shape,
             expected=shape,
-            remedy=f"Try --model {default_model(spec)}.",
+            remedy=f"Try the `model` {default_model(spec)}.",
         )
 
 

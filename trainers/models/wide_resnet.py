@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from dpigu.dpcore.errors import ModelError
-from dpigu.trainers.data.dataset import DataSpec
+from dpigu.trainers.data import DataSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +25,8 @@ class WSConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, standardised(self.weight), self.bias)
+        out: Tensor = self._conv_forward(x, standardised(self.weight), self.bias)
+        return out
 
 
 def standardised(weight: Tensor) -> Tensor:
@@ -51,7 +52,8 @@ class WideBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x))
         shortcut = x if isinstance(self.short, nn.Identity) else self.short(y)
-        return shortcut + self.conv2(F.relu(self.norm2(self.conv1(y))))
+        residual: Tensor = self.conv2(F.relu(self.norm2(self.conv1(y))))
+        return shortcut + residual
 
 
 def wide_resnet(spec: DataSpec, depth: int, width: int) -> nn.Module:
@@ -72,7 +74,7 @@ def wide_resnet(spec: DataSpec, depth: int, width: int) -> nn.Module:
             where=spec.name,
             got=spec.shape,
             expected="(channels, height, width)",
-            remedy="Try --model mlp.",
+            remedy="Try the `model` mlp.",
         )
     layers: list[nn.Module] = [WSConv2d(spec.shape[0], 16, 3, padding=1, bias=False)]
     channels = 16

@@ -1,1 +1,4 @@
-"""What happens to released gradients: optimizers and averages of weights."""
+from dpigu.trainers.optim.averaging import Average
+from dpigu.trainers.optim.optimizers import OPTIMIZERS, AdamBC, NoiseAware
+
+__all__ = ["OPTIMIZERS", "AdamBC", "Average", "NoiseAware"]

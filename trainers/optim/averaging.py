@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Averaging = Literal["none", "ema", "tail"]
+from dpigu.names import AveragingName
+
 PREFIX = "average"
 
 
@@ -19,7 +19,7 @@ class Average:
     ema: w̄ ← d·w̄ + (1 − d)·w with d = min(decay, (1 + k)/(10 + k)) after k steps
     tail: the mean of w over the last share · steps of the plan, rounded, and at least one
 
-    Training itself goes on with the weights as they are. With `none`, and before the tail
+    Training itself continues with the weights as they are. With `none`, and before the tail
     begins, the average is the weights. Noise of single steps averages out; what is averaged was
     released, so nothing is charged.
 
@@ -34,7 +34,7 @@ class Average:
 
     def __init__(
         self,
-        kind: Averaging,
+        kind: AveragingName,
         decay: float,
         share: float,
         stored: Mapping[str, Tensor] | None = None,
@@ -86,7 +86,7 @@ class Average:
             parameters[name].data.copy_(average)
 
     def state(self) -> dict[str, Tensor]:
-        """All that a checkpoint must hold to go on, under names that no parameter has."""
+        """All that a checkpoint must hold to continue, under names that no parameter has."""
         if not self._weights:
             return {}
         return {

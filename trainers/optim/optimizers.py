@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from dpigu.dpcore import RunError
 from torch import Tensor, nn
+
+from dpigu.names import OptimizerName
 
 
 @runtime_checkable
@@ -91,3 +93,11 @@ class AdamBC(torch.optim.Optimizer):
         noise = state["variance_avg"] / (1 - second ** state["step"])
         scale = torch.maximum(square - noise, group["floor"] * noise).clamp(min=0).sqrt()
         parameter.sub_(group["lr"] * mean / (scale + 1e-8))
+
+
+OPTIMIZERS: Mapping[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adam-bc": AdamBC,
+}
+"""The optimizers by name."""

@@ -1,4 +1,4 @@
-"""The defaults of `dpigu train` for each data set, and for presets that need others.
+"""The defaults of a recipe for each data set, and for presets that need others.
 
 The batch, learning rate and clipping norm of digits and MNIST were chosen on a validation split
 of the training data, by some thirty runs of `dpsgd` and `adadpigu` at ε = 4; MNIST's steps were

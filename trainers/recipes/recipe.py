@@ -11,22 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import CalibratedPlan, ConfigurationError, DataError, Plan
-from dpigu.dpcore.registry.configuration import (
+from dpigu.dpcore.errors import did_you_mean
+from dpigu.dpcore.registry import (
     MANY,
     SINGLE,
     dataclass_from,
+    lookup,
     plan_from_dict,
     plan_to_dict,
     refuse_unknown,
     typed,
     value_of,
 )
-from dpigu.dpcore.registry.entries import lookup
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, load_data, load_public
-from dpigu.trainers.data.features import feature_map, with_features
-from dpigu.trainers.data.procedural import PROCEDURAL, procedural
-from dpigu.trainers.models.registry import default_model
+from dpigu.trainers.data import (
+    PROCEDURAL,
+    SPECS,
+    Data,
+    DataSpec,
+    feature_map,
+    load_data,
+    load_public,
+    procedural,
+    with_features,
+)
+from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.defaults import defaults_for
 from dpigu.trainers.settings import Settings
 
@@ -92,7 +101,7 @@ class Recipe:
         if _same_records(self.public, self.data):
             raise ConfigurationError(
                 "the private records cannot be the public ones too: nothing would protect them",
-                where=f"--public-data {self.public}",
+                where=f"public data {self.public}",
                 got="the data set that the run trains on",
                 expected=f"another data set, another .npz file, or {PROCEDURAL}",
             )
@@ -101,7 +110,7 @@ class Recipe:
         elif self.public not in SPECS:
             raise ConfigurationError(
                 "there is no public data of that name",
-                where="--public-data",
+                where="public",
                 got=self.public,
                 expected=f"{PROCEDURAL}, {', '.join(SPECS)}, or the path of a .npz file",
             )
@@ -112,7 +121,7 @@ class Recipe:
         if (data.spec.shape, data.spec.classes) != (spec.shape, spec.classes):
             raise DataError(
                 "the public records do not fit the private ones",
-                where=f"--public-data {self.public}",
+                where=f"public data {self.public}",
                 got=f"{data.spec.shape}, {data.spec.classes} classes",
                 expected=f"{spec.shape}, {spec.classes} classes",
             )
@@ -146,20 +155,19 @@ def recipe_for(
         settings: fields of `Settings`.
     """
     if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
         raise ConfigurationError(
             "there is no preset of that name",
             where="preset",
             got=preset,
             expected=", ".join(PRESETS),
-            remedy=f"Did you mean {near[0]}?" if near else "",
+            remedy=did_you_mean(preset, PRESETS),
         )
     declared = SPECS[data].records if data in SPECS else records
     if declared is None:
         raise ConfigurationError(
             "the number of records of this data set is not known, and is not read off it",
             where=data,
-            remedy="Declare it with --records; it is public.",
+            remedy="Declare `records`; the number is public.",
         )
     training = dict(PRESETS[preset].training)
     names = {key: training.pop(key, None) for key in ("features", "model", "public")}
@@ -206,7 +214,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
     """
     known = ("format", "preset", "data", "model", "loss", "optimizer", "settings", "plan")
-    refuse_unknown(table, (*known, "calibrated"), where)
+    refuse_unknown(table, (*known, "calibrated", "budget", "lineage", "tuned"), where)
     for key in ("data", "settings"):
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)
@@ -248,8 +256,8 @@ def clipped_at(plan: Plan, bound: float) -> Plan:
 def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
     """A plan with options changed, each as `stage.option=value`, after an optional `phase.`.
 
-    A stage goes by its slot (clipper, scheduler, …) or by its name, and one of a look by
-    `look.` before either; every one that matches in the phases meant is changed.
+    A stage goes by its slot (clipper, scheduler, …) or by its name, one of a selective update
+    by `selective_update.` before either; every one that matches in the phases meant is changed.
     """
     table = plan_to_dict(plan)
     for assignment in assignments:
@@ -258,7 +266,7 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
         if not (equals and dot):
             raise ConfigurationError(
                 "an assignment has the form stage.option=value",
-                where=f"--set {assignment}",
+                where=assignment,
                 expected="like clipper.bound=0.5 or main.scheduler.ratio=0.4",
             )
         names = [phase["name"] for phase in table["phase"]]
@@ -271,14 +279,15 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
                 known += [slot, name]
                 if stage in (slot, name):
                     fields = [f.name for f in dataclasses.fields(lookup(options["stage"]).stage)]
-                    refuse_unknown([option], fields, f"--set {assignment}")
+                    refuse_unknown([option], fields, assignment)
                     options[option] = value_of(text)
                     found = True
         if not found:
-            near = difflib.get_close_matches(stage, known, n=1)
+            near = [name for name in known if name.endswith(f".{stage}")]
+            near += difflib.get_close_matches(stage, known, n=1)
             raise ConfigurationError(
                 "the plan has no such stage",
-                where=f"--set {assignment}",
+                where=assignment,
                 got=stage,
                 expected=near[0] if near else sorted(set(known)),
             )
@@ -286,15 +295,13 @@ def assigned(plan: Plan, assignments: Sequence[str]) -> Plan:
 
 
 def _stages(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str, dict[str, Any]]]:
-    """Every stage's slot, name and options; those of a look have `look.` before both."""
+    """Every stage's slot, name and options; those of a look after `selective_update.`."""
     single = [(slot, table[slot]) for slot in (*SINGLE, "decision") if slot in table]
     several = [(slot, stage) for slot in MANY for stage in table.get(slot, [])]
     found = [(before + slot, before + stage["stage"], stage) for slot, stage in single + several]
-    return found + (
-        _stages(table["selective_update"], "selective_update.")
-        if "selective_update" in table
-        else []
-    )
+    if "selective_update" in table:
+        found += _stages(table["selective_update"], "selective_update.")
+    return found
 
 
 def _same_records(public: str, private: str) -> bool:

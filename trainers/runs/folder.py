@@ -6,8 +6,7 @@ import hashlib
 import json
 import platform
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import ROUND_CEILING, Context
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ class RunFolder:
             raise RunError(
                 "this is no run folder",
                 where=str(path),
-                expected="a folder that `dpigu train --out` made, with public/config.toml",
+                expected="a folder that training made, with public/config.toml",
             )
         return folder
 
@@ -147,7 +146,7 @@ class RunFolder:
                 "the configuration was changed after the run began: it is not the one that the "
                 "ledger pays for",
                 where=str(path),
-                remedy="Restore it, or train a new run with it: dpigu train --config.",
+                remedy="Restore it, or train a new run with it as its `config`.",
             )
         return table
 
@@ -171,7 +170,7 @@ class RunFolder:
             raise RunError(
                 "this run has not finished",
                 where=str(self.path),
-                remedy=f"Finish it: dpigu train --resume --out {self.path}",
+                remedy="Resume it, and it finishes.",
             )
         try:
             loaded = json.loads(disk.read(path))
@@ -224,7 +223,7 @@ def _refuse_occupied(path: Path) -> None:
         raise RunError(
             "a run is there already",
             where=str(path),
-            remedy="Give another --out, add --resume to go on with it, or delete it.",
+            remedy="Give another `out`, `resume` the run that is there, or delete it.",
         )
 
 
@@ -237,88 +236,3 @@ def versions() -> dict[str, str]:
 def printable(text: str) -> str:
     """A name from a folder with its control characters spelled out: it forges no line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def statement(summary: Mapping[str, Any]) -> str:
-    """A paragraph about a run's privacy that its owner can publish, on one line."""
-    return printable(_paragraph(summary)) + "\n"
-
-
-def _paragraph(summary: Mapping[str, Any]) -> str:
-    if not summary["private"]:
-        return (
-            f"This model was trained with {summary['preset']} and makes no claim of differential "
-            f"privacy: {summary['why_not_private']}."
-        )
-    return (
-        "This model was trained with differential privacy: "
-        f"{_claim(summary)} at δ = {summary['delta']:g} under {summary['adjacency']} "
-        f"adjacency of single records, by {summary['preset']} over {_steps(summary)}, each "
-        f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
-        f"records, with Gaussian noise of {_noise(summary['phases'])} times the clipping norm. "
-        f"{_looks(summary['phases'])}ε was computed by the {summary['accountant'].upper()} "
-        f"accountant of dpigu {summary['versions']['dpigu']} from the ledger of the steps that "
-        f"ran, all phases included. Held-out data is treated as public{_public(summary)}. Choices "
-        "made by looking at the training data before this run are not charged. Noise and "
-        "sampling used the operating system's entropy and were not stored."
-    )
-
-
-def _claim(summary: Mapping[str, Any]) -> str:
-    """The ε that is claimed and, where somebody stopped the run, what was spent so far."""
-    if summary["epsilon_is"] == "claim":
-        return f"ε = {_up(summary['epsilon'])}"
-    return (
-        f"ε = {_up(summary['claimed_epsilon'])}, fixed before the run (it was stopped by choice; "
-        f"spent so far: ε = {_up(summary['epsilon'])}),"
-    )
-
-
-def _up(epsilon: float) -> str:
-    """ε to four digits, rounded up."""
-    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(epsilon)):.4g}"
-
-
-def _steps(summary: Mapping[str, Any]) -> str:
-    phases = summary["phases"]
-    if len(phases) == 1:
-        return f"{summary['steps']} steps"
-    return (
-        f"{summary['steps']} steps (" + _listed(f"{p['name']} {p['steps']}" for p in phases) + ")"
-    )
-
-
-def _noise(parts: Sequence[Mapping[str, Any]]) -> str:
-    """The noise multiplier, or each phase's where they differ."""
-    by_name = {part["name"]: f"{part['noise_multiplier']:.5g}" for part in parts}
-    if len(set(by_name.values())) == 1:
-        return next(iter(by_name.values()))
-    return _listed(f"{sigma} ({name})" for name, sigma in by_name.items())
-
-
-def _looks(phases: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence about the looks at updates, where there are any."""
-    looks = [
-        {"name": phase["name"], **phase["selective_update"]}
-        for phase in phases
-        if phase["selective_update"]
-    ]
-    if not looks:
-        return ""
-    rates = _listed(dict.fromkeys(f"{selective_update['rate']:.6g}" for selective_update in looks))
-    return (
-        f"Every update was looked at, on a Poisson sample of its own at rate {rates}, with "
-        f"Gaussian noise of {_noise(looks)} times the look's own clipping norm; every look is "
-        "charged, whether the update was kept or not. "
-    )
-
-
-def _public(summary: Mapping[str, Any]) -> str:
-    """What else counts as public, and so was neither protected nor charged."""
-    named = summary["public_data"]
-    return "" if named is None else f", and so are the records that stages learnt from ({named})"
-
-
-def _listed(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last

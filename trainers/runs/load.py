@@ -10,6 +10,7 @@ import torch
 from dpigu.dpcore import RunError
 from dpigu.trainers.data.dataset import Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
+from dpigu.trainers.lineage import Ancestor, remember
 from dpigu.trainers.models.registry import MODELS, build_model
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
@@ -44,6 +45,9 @@ def load_run(path: Path | str, model: nn.Module | None = None, *, trust_code: bo
             where=str(weights),
             got=str(error).splitlines()[-1].strip(),
         ) from error
+    table, ledger = folder.configuration(), folder.ledger()
+    earlier = (Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
+    remember(model, (*earlier, Ancestor.of(ledger, table["data"]["name"])))
     return Run(model.eval().to(torch.device("cpu")), summary, folder.path)
 
 
@@ -65,7 +69,7 @@ def named_model(folder: RunFolder, table: Mapping[str, Any], trust_code: bool) -
             "the run's model is code that the folder names, and that is not run without your word",
             where=str(folder.path),
             got=name,
-            remedy="If you trust whoever made the folder: trust_code=True, --trust-code.",
+            remedy="If you trust whoever made the folder: set `trust_code`.",
         )
     return build_model(name, spec_of(table), table["settings"].get("seed", 0))
 

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from dpigu.accountants.profile import DELTAS, privacy_profile
 from dpigu.dpcore import NoiseSource, RunError
 from dpigu.dpcore.ledger import Ledger
 from dpigu.dpcore.registry.configuration import options_of
 from dpigu.dpcore.stages import public_records_of
-from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
+from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
+from dpigu.trainers.lineage import Lineage, together
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.runs import disk
-from dpigu.trainers.runs.folder import SUMMARY, RunFolder, statement, versions
+from dpigu.trainers.runs.folder import SUMMARY, RunFolder, versions
 from dpigu.trainers.runs.identity import described, name_of_callable, structure_of
 from dpigu.trainers.runs.picture import drawn
+from dpigu.trainers.runs.statement import statement
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -31,8 +34,8 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int = 1000) -> float
     was_training = model.training
     model.eval()
     right = sum(
-        int((model(x_B.to(device)).argmax(1).cpu() == y_B.cpu()).sum())
-        for x_B, y_B in zip(x.split(batch), y.split(batch), strict=True)
+        int(torch.eq(model(x_B.to(device)).argmax(1).cpu(), y_B.cpu()).sum())
+        for x_B, y_B in zip(torch.split(x, batch), torch.split(y, batch), strict=True)
     )
     model.train(was_training)
     return right / len(y)
@@ -51,13 +54,27 @@ def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any
     return {"step": step, "epsilon": spent, "test_accuracy": held_out}
 
 
-def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, Any]:
+def summarise(
+    prepared: PreparedRun,
+    ledger: Ledger,
+    reached: int,
+    lineage: Lineage = (),
+    budget: str | None = None,
+    statistics: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The summary: what was claimed, spent and reached. Accuracy is the last step's.
 
     Everything about privacy is the ledger's word.
+
+    Args:
+        lineage: the runs that the weights started from.
+        budget: the name of the budget that the run kept.
+        statistics: what phases report of their releases, by phase.
     """
     head, why = ledger.head, ledger.head.not_private
     spent = epsilon_of_ledger(ledger) if not why else None
+    both = together(lineage, ledger) if lineage and not why else None
+    own = (*DELTAS, head.delta)
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
@@ -67,6 +84,15 @@ def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, 
         "epsilon": spent.value if spent else None,
         "epsilon_is": "claim" if ledger.complete else "spent so far",
         "claimed_epsilon": claimed_epsilon(ledger) if not why else None,
+        "privacy_profile": []
+        if why
+        else [list(point) for point in privacy_profile(claimed_event(ledger), own, head.adjacency)],
+        "together": both
+        and {"epsilon": both.value, "accountant": both.accountant, "note": both.note},
+        "lineage": [ancestor.to_dict() for ancestor in lineage],
+        "budget": budget,
+        "tuned": prepared.labels.get("tuned"),
+        "released": released(prepared),
         "target_epsilon": head.epsilon,
         "delta": head.delta,
         "accountant": spent.accountant if spent else head.accountant,
@@ -83,9 +109,23 @@ def summarise(prepared: PreparedRun, ledger: Ledger, reached: int) -> dict[str, 
         "planned_steps": prepared.plan.steps,
         "stopped_early": reached < prepared.plan.steps,
         "test_accuracy": accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y),
+        "statistics": dict(statistics or {}),
         "seed": prepared.settings.seed,
         "versions": versions(),
     }
+
+
+def released(prepared: PreparedRun) -> list[str]:
+    """What a run makes public beside its model: covered by the claim, or of held-out records."""
+    found = [
+        "the state of every stage and of the optimizer (checkpoint)",
+        f"held-out accuracy {prepared.settings.evaluations} times",
+        "the configuration",
+        "the ledger",
+    ]
+    if any(phase.selective_update is not None for phase in prepared.plan.phases):
+        found.append("which updates were kept")
+    return found
 
 
 def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> None:
@@ -130,6 +170,8 @@ def configuration(
         },
         "loss": {"name": name_of_callable(prepared.loss)},
     }
+    if "tuned" in prepared.labels:
+        table["tuned"] = prepared.labels["tuned"]
     if optimizer is not None:
         table["optimizer"] = described(optimizer)
         settings = {k: v for k, v in settings.items() if k not in OPTIMIZER}

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from dpigu.dpcore import Affine, GrammarError, PhaseContext, Reads, Release, Space, State, register
 from torch import Tensor
+
+from dpigu import Affine, GrammarError, PhaseContext, Reads, Release, Space, State, register
 
 
 @register("row", "acme/fan-in-scale")

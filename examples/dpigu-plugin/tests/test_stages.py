@@ -9,9 +9,14 @@ from typing import ClassVar
 import pytest
 import torch
 from acme_dpigu import FanInScale, SoftClamp
-from dpigu.audits import ConformanceError, check_stage, parametrize_with_checks
-from dpigu.dpcore import (
+from torch import Tensor
+
+from dpigu import (
+    AffineRestorer,
     AffineRowMap,
+    ConformanceError,
+    Flat,
+    Gaussian,
     GrammarError,
     Phase,
     PhaseContext,
@@ -19,11 +24,12 @@ from dpigu.dpcore import (
     Plan,
     Space,
     State,
+    check_stage,
+    lookup,
+    parametrize_with_checks,
+    plan_from_dict,
+    plan_to_dict,
 )
-from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
-from dpigu.dpcore.registry.entries import lookup
-from dpigu.mechanisms import AffineRestorer, Flat, Gaussian
-from torch import Tensor
 
 SPACE = Space(("layer.weight", "layer.bias"), ((2, 4), (2,)))
 

@@ -38,9 +38,11 @@ from dpigu.trainers.engines.materialising import cross_entropy
 from dpigu.trainers.prepare import prepare
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.report import configuration
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from tests.audits.canaries.test_run_audit import DATA, module
+from tests.audits.test_run_audit import DATA, module
 from tests.support.run_folders import bare
 
 M, STEPS = 100, 25
@@ -60,8 +62,9 @@ def settings(rate: float, sigma: float) -> Settings:
 class Weaker(SystemNoise):
     """Noise of a twentieth of what is claimed: a mistake that no stage can see."""
 
-    def normal(self, size: int, device: torch.device) -> Tensor:
-        return super().normal(size, device) / 20
+    def words(self, count: int) -> NDArray[np.uint64]:
+        z = ndtri((super().words(count) + 0.5) * 2.0**-64)
+        return (ndtr(z / 20) * 2.0**64).astype(np.uint64)
 
 
 def trained(

@@ -9,7 +9,6 @@ import pytest
 import torch
 from dpigu.audits import EvidenceError, plan_canaries
 from dpigu.audits.canaries.kinds import KINDS, LIT
-from dpigu.cli.dpigu.train import CANARY_KINDS
 from dpigu.trainers import Data
 from dpigu.trainers.data.dataset import BYTES
 
@@ -86,7 +85,3 @@ def test_a_plan_gives_the_same_canaries_each_time_and_sees_other_data(kind: str)
         labels = tuple((label + 1) % data.spec.classes for label in plan.labels)
         with pytest.raises(EvidenceError, match="fingerprints"):
             dataclasses.replace(plan, labels=labels).check(data)
-
-
-def test_the_command_offers_every_kind() -> None:
-    assert tuple(KINDS) == CANARY_KINDS

@@ -274,7 +274,7 @@ def test_no_plan_is_saved_after_a_step_or_over_another(folder: RunFolder) -> Non
 
 
 def test_a_run_without_canaries_says_how_to_get_them(folder: RunFolder) -> None:
-    with pytest.raises(EvidenceError, match="--canaries N"):
+    with pytest.raises(EvidenceError, match="Train a run with canaries"):
         load_plan(folder)
 
 

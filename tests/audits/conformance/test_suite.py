@@ -8,7 +8,8 @@ import pytest
 from dpigu.audits import ConformanceError, check_stage, checks_for, parametrize_with_checks
 from dpigu.audits.conformance.check import example_of, kind_of
 from dpigu.audits.conformance.suite import all_checks
-from dpigu.dpcore import GrammarError, RegistryError, registry
+from dpigu.dpcore import GrammarError, RegistryError
+from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import OWN_DISTRIBUTION, entries
 from dpigu.dpcore.stages import KINDS
 from dpigu.mechanisms import (
@@ -175,7 +176,7 @@ def test_the_command_ends_with_1_and_the_counterexample_when_a_check_fails():
     result = dpigu("stages", "check", f"mutant/{mutant.id}")
     assert result.exit_code == 1
     assert "FAILED  support-fits: the support is empty" in result.stdout
-    assert "  world   space (weight 2)" in result.stdout
+    assert "  scenario  space (weight 2)" in result.stdout
     told = strict_json(dpigu("stages", "check", f"mutant/{mutant.id}", "--json").stdout)
     (failed,) = (c for c in told["checks"] if c["name"] == "support-fits")
     assert (told["passed"], failed["passed"]) == (False, False)

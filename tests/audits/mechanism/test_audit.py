@@ -14,7 +14,8 @@ import dpigu.audits.mechanism.audit
 import pytest
 from dpigu.audits.mechanism.audit import QUICK, Effort, audit_mechanism
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit
-from dpigu.audits.mechanism.short_runs import SPACE, allowed_mu, short_runs
+from dpigu.audits.mechanism.short_runs import allowed_mu, short_runs
+from dpigu.audits.mechanism.traces import SPACE
 from dpigu.audits.verdict import Verdict
 from dpigu.dpcore import Adjacency, Kernel, Plan, PrivacyError, Space
 from dpigu.mechanisms import PRESETS, ClippedCount, PerGroup, Quantile, adadpigu
@@ -181,8 +182,8 @@ def test_shuffled_batches_are_contradicted() -> None:
 def test_event_of_a_course_is_what_the_plan_charges() -> None:
     """μ = √(Σ 1/z²): two steps of both phases, then three of the last; 2/σ under replace-one."""
     plan = adadpigu(100).scaled_noise(0.5)
-    whole, midst = short_runs(plan, SPACE, Kernel, None)
-    assert whole.mu == pytest.approx(2 * 4**0.5) and midst.mu == pytest.approx(2 * 3**0.5)
+    whole, middle = short_runs(plan, SPACE, Kernel, None)
+    assert whole.mu == pytest.approx(2 * 4**0.5) and middle.mu == pytest.approx(2 * 3**0.5)
     replaced = dataclasses.replace(plan, adjacency=Adjacency.REPLACE_ONE)
     assert allowed_mu(replaced, (1, 0)) == pytest.approx(4.0)
     assert allowed_mu(zoo.plan(queries=(ClippedCount(noise_ratio=1.0),)), (1,)) == pytest.approx(

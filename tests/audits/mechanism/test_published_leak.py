@@ -30,7 +30,7 @@ def test_each_leak_is_contradicted_and_what_is_right_is_not(
         ["--epsilon", "1", "--steps", "40", "--canaries", "300", "--out", str(tmp_path)]
     )
     leaky = [f for f in found if f.leaky]
-    assert [f.selective_update for f in leaky] == ["mask", "statistics", "noised sums"]
+    assert [f.observed for f in leaky] == ["mask", "statistics", "noised sums"]
     for f in leaky:
         assert f.report.verdict is Verdict.CONTRADICTED and f.report.lower_bound > 1
     right = [f for f in found if not f.leaky]

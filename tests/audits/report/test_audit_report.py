@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from dpigu.audits import (
     Membership,
-    decide,
+    combined_test,
     guess_grid,
     invalid_audit,
     judge,
@@ -43,7 +43,7 @@ def data_of(claim: float = 0.1, text: str = "runs/a", shift: float = 2.0) -> dic
     scores, coins = leaking(shift=shift)
     event = PoissonSampler(1.0, 100).event(dp_accounting.GaussianDpEvent(1.0))
     own = accounted_curve(event, Adjacency.ADD_OR_REMOVE_ONE)
-    made = decide(
+    made = combined_test(
         scores, coins, guess_grid(200), epsilon=claim, delta=1e-5, confidence=0.95, own=own
     )
     report = judge(
@@ -62,7 +62,7 @@ def data_of(claim: float = 0.1, text: str = "runs/a", shift: float = 2.0) -> dic
         command="model",
         subject=text,
         facts=((text, text),),
-        decision=made,
+        combined=made,
         scores=scores,
         members=coins,
         reproduce=(f"dpaudit model {text}",),

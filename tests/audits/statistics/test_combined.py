@@ -5,8 +5,15 @@ from __future__ import annotations
 import dp_accounting
 import numpy as np
 import pytest
-from dpigu.audits import Verdict, accounted_curve, decide, gaussian_tradeoff, guess_grid, judge
-from dpigu.audits.statistics.combined import OWN, Decision
+from dpigu.audits import (
+    Verdict,
+    accounted_curve,
+    combined_test,
+    gaussian_tradeoff,
+    guess_grid,
+    judge,
+)
+from dpigu.audits.statistics.combined import OWN, CombinedTest
 from dpigu.dpcore import Adjacency, PoissonSampler
 
 M = 500
@@ -19,12 +26,12 @@ def gaussian_event(sigma: float) -> dp_accounting.DpEvent:
 ONE_GDP = accounted_curve(gaussian_event(1.0), Adjacency.ADD_OR_REMOVE_ONE)
 
 
-def decided(mu: float, seed: int, epsilon: float = 4.3772) -> Decision:
+def decided(mu: float, seed: int, epsilon: float = 4.3772) -> CombinedTest:
     """Canaries under exact μ-GDP, tested against 1-GDP's curve and its ε at δ = 1e-5."""
     draw = np.random.default_rng(seed)
     coins = draw.integers(0, 2, M)
     scores = mu * coins + draw.normal(size=M)
-    return decide(
+    return combined_test(
         scores, coins, guess_grid(M), epsilon=epsilon, delta=1e-5, confidence=0.95, own=ONE_GDP
     )
 
@@ -88,7 +95,7 @@ def test_a_true_accounting_is_contradicted_in_at_most_5_percent_of_audits() -> N
 def test_without_a_curve_of_its_own_the_claim_is_tested_twice() -> None:
     draw = np.random.default_rng(0)
     coins = draw.integers(0, 2, M)
-    made = decide(
+    made = combined_test(
         10.0 * coins, coins, guess_grid(M), epsilon=1.0, delta=1e-5, confidence=0.95, own=None
     )
     assert made.p_value < 0.01 and made.against == ""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dpigu.audits.statistics.clopper_pearson import clopper_pearson_limits
 from dpigu.audits.statistics.error_counts import (
-    CanaryKind,
+    Criterion,
     ErrorCounts,
     runs_for_ceiling,
     runs_needed,
@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-KINDS: tuple[CanaryKind, ...] = ("total", "pair")
+CRITERIA: tuple[Criterion, ...] = ("total", "pair")
 COUNTS = st.integers(1, 400).flatmap(
     lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))
 )
@@ -64,29 +64,31 @@ def test_pair_rejects_where_both_limits_lie_below_the_curve() -> None:
     assert gaussian_tradeoff(bound - 1e-6)(fp) > fn > gaussian_tradeoff(bound + 1e-6)(fp)
 
 
-@given(counts=COUNTS, level=st.floats(1e-6, 0.4), kind=st.sampled_from(KINDS))
+@given(counts=COUNTS, level=st.floats(1e-6, 0.4), criterion=st.sampled_from(CRITERIA))
 def test_bound_is_the_test_turned_round(
-    counts: tuple[int, int, int], level: float, kind: CanaryKind
+    counts: tuple[int, int, int], level: float, criterion: Criterion
 ) -> None:
     """p(μ) < level for every μ below the bound, and not above it."""
     found = errors(*counts)
-    bound = found.mu_bound(level, kind)
+    bound = found.mu_bound(level, criterion)
     if bound > 1e-6:
-        assert found.p_value(bound * (1 - 1e-9), kind) <= level * (1 + 1e-6)
-    assert found.p_value(bound + 1e-6, kind) >= level * (1 - 1e-6)
+        assert found.p_value(bound * (1 - 1e-9), criterion) <= level * (1 + 1e-6)
+    assert found.p_value(bound + 1e-6, criterion) >= level * (1 - 1e-6)
 
 
-@given(counts=COUNTS, kind=st.sampled_from(KINDS))
-def test_p_value_rises_with_the_claim(counts: tuple[int, int, int], kind: CanaryKind) -> None:
-    p_values = [errors(*counts).p_value(mu, kind) for mu in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 80.0)]
+@given(counts=COUNTS, criterion=st.sampled_from(CRITERIA))
+def test_p_value_rises_with_the_claim(counts: tuple[int, int, int], criterion: Criterion) -> None:
+    p_values = [
+        errors(*counts).p_value(mu, criterion) for mu in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 80.0)
+    ]
     assert p_values == sorted(p_values)
     assert p_values[0] > 0 and p_values[-1] <= 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("mu", [0.5, 2.0, 4.0])
 def test_a_gaussian_is_contradicted_no_more_often_than_promised(
-    kind: CanaryKind, mu: float
+    criterion: Criterion, mu: float
 ) -> None:
     """2,000 repetitions of 300 runs a side at the exact claim and a level of 5%.
 
@@ -94,7 +96,7 @@ def test_a_gaussian_is_contradicted_no_more_often_than_promised(
     """
     rng = np.random.default_rng(7)
     wrong = rng.binomial(300, norm.cdf(-mu / 2), (2000, 2)).tolist()
-    rejected = sum(errors(fp, fn, 300).mu_bound(0.05, kind) > mu for fp, fn in wrong)
+    rejected = sum(errors(fp, fn, 300).mu_bound(0.05, criterion) > mu for fp, fn in wrong)
     assert rejected <= 133
     assert binom.sf(133, 2000, 0.05) < 1 / 1100
 

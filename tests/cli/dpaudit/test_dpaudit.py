@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from dpigu.cli.dpaudit.main import bound, main
+from dpigu.cli.dpaudit.bound import bound
+from dpigu.cli.dpaudit.main import main
 
 from tests.support.dpigu_command import dpigu, one_line, strict_json, train
 
@@ -80,7 +81,7 @@ def test_a_run_without_canaries_supports_no_verdict_and_says_what_to_do(tmp_path
     train(tmp_path / "run")
     result = dpaudit("model", tmp_path / "run")
     assert result.exit_code == 3
-    assert result.stdout.startswith("INVALID AUDIT\n") and "--canaries N" in result.stdout
+    assert result.stdout.startswith("INVALID AUDIT\n") and "a run with canaries" in result.stdout
 
 
 def test_tampered_coins_support_no_verdict(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_resumed_run_keeps_its_canaries(tmp_path: Path) -> None:
     train(out, "--canaries", 50)
     (out / "public" / "summary.json").unlink()
     result = dpaudit("model", out)
-    assert result.exit_code == 2 and "--resume" in one_line(result)
+    assert result.exit_code == 2 and "Resume it" in one_line(result)
     assert dpigu("train", "--resume", "--out", out, "--quiet").exit_code == 0
     assert dpaudit("model", out).exit_code == 0
 

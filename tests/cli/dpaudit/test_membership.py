@@ -111,4 +111,4 @@ def test_an_interrupt_says_how_to_go_on(
     monkeypatch.setattr("dpigu.audits.membership.shadows.spread", interrupted)
     result = dpaudit("model", copy, "--shadows", 8)
     assert result.exit_code == 130
-    assert f"go on with: dpaudit model {copy} --shadows 8" in result.stderr
+    assert f"continue with: dpaudit model {copy} --shadows 8" in result.stderr

@@ -19,10 +19,14 @@ MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown preset": (("--preset", "dpsdg", "--data", "digits"), "Did you mean dpsgd?"),
     "no data": (("--preset", "dpsgd"), "--data"),
     "unknown data": (("--preset", "dpsgd", "--data", "x", "--records", 9), "unknown data set"),
-    "undeclared data": (("--preset", "dpsgd", "--data", "some.npz"), "--records"),
+    "undeclared data": (("--preset", "dpsgd", "--data", "some.npz"), "Declare --records;"),
     "missing file": (
         ("--preset", "dpsgd", "--data", "some.npz", "--records", 9, "--classes", 2),
         "no such file",
+    ),
+    "undeclared classes": (
+        ("--preset", "dpsgd", "--data", "some.npz", "--records", 9),
+        "Declare --records and --classes.",
     ),
     "declared twice": ((*DIGITS, "--records", 1400), "declared already"),
     "label out of range": (
@@ -54,7 +58,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown key": (("--config", "unknown.toml"), "Did you mean 'settings'?"),
     "resume what": (("--resume",), "--out"),
     "resume nothing": (("--resume", "--out", "missing"), "no run folder"),
-    "too many canaries": ((*DIGITS, "--canaries", 10**6), "canaries"),
+    "too many canaries": ((*DIGITS, "--canaries", 10**6), "--canaries: there are fewer"),
 }
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 import pytest
-from dpigu.dpcore import registry
+from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import entries
 
 from tests.support.dpigu_command import dpigu, dpigu_json, one_line, strict_json

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dpigu.dpcore import RegistryError, register, registry
+from dpigu.dpcore import RegistryError, register
+from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import Entry, entries, lookup
 from dpigu.dpcore.stages import KINDS, name_of
 from dpigu.mechanisms import Flat
@@ -27,8 +28,7 @@ from dpigu.dpcore import register
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     noise_multiplier: float = 1.0
-    def event(self, noise_multiplier): ...
-    def sample(self, normal_K): ...
+    law: str = "gaussian"
 """
 
 
@@ -69,8 +69,7 @@ def declare(kind="noiser", name="acme/loud", **parts):
     whole = {
         "__annotations__": {"noise_multiplier": float},
         "noise_multiplier": 1.0,
-        "event": lambda self, noise_multiplier: None,
-        "sample": lambda self, normal_K: normal_K,
+        "law": "gaussian",
         **parts,
     }
     cls = type("Loud", (), {key: part for key, part in whole.items() if part is not None})
@@ -184,14 +183,18 @@ def test_the_same_class_may_be_registered_again():
             "and '.', after an optional namespace (got acme/Loud noise, expected like acme/topk).",
         ),
         (
-            lambda: declare(sample=None),
-            "register('noiser', 'acme/loud'): a noiser needs the function sample "
-            "(got Loud, expected def sample(self, normal_K)).",
+            lambda: declare("scorer"),
+            "register('scorer', 'acme/loud'): a scorer needs the function score "
+            "(got Loud, expected def score(self, state)).",
         ),
         (
-            lambda: declare(sample=lambda self, normal: normal),
-            "register('noiser', 'acme/loud'): sample has other arguments than a noiser is called "
-            "with (got (self, normal), expected (self, normal_K)).",
+            lambda: declare("scorer", score=lambda self, s: s["score_D"]),
+            "register('scorer', 'acme/loud'): score has other arguments than a scorer is called "
+            "with (got (self, s), expected (self, state)).",
+        ),
+        (
+            lambda: declare(law=None),
+            "register('noiser', 'acme/loud'): a noiser declares ['law'] (got Loud).",
         ),
         (
             lambda: declare(update=lambda self, state, release: state),

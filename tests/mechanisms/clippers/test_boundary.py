@@ -9,11 +9,9 @@ import pytest
 import torch
 from dpigu.dpcore import GrammarError, Pipeline
 from dpigu.dpcore.kernel import guarded_factors
-from dpigu.mechanisms import Flat, Gaussian, Unclipped
+from dpigu.mechanisms import Flat, FloatGaussian, Gaussian, Unclipped
 from hypothesis import given
 from hypothesis import strategies as st
-
-from tests.support.stage_steps import normal
 
 BOUNDS = st.floats(1e-6, 1e6)
 NORMS = st.floats(0, 1e12)
@@ -65,9 +63,13 @@ def test_the_event_is_the_gaussian_of_the_multiplier_that_runs(multiplier, facto
     assert scaled.clipper == pipeline.clipper
 
 
-def test_unit_noise_is_the_normal_draws_themselves():
-    normal_K = normal(10, seed=0)
-    assert torch.equal(Gaussian(noise_multiplier=7.0).sample(normal_K), normal_K)
+def test_a_law_by_another_name_is_another_noiser():
+    """Both are charged as the Gaussian; the one that leaves the low bits open says so by name."""
+    for noiser, law in ((Gaussian(), "gaussian"), (FloatGaussian(), "gaussian-float")):
+        assert noiser.law == law
+        assert Pipeline(clipper=Flat(bound=1.0), noiser=noiser).event() == (
+            dp_accounting.GaussianDpEvent(1.0)
+        )
 
 
 def test_the_multiplier_is_1_until_it_is_calibrated():

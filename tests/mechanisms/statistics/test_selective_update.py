@@ -107,9 +107,9 @@ def test_a_plan_with_a_look_is_written_down_and_read_back():
             lambda: SelectiveUpdate(
                 Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian()), Threshold()
             ),
-            "a look releases a statistic, and its pipeline has none",
+            "a selective update releases a statistic, and its pipeline has none",
         ),
-        (lambda: SelectiveUpdate(LOOKING, Flat(bound=1.0)), "a look needs a decision"),
+        (lambda: SelectiveUpdate(LOOKING, Flat(bound=1.0)), "a selective update needs a decision"),
         (
             lambda: Phase("p", LOOKING, 1, selective_update=SelectiveUpdate(LOOKING, Threshold())),
             "trains no weights, so there is no update to look at",

@@ -82,7 +82,7 @@ def test_bytes_in_a_npz_are_scaled(tmp_path: Path) -> None:
 def test_the_public_numbers_of_a_npz_must_be_declared(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz")
     for given_numbers in ({"records": 6}, {"classes": 3}, {}):
-        with pytest.raises(DataError, match="--records and --classes"):
+        with pytest.raises(DataError, match="Declare `records` and `classes`"):
             load_data(path, **given_numbers)
 
 

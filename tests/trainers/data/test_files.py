@@ -178,7 +178,7 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
 def test_missing_files_are_named_with_the_folder_and_the_remedy(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"downloading is off.*--data-dir or DPIGU_DATA") as error:
+    with pytest.raises(DataError, match=r"downloading is off.*`data_dir` or in DPIGU") as error:
         NETWORK_OFF(name, tmp_path)
     wanted = "data_batch_" if name == "cifar10" else "{train,t10k}-{images-idx3,labels-idx1}-ubyte"
     assert str(tmp_path) in str(error.value) and wanted in str(error.value)

@@ -10,7 +10,7 @@ from dpigu.trainers.engines.materialising import Norms, trainable
 from torch import Tensor, nn
 
 from tests.support.ghost_cases import BATCH, Case, batch_of, loss, pair
-from tests.trainers.engines.test_ghost_models import MODELS, Attention
+from tests.trainers.engines.test_ghost_models import MODELS
 
 
 def engine_of(model: nn.Module) -> GhostEngine:
@@ -23,17 +23,6 @@ def rows_of(model: nn.Module, shape: tuple[int, ...]) -> object:
     x_B, y_B, valid_B = batch_of(Case(lambda: model, shape, 0 if shape else 4), torch.float32, 0)
     transform = Transform(space, space, (), None)
     return engine_of(model).rows(trainable(model), x_B, y_B, valid_B, transform)
-
-
-class Centred(nn.Module):
-    """Subtracts the mean of the batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mix(x - x.mean(0))
 
 
 class ChangedInPlace(nn.Module):
@@ -62,8 +51,6 @@ class Unused(nn.Module):
     ("model", "shape", "says"),
     [
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), (4,), "GroupNorm"),
-        (Centred(), (4,), "within one record"),
-        (Attention(dropout=0.5), (3, 4), "dropout"),
         (ChangedInPlace(), (4,), r"x = x \+ y"),
         (Unused(), (4,), "idle"),
         (nn.Sequential(nn.Embedding(4, 3, max_norm=1.0)), (), "max_norm"),

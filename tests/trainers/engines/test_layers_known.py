@@ -62,7 +62,7 @@ CASES = {
 def test_rows_are_those_of_torch_func(name: str, transform: str) -> None:
     both = pair(CASES[name], transform=transform)
     both.check()
-    assert not [way for way in both.engine.choices().values() if "product" in way]
+    assert not [way for way in both.engine.choices().values() if "at a time" in way]
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
@@ -114,7 +114,7 @@ kinds_patches = kinds.patches
 def test_a_wrong_layer_is_noticed(
     monkeypatch: pytest.MonkeyPatch, target: str, mutant: object, name: str
 ) -> None:
-    """A planted mistake in a layer's rows sends its parameters to the fall-back."""
+    """A planted mistake in a layer's rows has its parameters differentiated a record at a time."""
     if target == "_layer_norm":
         monkeypatch.setitem(kinds.KNOWN, nn.LayerNorm, kinds._over_features(mutant))
     else:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import ModelError, Space, Transform
+from dpigu.trainers.engines.choice import Traced, trace
 from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
-    check_every_parameter_gets_a_row,
     cross_entropy,
-    microbatches,
     trainable,
 )
+from dpigu.trainers.engines.records import LossOfOne
+from dpigu.trainers.slots import microbatches
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -83,6 +84,12 @@ def test_microbatches_hold_every_index_once_and_have_one_size(count: int, size: 
     assert kept == list(indices)
 
 
+def tried(model: nn.Module, shape: tuple[int, ...]) -> Traced:
+    """What made-up records of this shape show of a model."""
+    y = torch.zeros(1, dtype=torch.int64)
+    return trace(LossOfOne(model, cross_entropy), trainable(model), torch.zeros(1, *shape), y)
+
+
 def test_a_parameter_without_a_gradient_is_named() -> None:
     class Idle(nn.Module):
         def __init__(self) -> None:
@@ -94,9 +101,9 @@ def test_a_parameter_without_a_gradient_is_named() -> None:
             return self.used(x)
 
     with pytest.raises(ModelError, match=r"idle\.weight.*requires_grad_"):
-        check_every_parameter_gets_a_row(Idle(), cross_entropy, (4,), torch.device("cpu"))
+        tried(Idle(), (4,))
 
 
 def test_a_model_for_another_shape_is_refused() -> None:
     with pytest.raises(ModelError, match="cannot take one record"):
-        check_every_parameter_gets_a_row(nn.Linear(4, 2), cross_entropy, (5,), torch.device("cpu"))
+        tried(nn.Linear(4, 2), (5,))

@@ -6,8 +6,7 @@ import math
 
 import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
-from dpigu.mechanisms import PRESETS, Flat, Gaussian
-from dpigu.mechanisms.presets.own import adadpigu_paper
+from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
 from dpigu.mechanisms.views import ShiftFlip
 from dpigu.trainers.engines.explain import explain
 from dpigu.trainers.engines.materialising import cross_entropy
@@ -23,8 +22,6 @@ from dpigu.trainers.engines.microbatch import (
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-
-CPU = torch.device("cpu")
 
 
 @given(
@@ -52,15 +49,15 @@ def test_an_even_microbatch_is_no_larger_and_wastes_little(records: int, batch: 
 
 def test_activations_are_what_the_layers_put_out() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5))
-    assert activations(model, (1, 8, 8), CPU) == 64 + 72 + 72 + 72 + 5
+    assert activations(model, torch.zeros(1, 1, 8, 8)) == 64 + 72 + 72 + 72 + 5
     table = nn.Sequential(nn.Embedding(4, 3), nn.Flatten())
-    assert activations(table, (6,), CPU, tokens=True) == 6 + 18 + 18
+    assert activations(table, torch.zeros(1, 6, dtype=torch.int64)) == 6 + 18 + 18
 
 
 def test_rows_count_only_where_they_are_formed() -> None:
     model = nn.Sequential(nn.Linear(1000, 1000))
-    size = 1_001_000
-    taken = {fast: automatic(model, (1000,), size, fast=fast, device=CPU) for fast in (True, False)}
+    x_1, size = torch.zeros(1, 1000), 1_001_000
+    taken = {fast: automatic(model, x_1, size, fast=fast) for fast in (True, False)}
     assert taken[True] == FAST.most
     assert taken[False] == WHOLE.records(2000 + MATRICES * size) < taken[True]
 

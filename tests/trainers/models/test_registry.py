@@ -162,7 +162,7 @@ def test_an_unknown_model_is_met_with_the_nearest_known_one() -> None:
 def test_a_model_for_other_records_names_one_that_fits() -> None:
     with pytest.raises(ModelError, match=r"got \(3, 32, 32\), expected \(1, 28, 28\)") as error:
         build_model("paper-mnist-cnn", SPECS["cifar10"], 0)
-    assert "Try --model paper-cifar-cnn" in str(error.value)
+    assert "Try the `model` paper-cifar-cnn" in str(error.value)
 
 
 FACTORIES = """

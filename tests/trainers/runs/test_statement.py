@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from dpigu.dpcore import ConfigurationError
+from dpigu.dpcore.errors import DataError
 from dpigu.trainers import build_model, recipe_for, train
-from dpigu.trainers.runs.folder import statement
+from dpigu.trainers.runs.statement import statement
 
 
 def trained(preset: str, tmp_path: Path, **options: Any) -> tuple[dict[str, Any], str]:
@@ -67,7 +68,7 @@ def test_the_private_records_are_no_public_ones(tmp_path: Path) -> None:
     data = recipe.load_data(progress=False)
     for public in (data, replace(data, train_x=data.train_x.clone())):
         model = build_model("linear", data.spec, 0)
-        with pytest.raises(ConfigurationError, match="the public records are the private ones"):
+        with pytest.raises(DataError, match="the public split shares records"):
             train(recipe.plan, data, model, recipe.settings, public=public, progress=False)
 
 
@@ -79,3 +80,29 @@ def test_a_stated_epsilon_is_never_below_the_spent_one(
 ) -> None:
     summary, _ = trained("dpsgd", tmp_path, noise_multiplier=1.5)
     assert f": ε = {stated} at" in statement(summary | {"epsilon": epsilon})
+
+
+def test_a_strict_reader_finds_every_answer(tmp_path: Path) -> None:
+    summary, text = trained("dpsgd", tmp_path, noise_multiplier=1.5)
+    questions = ["Unit", "Trade-off", "Profile", "Sampling", "Released", "Tuning", "Other runs"]
+    lines = text.splitlines()[2:]
+    assert [line.split(":")[0] for line in lines] == questions
+    assert "Tuning: not stated; it is not charged." in lines
+    profile = dict(summary["privacy_profile"])
+    assert profile[summary["delta"]] <= summary["epsilon"]  # by PLD, where the claim is by RDP
+    assert sorted(profile.values(), reverse=True) == [profile[d] for d in sorted(profile)]
+
+
+@pytest.mark.parametrize(("delta", "warned"), [(1e-5, False), (1 / 1500, False), (0.1, True)])
+def test_a_delta_above_one_over_the_records_is_warned_of(
+    delta: float, warned: bool, tmp_path: Path
+) -> None:
+    _, text = trained("dpsgd", tmp_path, noise_multiplier=1.5, delta=delta)
+    assert ("WARNING: δ = 0.1 is above 1/1500" in text) == warned
+
+
+def test_nobodys_words_write_a_line_of_their_own(tmp_path: Path) -> None:
+    summary, text = trained("dpsgd", tmp_path, noise_multiplier=1.5)
+    forged = summary | {"tuned": "by hand\nUnit: everybody.", "preset": "dpsgd\x1b[2K"}
+    assert len(statement(forged).splitlines()) == len(text.splitlines())
+    assert "\x1b" not in statement(forged)

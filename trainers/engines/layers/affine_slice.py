@@ -118,5 +118,7 @@ class AffineSlice:
         if self.weight_P is not None:
             total_P *= self.weight_P
         if self.support_P is not None:  # in pieces: the product of two types takes a copy
-            for part, live in zip(total_P.split(PIECE), self.support_P.split(PIECE), strict=True):
+            for part, live in zip(
+                torch.split(total_P, PIECE), torch.split(self.support_P, PIECE), strict=True
+            ):
                 part *= live

@@ -191,6 +191,24 @@ KNOWN: Mapping[type[nn.Module], Mapping[str, Row]] = {
 }
 
 
+_IMAGES: Mapping[type[nn.Module], int] = {
+    nn.Conv1d: 2,
+    nn.Conv2d: 3,
+    nn.Conv3d: 4,
+    nn.InstanceNorm1d: 2,
+    nn.InstanceNorm2d: 3,
+    nn.InstanceNorm3d: 4,
+}
+
+
+def own_dims(module: nn.Module, x: Tensor) -> int | None:
+    """How many of an input's dimensions are channels and positions, where those before them
+    are a batch to the layer; None for a layer that maps every position by itself."""
+    if type(module) is nn.GroupNorm:
+        return x.dim() - 1
+    return _IMAGES.get(type(module))
+
+
 def seen_by(x: Tensor, b: Tensor, records: int, workspace: Workspace) -> Seen:
     """A call of a known layer, in float32 or wider.
 

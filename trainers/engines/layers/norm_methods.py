@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from dpigu.dpcore.precision import full_precision
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.layers.affine_slice import AffineSlice, kept
 from dpigu.trainers.engines.layers.outer_product import Ghost
@@ -189,6 +190,7 @@ class Touched:
         total.index_add_(0, self.statistic.index_BS.flatten(), z_BSE.flatten(0, 1))
 
 
+@full_precision()
 def choose(
     statistic: Statistic, diagonal: AffineSlice, workspace: Workspace
 ) -> tuple[NormMethod, str]:

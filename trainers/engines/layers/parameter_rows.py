@@ -289,4 +289,5 @@ def _joined(x_VqCT: Tensor, views: int) -> Tensor:
     """B·V × q × C × T to B × q × C × V·T."""
     if views == 1:
         return x_VqCT
-    return x_VqCT.unflatten(0, (-1, views)).movedim(1, 3).flatten(3)
+    by_record: Tensor = torch.unflatten(x_VqCT, 0, (-1, views))
+    return by_record.movedim(1, 3).flatten(3)

@@ -1,0 +1,27 @@
+"""The command line that gives a report again."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+LEFT_OUT = ("out", "workers", "as_json")
+"""The options that change nothing of a report."""
+
+
+def reproduction() -> tuple[str]:
+    """The command that runs, with the options that its report depends on."""
+    ctx = click.get_current_context()
+    words = ["dpaudit", ctx.command.name or ""]
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if value is None or parameter.name in LEFT_OUT:
+            continue
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return (shlex.join(words),)

@@ -1,0 +1,50 @@
+"""Other ways to clip: by coordinate, layer or quantile, and to a norm.
+
+Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`). `bound` is
+the clipping norm C; `steps` counts all phases together, and all are charged.
+"""
+
+from __future__ import annotations
+
+from dpigu.dpcore import Plan
+from dpigu.mechanisms.clippers import Automatic, ClippedCount, Normalised, PerGroup, Quantile
+from dpigu.mechanisms.presets.preset import one_phase, preset
+from dpigu.mechanisms.release import AffineRestorer
+from dpigu.mechanisms.rows import AdaClip
+
+
+@preset("adaclip", source="Pichapati et al. 2019 (arXiv 1908.07643), Algorithm 2")
+def adaclip(steps: int, *, bound: float = 0.5) -> Plan:
+    """AdaCliP: centre and scale every coordinate by released moments."""
+    posts = (AffineRestorer(of="adaclip"),)
+    return one_phase(steps, bound, rows=(AdaClip(),), posts=posts)
+
+
+@preset("automatic-clipping", source="Bu et al. 2023 (arXiv 2206.07136)")
+def automatic_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """AUTO-S: scale every row to just below the bound."""
+    return one_phase(steps, bound, clipper=Automatic(bound=bound))
+
+
+@preset("normalised-clipping", source="Das et al. 2021; Bu et al. 2023 (arXiv 2206.07136)")
+def normalised_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """Scale every row to exactly the bound."""
+    return one_phase(steps, bound, clipper=Normalised(bound=bound))
+
+
+@preset("per-layer-clipping", source="McMahan et al. 2018 (arXiv 1710.06963), section 2.3")
+def per_layer_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """A bound for every layer, with one joint bound."""
+    return one_phase(steps, bound, clipper=PerGroup(bound=bound, weights="dimension"))
+
+
+@preset(
+    "quantile-clipping",
+    source="Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1",
+    learning_rate=0.3,
+)
+def quantile_clipping(steps: int, *, bound: float = 0.5) -> Plan:
+    """A bound that follows a quantile by a noised count."""
+    return one_phase(
+        steps, bound, clipper=Quantile(bound=bound, quantile=0.2), queries=(ClippedCount(),)
+    )

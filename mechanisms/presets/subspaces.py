@@ -1,0 +1,115 @@
+"""Gradients in fewer dimensions: a subspace, low-rank carriers or a code.
+
+Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`). `bound` is
+the clipping norm C; `steps` counts all phases together, and all are charged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dpigu.dpcore import Plan, Subspace
+from dpigu.mechanisms.clippers import PerGroup
+from dpigu.mechanisms.presets.preset import one_phase, preset, two_phases
+from dpigu.mechanisms.rows import (
+    Decode,
+    Decompose,
+    Encode,
+    Lift,
+    LowRank,
+    LowRankRestorer,
+    Project,
+    ProjectReleased,
+    Recompose,
+)
+from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
+
+
+def after_plain(steps: int, bound: float, size: int, **slots: Any) -> Plan:
+    """Three tenths of the steps as plain DP-SGD, whose releases make a subspace; then more."""
+    subspace = {"subspace": ReleasedSubspace(size=size)}
+    return two_phases(steps, bound, 0.3, ("plain", subspace), slots)
+
+
+@preset("pdp-sgd", source="Zhou et al. 2021 (arXiv 2007.03813)")
+def pdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """PDP-SGD: drop the noise outside a subspace of released gradients.
+
+    Args:
+        size: K, the dimension of the subspace, learnt over the first three tenths of the steps.
+    """
+    return after_plain(steps, bound, size, posts=(ProjectReleased(),))
+
+
+@preset(
+    "pdp-sgd-public", source="Zhou et al. 2021 (arXiv 2007.03813), Algorithm 1", public="procedural"
+)
+def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """PDP-SGD with the subspace of public gradients."""
+    subspace = PublicSubspace(size=size)
+    return one_phase(steps, bound, subspace=subspace, posts=(ProjectReleased(),))
+
+
+@preset("pcdp-sgd", source="Sha et al. 2023 (arXiv 2312.03792)")
+def pcdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """PCDP-SGD: project each record's gradient to a subspace before it is clipped."""
+    return after_plain(steps, bound, size, rows=(Project(size=size),), posts=(Lift(),))
+
+
+@preset("gep", source="Yu et al. 2021 (arXiv 2102.12677), the subspace of released gradients")
+def gep(steps: int, *, bound: float = 0.5, size: int = 4, subspace: Subspace | None = None) -> Plan:
+    """GEP: embedding in a subspace and residual, clipped apart and released together.
+
+    Args:
+        size: K, the dimension of the subspace.
+        subspace: where it comes from: the released gradients unless another is given.
+    """
+    return one_phase(
+        steps,
+        bound,
+        subspace=subspace if subspace is not None else ReleasedSubspace(size=size),
+        rows=(Decompose(size=size),),
+        clipper=PerGroup(groups="parameter", weights=(0.4, 1.0), bound=bound),
+        posts=(Recompose(),),
+    )
+
+
+@preset("gep-public", source="Yu et al. 2021 (arXiv 2102.12677), Algorithm 1", public="procedural")
+def gep_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
+    """GEP with the subspace of public gradients."""
+    return gep(steps, bound=bound, size=size, subspace=PublicSubspace(size=size))
+
+
+@preset("dpdr", source="Liu et al. 2024 (arXiv 2406.02744)")
+def dpdr(steps: int, *, bound: float = 0.5) -> Plan:
+    """DPDR: along the last released gradient, and orthogonal to it.
+
+    Half of the steps are decomposed, and half are plain DP-SGD.
+    """
+    before = min(max(1, steps // 2), steps - 1)
+    last = ReleasedSubspace(size=1, decay=0.0)
+    (early,) = gep(before, bound=bound, size=1, subspace=last).phases
+    (main,) = one_phase(steps - before, bound).phases
+    return Plan((dataclasses.replace(early, name="early"), main))
+
+
+@preset("rgp", source="Yu et al. 2021 (arXiv 2106.09352)")
+def rgp(steps: int, *, bound: float = 0.5, rank: int = 8) -> Plan:
+    """RGP: gradients of low-rank carriers of every weight matrix.
+
+    Args:
+        rank: of the carriers.
+    """
+    rows, posts = (LowRank(rank=rank),), (LowRankRestorer(),)
+    return one_phase(steps, bound, rows=rows, posts=posts)
+
+
+@preset("gradient-encoding", source="after Nasr et al. 2020 (arXiv 2007.11524)")
+def gradient_encoding(steps: int, *, bound: float = 0.5, block: int = 2) -> Plan:
+    """Gradients in a public linear code of half their length.
+
+    Args:
+        block: how many coordinates share one of the code.
+    """
+    return one_phase(steps, bound, rows=(Encode(block=block),), posts=(Decode(),))

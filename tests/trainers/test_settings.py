@@ -1,0 +1,83 @@
+"""Settings refuse words that nobody knows and values of another type, each in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+import pytest
+from dpigu.dpcore import ConfigurationError, Phase
+from dpigu.dpcore.errors import GrammarError
+from dpigu.mechanisms import dpsgd
+from dpigu.trainers import Settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+WORDS = {
+    name: [w for part in (hint, *typing.get_args(hint)) for w in typing.get_args(part)]
+    for name, hint in typing.get_type_hints(Settings).items()
+    if "Literal" in str(hint)
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("optimizer", "lion", "unknown word"),
+        ("optimizer", "sdg", "Did you mean 'sgd'"),
+        ("schedule", "cosin", "Did you mean 'cosine'"),
+        ("accountant", "plt", "Did you mean 'pld'"),
+        ("average", "mean", "unknown word"),
+        ("engine", "fast", "unknown word"),
+        ("physical_batch", "automatic", "Did you mean 'auto'"),
+        ("physical_batch", 2.5, "wrong type"),
+        ("evaluations", 2.0, "wrong type"),
+        ("seed", True, "wrong type"),
+        ("autocast", 1, "wrong type"),
+        ("diagnostics", "yes", "wrong type"),
+        ("delta", "1e-5", "wrong type"),
+        ("momentum", None, "wrong type"),
+        ("learning_rate", True, "wrong type"),
+        ("epsilon", float("nan"), "out of range"),
+        ("rate", 0.0, "out of range"),
+        ("rate", 1.5, "out of range"),
+        ("expected_batch", float("inf"), "out of range"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        Settings(**{name: value})
+    assert str(refused.value).startswith(f"settings.{name}: ")
+    assert "\n" not in str(refused.value)
+
+
+@given(st.data())
+def test_every_field_refuses_what_its_annotation_does_not_allow(data: st.DataObject) -> None:
+    field = data.draw(st.sampled_from([f.name for f in dataclasses.fields(Settings)]))
+    hint = typing.get_type_hints(Settings)[field]
+    parts = typing.get_args(hint) if "|" in str(hint) or "Union" in str(hint) else (hint,)
+    stranger = data.draw(st.sampled_from([object(), [1.0], {"a": 1}, b"auto", 1j, ("sgd",)]))
+    with pytest.raises(ConfigurationError):
+        Settings(**{field: stranger})
+    if str not in parts and "Literal" not in str(hint):
+        with pytest.raises(ConfigurationError):
+            Settings(**{field: data.draw(st.text(max_size=5))})
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_every_declared_word_is_taken(name: str) -> None:
+    for word in filter(lambda w: isinstance(w, str), WORDS[name]):
+        assert getattr(Settings(**{name: word}), name) == word
+
+
+def test_a_whole_number_is_a_number() -> None:
+    learning_rate = Settings(learning_rate=1).learning_rate
+    assert type(learning_rate) is float and learning_rate == 1.0
+
+
+def test_a_phase_takes_whole_steps() -> None:
+    (phase,) = dpsgd(3).phases
+    for steps in (2.5, 3.0, True, "3", 0):
+        with pytest.raises(GrammarError, match="whole number of steps"):
+            Phase("main", phase.pipeline, steps)  # type: ignore[arg-type]  # the mistake itself

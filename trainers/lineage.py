@@ -1,0 +1,113 @@
+"""Which runs a model's weights come from: what the claim of the next run composes with.
+
+A model that `train` has trained, or `load_run` has loaded, is known again within the process: by
+the module, and by its trained tensors, so also in a copy, behind another head, or after
+`load_state_dict`. The folder of a run keeps its lineage for later processes. Weights that were
+saved and loaded by other means carry none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from dpigu.accountants import Epsilon, get_accountant
+from dpigu.accountants.budgets.filters import counts_of, event_of, terms_of
+from dpigu.accountants.events import Term, flatten
+from dpigu.dpcore.ledger import Ledger
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A run whose weights another one started from.
+
+    Args:
+        run: its name, as in its ledger.
+        data: the name of its data.
+        not_private: why it claims nothing; empty if it does.
+        releases: all that it released, as canonical terms.
+    """
+
+    run: str
+    data: str
+    not_private: str
+    releases: tuple[Term, ...]
+
+    @classmethod
+    def of(cls, ledger: Ledger, data: str) -> Ancestor:
+        """The run of a ledger."""
+        why = ledger.head.not_private
+        return cls(ledger.head.run, data, why, () if why else flatten(ledger.event))
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Ancestor:
+        """The inverse of `to_dict`."""
+        releases = tuple(Term(float(q), float(z), int(n)) for q, z, n in table["releases"])
+        return cls(table["run"], table["data"], table["not_private"], releases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        releases = [[term.rate, term.noise_multiplier, term.count] for term in self.releases]
+        return {**vars(self), "releases": releases}
+
+
+Lineage = tuple[Ancestor, ...]
+
+_modules: WeakKeyDictionary[nn.Module, Lineage] = WeakKeyDictionary()
+_tensors: dict[bytes, Lineage] = {}
+
+
+def lineage_of(model: nn.Module) -> Lineage:
+    """The runs that a model's weights are known to come from, each once."""
+    found = [*_modules.get(model, ())]
+    for digest in trained_tensors(model):
+        found += _tensors.get(digest, ())
+    return tuple({ancestor.run: ancestor for ancestor in found}.values())
+
+
+def remember(model: nn.Module, lineage: Lineage, before: frozenset[bytes] = frozenset()) -> None:
+    """Know a model again by its module, and by the tensors that were not there `before`."""
+    _modules[model] = lineage
+    for digest in trained_tensors(model) - before:
+        _tensors[digest] = lineage
+
+
+def trained_tensors(model: nn.Module) -> frozenset[bytes]:
+    """Digests of the trainable tensors that say something: not those of one value throughout."""
+    return frozenset(_digest(p) for p in model.parameters() if p.requires_grad and _telling(p))
+
+
+def together(lineage: Lineage, ledger: Ledger) -> Epsilon:
+    """ε of a run and of all that its weights come from, if it was all on the same records.
+
+    It holds where the runs were fixed beforehand: a run that was chosen after seeing another
+    wants a budget file.
+    """
+    head = ledger.head
+    own = Ancestor.of(ledger, "")
+    why = [a.not_private for a in (*lineage, own) if a.not_private]
+    if why:
+        return Epsilon(None, None, None, head.accountant, why[0])
+    terms = terms_of(counts_of(_all_releases((*lineage, own))))
+    return get_accountant(head.accountant).epsilon(event_of(terms), head.delta, head.adjacency)
+
+
+def _all_releases(lineage: Lineage) -> Iterable[Term]:
+    return (term for ancestor in lineage for term in ancestor.releases)
+
+
+def _telling(tensor: Tensor) -> bool:
+    return tensor.numel() > 1 and bool((tensor != tensor.reshape(-1)[0]).any())
+
+
+@torch.no_grad()
+def _digest(tensor: Tensor) -> bytes:
+    whole = tensor.detach().cpu().contiguous()
+    digest = hashlib.blake2b(str(whole.dtype).encode(), digest_size=16)
+    digest.update(whole.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.digest()

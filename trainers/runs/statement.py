@@ -1,0 +1,174 @@
+"""The statement of a run: a page about its privacy that its owner can publish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Context
+from typing import Any
+
+from dpigu.accountants.profile import most_true_positives
+from dpigu.trainers.runs.folder import printable
+
+FALSE_POSITIVES = (0.001, 0.01, 0.1)
+"""The false-positive rates at which a statement bounds what a test for one record finds."""
+
+
+def statement(summary: Mapping[str, Any]) -> str:
+    """What a run's owner can publish: a paragraph, then what a strict reader asks for.
+
+    The order is that of NIST SP 800-226, section 2: the unit, the parameters and what they mean,
+    how records were sampled, what else was released, what was not charged.
+    """
+    lines = [_paragraph(summary)]
+    if summary["private"]:
+        lines += ["", *_lines(summary)]
+    return "".join(printable(line) + "\n" for line in lines)
+
+
+def _paragraph(summary: Mapping[str, Any]) -> str:
+    if not summary["private"]:
+        return (
+            f"This model was trained with {summary['preset']} and makes no claim of differential "
+            f"privacy: {summary['why_not_private']}."
+        )
+    return (
+        "This model was trained with differential privacy: "
+        f"{_claim(summary)} at δ = {summary['delta']:g} under {summary['adjacency']} adjacency of "
+        f"single records, by {summary['preset']} over {_steps(summary)}, each "
+        f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
+        f"records, with Gaussian noise of {_noise(summary['phases'])} times the clipping norm. "
+        f"{_looks(summary['phases'])}ε was computed by the {summary['accountant'].upper()} "
+        f"accountant of dpigu {summary['versions']['dpigu']} from the ledger of the steps that "
+        f"ran, all phases included. Held-out data is treated as public{_public(summary)}. Choices "
+        "made by looking at the training data before this run are not charged. Noise and "
+        "sampling used the operating system's entropy and were not stored."
+    )
+
+
+def _lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line for each question that the paragraph leaves."""
+    delta, records = summary["delta"], summary["records"]
+    found = []
+    if delta > 1 / records:
+        found.append(
+            f"WARNING: δ = {delta:g} is above 1/{records}, one over the number of records: a "
+            "mechanism that publishes some record whole can have this δ."
+        )
+    relation = {
+        "add-or-remove-one": "with and without one record",
+        "replace-one": "that differ in one record's value",
+    }[summary["adjacency"]]
+    profile = summary["privacy_profile"]
+    powers = [
+        f"{_percent(most_true_positives(profile, rate))} at {_percent(rate)}"
+        for rate in FALSE_POSITIVES
+    ]
+    points = [f"{_up(epsilon)} at {at:g}" for at, epsilon in profile]
+    tuned = summary["tuned"]
+    found += [
+        f"Unit: one record. Outputs are compared on data sets {relation}; a person with several "
+        "records is protected less.",
+        f"Trade-off: a test for one record has at most these true positives at these false "
+        f"positives: {_listed(powers)}.",
+        f"Profile: ε at δ, all at once, by PLD: {', '.join(points)}.",
+        "Sampling: Poisson, every record by itself, anew for every step.",
+        f"Released: {', '.join(summary['released'])}.",
+        f"Tuning: {'not stated' if tuned is None else tuned}; it is not charged.",
+    ]
+    for name, told in summary["statistics"].items():
+        found.append(
+            f"Measured with noise and charged: {name}, {told['estimate']:.1%} "
+            f"({told['low']:.1%} to {told['high']:.1%} with {told['confidence']:.0%} confidence)."
+        )
+    if summary["lineage"]:
+        found.append(_lineage(summary))
+    if summary["budget"] is not None:
+        found.append(
+            f"Budget: this run and others on the same records keep one (ε, δ) together, in budget "
+            f"{summary['budget'][:12]}."
+        )
+    else:
+        found.append("Other runs: what else was released of these records is not charged here.")
+    return found
+
+
+def _lineage(summary: Mapping[str, Any]) -> str:
+    """What the claim composes with: the runs that the weights come from."""
+    runs = _listed(f"{a['run'][:12]} on {a['data']}" for a in summary["lineage"])
+    both = summary["together"]
+    if both["epsilon"] is None:
+        return (
+            f"Lineage: it started from weights of run {runs}, where {both['note']}; the claim "
+            "covers what this run added and nothing of that."
+        )
+    return (
+        f"Lineage: it started from weights of run {runs}. On the same records that is together "
+        f"ε = {_up(both['epsilon'])} at δ = {summary['delta']:g} by {both['accountant'].upper()}, "
+        "if each was fixed before the others were seen."
+    )
+
+
+def _claim(summary: Mapping[str, Any]) -> str:
+    """The ε that is claimed and, where somebody stopped the run, what was spent so far."""
+    if summary["epsilon_is"] == "claim":
+        return f"ε = {_up(summary['epsilon'])}"
+    return (
+        f"ε = {_up(summary['claimed_epsilon'])}, fixed before the run (it was stopped by choice; "
+        f"spent so far: ε = {_up(summary['epsilon'])}),"
+    )
+
+
+def _up(epsilon: float) -> str:
+    """ε to four digits, rounded up."""
+    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(epsilon)):.4g}"
+
+
+def _steps(summary: Mapping[str, Any]) -> str:
+    phases = summary["phases"]
+    if len(phases) == 1:
+        return f"{summary['steps']} steps"
+    return (
+        f"{summary['steps']} steps (" + _listed(f"{p['name']} {p['steps']}" for p in phases) + ")"
+    )
+
+
+def _noise(parts: Sequence[Mapping[str, Any]]) -> str:
+    """The noise multiplier, or each phase's where they differ."""
+    by_name = {part["name"]: f"{part['noise_multiplier']:.5g}" for part in parts}
+    if len(set(by_name.values())) == 1:
+        return next(iter(by_name.values()))
+    return _listed(f"{sigma} ({name})" for name, sigma in by_name.items())
+
+
+def _looks(phases: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence about the looks at updates, where there are any."""
+    looks = [
+        {"name": phase["name"], **phase["selective_update"]}
+        for phase in phases
+        if phase["selective_update"]
+    ]
+    if not looks:
+        return ""
+    rates = _listed(dict.fromkeys(f"{selective_update['rate']:.6g}" for selective_update in looks))
+    return (
+        f"Every update was looked at, on a Poisson sample of its own at rate {rates}, with "
+        f"Gaussian noise of {_noise(looks)} times the look's own clipping norm; every look is "
+        "charged, whether the update was kept or not. "
+    )
+
+
+def _public(summary: Mapping[str, Any]) -> str:
+    """What else counts as public, and so was neither protected nor charged."""
+    named = summary["public_data"]
+    return "" if named is None else f", and so are the records that stages learnt from ({named})"
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage to three digits, rounded up."""
+    digits = Context(prec=3, rounding=ROUND_CEILING).create_decimal(100 * share)
+    return f"{float(digits):.3g}%"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
