@@ -220,5 +220,7 @@ def test_a_value_of_the_right_type_is_taken(value, hint, result):
     ],
 )
 def test_a_value_of_another_type_is_refused(value, hint):
-    with pytest.raises(ConfigurationError, match="here: (a value of the wrong type|an unknown word) "):
+    with pytest.raises(
+        ConfigurationError, match="here: (a value of the wrong type|an unknown word) "
+    ):
         typed(value, hint, "here")
