@@ -7,6 +7,7 @@ from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
 from dpigu.trainers.engines.materialising import MaterialisingEngine, cross_entropy
+from dpigu.trainers.lineage import lineage_of
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
@@ -30,6 +31,7 @@ __all__ = [
     "calibrate",
     "cross_entropy",
     "default_model",
+    "lineage_of",
     "load_data",
     "load_run",
     "recipe_for",

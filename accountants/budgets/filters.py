@@ -101,9 +101,10 @@ class RenyiFilter:
         if not has_guarantee(terms) or self.order is None:
             return math.inf
         orders, rdp = composed_rdp(terms)
-        at = {float(order): float(r) for order, r in zip(orders, rdp, strict=True)}
-        spent = at.get(self.order, math.inf) * (1 + ROUNDING)
-        return spent / self.limit(self.order)
+        # A divergence grows with its order, so where the series of this one does not converge
+        # that of the next one bounds it.
+        spent = min(float(r) for order, r in zip(orders, rdp, strict=True) if order >= self.order)
+        return spent * (1 + ROUNDING) / self.limit(self.order)
 
     def limit(self, order: float) -> float:
         """ρ(α): the largest Rényi divergence at this order that conversion takes to (ε, δ)."""

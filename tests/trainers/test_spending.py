@@ -13,7 +13,9 @@ import pytest
 import torch
 from dpigu.accountants.budgets.file import BudgetFile
 from dpigu.accountants.budgets.filters import RenyiFilter
+from dpigu.accountants.budgets.state import BudgetState
 from dpigu.dpcore import BudgetError, Plan, Release, StepContext
+from dpigu.dpcore.ledger import composed
 from dpigu.trainers import Data, Settings, resume, train
 from dpigu.trainers.spending import Spending
 from torch import Tensor, nn
@@ -228,3 +230,50 @@ def test_fingerprints_are_keyed_and_nobody_elses_to_read(
     private.write_text("{")
     with pytest.raises(BudgetError, match="fingerprints of the budget's records"):
         start(None)
+
+
+def law_a_budget_covers_every_release(
+    start: Start, budget: BudgetFile, data: Data, folder: Path, crash: pytest.MonkeyPatch
+) -> None:
+    """After a crash, a copy, and both going on."""
+    crash.setattr(Spending, "settle", lambda self, ledger: None)
+    released = start(folder.name, until=5).seen
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    released += go_on(folder, data).seen + go_on(copy, data).seen
+    assert steps_charged(budget) >= released
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "mutant"),
+    [
+        (Spending, "pay", lambda self, ledger: None),
+        (Spending, "_since", lambda self, ledger: composed(self._plan.mechanisms, [0])),
+        (Spending, "resumed", staticmethod(lambda *_: None)),
+        (BudgetState, "closed", lambda self, run: dataclasses.replace(self, sessions=())),
+    ],
+    ids=["nothing is written ahead", "no step counts", "a resumption is free", "the past is free"],
+)
+def test_the_law_stops(
+    owner: type,
+    name: str,
+    mutant: Callable[..., object],
+    start: Start,
+    budget: BudgetFile,
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owner, name, mutant)
+    with pytest.raises(AssertionError):
+        law_a_budget_covers_every_release(start, budget, data, tmp_path / "run", monkeypatch)
+
+
+def test_a_budget_covers_every_release(
+    start: Start,
+    budget: BudgetFile,
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    law_a_budget_covers_every_release(start, budget, data, tmp_path / "run", monkeypatch)

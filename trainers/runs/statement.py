@@ -16,8 +16,8 @@ FALSE_POSITIVES = (0.001, 0.01, 0.1)
 def statement(summary: Mapping[str, Any]) -> str:
     """What a run's owner can publish: a paragraph, then what a strict reader asks for.
 
-    The order is that of NIST SP 800-226, section 2: the unit, the parameters and what they mean,
-    how records were sampled, what else was released, what was not charged.
+    These are the questions of NIST SP 800-226: the unit, the parameters and what they mean, how
+    records were sampled, what else was released, what was not charged.
     """
     lines = [_paragraph(summary)]
     if summary["private"]:

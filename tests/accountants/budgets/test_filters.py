@@ -16,6 +16,7 @@ from dpigu.accountants.budgets.filters import (
     terms_of,
 )
 from dpigu.accountants.events import Term, flatten
+from dpigu.accountants.rdp import composed_rdp
 from dpigu.dpcore.errors import BudgetError, DpiguError
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -162,6 +163,14 @@ def test_no_guarantee_never_fits() -> None:
     terms = flatten(steps(0.1, 0.0, 1))
     assert RenyiFilter(4.0, 1e-5).prepared(terms).share(terms) == math.inf
     assert DeclaredReleases(4.0, 1e-5, (Term(0.1, 1.0, 5),)).share(terms) == math.inf
+
+
+def test_where_a_series_does_not_converge_the_next_order_bounds_it() -> None:
+    """Divergences grow with the order: σ = 0.6 at rate ½ has none of order 1.1 by the library."""
+    terms = (Term(0.5, 0.6, 1),)
+    at, above = (RenyiFilter(1e6, 1e-5, order=order) for order in (1.1, 2.0))
+    assert not math.isfinite(composed_rdp(terms)[1][0])
+    assert 0 < at.share(terms) * at.limit(1.1) <= above.share(terms) * above.limit(2.0)
 
 
 def test_an_order_that_leaves_no_room_is_refused() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.trainers.conftest import RECORDS
+from tests.support.law_data import RECORDS
 
 
 @given(st.data())
