@@ -105,7 +105,7 @@ MUTANTS = (
         "what tensors hold, unseen where vmap does not watch",
         Kept,
         "_digest",
-        (("zlib.crc32(flat.view(torch.uint8).numpy())", "1"),),
+        (("zlib.crc32(memoryview(flat.view(torch.uint8).numpy()))", "1"),),
         apart.law_a_state_is_refused,
         {
             "name": st.just("a running mean behind a buffer's back"),

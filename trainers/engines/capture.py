@@ -192,6 +192,7 @@ class Capture:
         y_B: Tree,
         workspace: Workspace,
         wanted: Collection[str],
+        *,
         finish: Finish,
         share: float = 1.0,
     ) -> None:

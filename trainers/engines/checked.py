@@ -86,7 +86,7 @@ def _statistics(
 ) -> dict[str, Statistic]:
     found: dict[str, Statistic] = {}
     with reseeded(device_of(x_B), seed=0):
-        capture.collect(weights, x_B, y_B, Workspace(), names, found.__setitem__)
+        capture.collect(weights, x_B, y_B, Workspace(), names, finish=found.__setitem__)
     return found
 
 

@@ -12,7 +12,7 @@ from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
 from dpigu.trainers.engines.kept import Kept, Watch
-from dpigu.trainers.engines.layers import Workspace
+from dpigu.trainers.engines.layers import Statistic, Workspace
 from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, RowEngine
 from dpigu.trainers.engines.microbatch import automatic, evened
 from dpigu.trainers.engines.one_by_one import OneByOneEngine
@@ -130,12 +130,16 @@ def _why_not_fast(
 ) -> str | None:
     capture = Capture.of(loss, list(weights), ())
     try:
-        capture.collect(weights, x_B, y_B, Workspace(), list(weights), lambda *given: None)
+        capture.collect(weights, x_B, y_B, Workspace(), list(weights), finish=_nothing)
     except ModelError as error:
         return f"its layers cannot be taken apart: {error}"
     except Exception as error:  # whatever torch or a user's code raises
         return f"its layers cannot be taken apart: {first_line(error)}"
     return None
+
+
+def _nothing(name: str, statistic: Statistic) -> None:
+    """Nothing is made of a made-up record's rows."""
 
 
 def choose(wanted: str, traced: Traced, binding: BoundPipeline) -> Choice:

@@ -183,7 +183,9 @@ class GhostEngine:
             share = 1.0 / (self._views or 1)
             self._watch.begin(transform)
             with users_errors(self._loss.model, "on records"):
-                self._capture.collect(weights, x_B, y_B, self._workspace, live, finish, share)
+                self._capture.collect(
+                    weights, x_B, y_B, self._workspace, live, finish=finish, share=share
+                )
             self._watch.check()
         parts = tuple(
             (at.stop - at.start, ways[name] if name in live else None)

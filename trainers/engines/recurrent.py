@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,11 @@ TYPES = (nn.RNN, nn.LSTM, nn.GRU)
 @contextmanager
 def unrolled(model: nn.Module) -> Iterator[None]:
     """Every recurrent layer of the model runs step by step, in operations that vmap maps."""
-    layers = [m for m in model.modules() if type(m) in TYPES and "forward" not in vars(m)]
+    layers = [m for m in model.modules() if isinstance(m, nn.RNNBase) and type(m) in TYPES]
+    layers = [layer for layer in layers if "forward" not in vars(layer)]
     try:
         for layer in layers:
-            layer.forward = _forward_of(cast(nn.RNNBase, layer))
+            layer.forward = _forward_of(layer)
         yield
     finally:
         for layer in layers:
