@@ -60,7 +60,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     }[summary["adjacency"]]
     profile = summary["privacy_profile"]
     powers = [
-        f"{_percent(most_true_positives(profile, rate))} at {_percent(rate)}"
+        f"{_percent(most_true_positives(profile, rate))} at {100 * rate:g}%"
         for rate in FALSE_POSITIVES
     ]
     points = [f"{_up(epsilon)} at {at:g}" for at, epsilon in profile]
