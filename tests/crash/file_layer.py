@@ -1,4 +1,4 @@
-"""A disk that can lose what was not flushed, cut a write short, fill up, and stop at any operation.
+"""A disk that can lose what was not flushed, cut a write short and fill up.
 
 It stands in for `os` in `dpigu.trainers.runs.disk`. Every operation is done on the real disk too,
 so the run reads what it wrote; beside that the layer keeps what a power cut would leave.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,6 @@ from typing import Any, Literal
 Image = Literal["kept", "dropped", "torn"]
 """After a kill all writes are there; after a power cut the flushed ones, or half of the rest."""
 CHANGES = ("write", "fsync", "replace", "rename", "mkdir", "unlink", "ftruncate", "create")
-
-
-class Killed(BaseException):
-    """The process is gone: no handler of an error may do anything more."""
 
 
 @dataclass
@@ -39,15 +36,15 @@ class FileLayer:
 
     Args:
         root: what lies outside is left to the real system.
-        stop_at: the operation, counted from 0, that is not done any more; a write is half done.
-        full_at: from this operation on, writes find the disk full.
+        full_at: from this operation on, counted from 0, writes find the disk full.
+        before_each: told before every operation, with half of it done if it is a write: what the
+            layer's images are then is what a crash there would leave.
     """
 
     root: Path
-    stop_at: int | None = None
     full_at: int | None = None
+    before_each: Callable[[], None] = lambda: None
     done: int = 0
-    dead: bool = False
     names: dict[Path, File] = field(default_factory=dict)
     safe_names: dict[Path, File] = field(default_factory=dict)
     folders: set[Path] = field(default_factory=set)
@@ -83,15 +80,12 @@ class FileLayer:
         os.close(file)
 
     def write(self, file: int, data: Any) -> int:
-        data = bytes(data)
-        half = data[: len(data) // 2]
+        data, middle = bytes(data), len(data) // 2
+        self._put(file, data[:middle])
         if self.full_at is not None and self.done >= self.full_at:
-            self._put(file, half)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self.done == self.stop_at:
-            self._put(file, half)
         self._count("write")
-        self._put(file, data)
+        self._put(file, data[middle:])
         return len(data)
 
     def fsync(self, file: int) -> None:
@@ -140,9 +134,7 @@ class FileLayer:
 
     def _count(self, what: str) -> None:
         assert what in CHANGES
-        if self.dead or self.done == self.stop_at:
-            self.dead = True
-            raise Killed
+        self.before_each()
         self.done += 1
 
 

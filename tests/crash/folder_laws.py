@@ -14,9 +14,9 @@ from dpigu.trainers.runs.ledger_file import LedgerFile
 from tests.crash.runs import Bystander, linear, points, settings, two_phases, watched
 from tests.crash.test_every_operation import (
     SAMPLER,
-    law_a_kill_costs_no_truth,
+    crashes,
+    law_a_crash_costs_no_truth,
     law_paid_for,
-    operations,
 )
 from tests.crash.test_machine import Gone, Stops
 
@@ -49,9 +49,9 @@ def refuses(out: Path, says: str) -> None:
 
 def law_what_is_paid_is_flushed(out: Path) -> None:
     """After a power cut at any operation, the platter has paid for what was released."""
-    count = operations(out.with_name("whole"))
-    for at in range(count // 2, count, count // 7):
-        law_a_kill_costs_no_truth(out.with_name(str(at)), at, "dropped")
+    dropped = [c for c in crashes(out.with_name("whole")) if c.image == "dropped"]
+    for i, crash in enumerate(dropped[len(dropped) // 3 :: 9]):
+        law_a_crash_costs_no_truth(crash, out.with_name(str(i)))
 
 
 def law_one_process_at_a_time(out: Path) -> None:

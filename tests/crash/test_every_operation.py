@@ -1,13 +1,14 @@
 """A run that is stopped at each operation on the disk goes on, and has paid for all it released.
 
-`make crash` stops at every operation of a short run and looks at each of the three images that a
-crash can leave; here every thirty-third is taken. `CRASH_STRIDE` sets that number.
+`make crash` takes every operation of a short run and each of the three images that a crash there
+can leave; here every thirty-third is taken. `CRASH_STRIDE` sets that number.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
 
-from tests.crash.file_layer import FileLayer, Image, Killed, laid_out
+from tests.crash.file_layer import FileLayer, Image, laid_out
 from tests.crash.runs import Bystander, linear, points, settings, two_phases, watched
 
 STEPS = 4
@@ -36,6 +37,16 @@ def went_on(out: Path) -> Any:
     return resume(out, data=points(), model=linear(), progress=False)
 
 
+@dataclass
+class Crash:
+    """What a crash before an operation leaves, and what was released until then."""
+
+    operation: int
+    image: Image
+    files: dict[Path, bytes]
+    seen: Bystander
+
+
 def on(layer: FileLayer, out: Path, bystander: Bystander) -> None:
     """Start the run on a file layer."""
     with watched(bystander, SAMPLER), pytest.MonkeyPatch.context() as patch:
@@ -43,12 +54,22 @@ def on(layer: FileLayer, out: Path, bystander: Bystander) -> None:
         started(out)
 
 
-def operations(root: Path) -> int:
-    """How many operations on the disk the whole run has."""
+def crashes(root: Path) -> list[Crash]:
+    """Every crash that one run could have: at each operation, each image, each once."""
     root.mkdir()
+    bystander, found = Bystander(), list[Crash]()
     layer = FileLayer(root)
-    on(layer, root / "run", Bystander())
-    return layer.done
+
+    def before() -> None:
+        for image in IMAGES:
+            files, seen = layer.image(image), Bystander(list(bystander.events))
+            last = [crash for crash in found[-len(IMAGES) :] if crash.image == image]
+            if not last or (last[0].files, last[0].seen.events) != (files, seen.events):
+                found.append(Crash(layer.done, image, files, seen))
+
+    layer.before_each = before
+    on(layer, root / "run", bystander)
+    return found
 
 
 def law_paid_for(out: Path, bystander: Bystander) -> None:
@@ -76,23 +97,19 @@ def law_goes_on(out: Path, bystander: Bystander) -> None:
     assert summary["steps"] <= STEPS + 2  # a block is a step; a torn line costs one of each phase
 
 
-def law_a_kill_costs_no_truth(root: Path, stop_at: int, image: Image) -> None:
-    """Stopped at one operation, with one image of what is left."""
-    root.mkdir()
-    bystander, layer = Bystander(), FileLayer(root, stop_at)
-    with pytest.raises(Killed):
-        on(layer, root / "run", bystander)
-    left = laid_out(layer.image(image), root.with_name(f"{root.name}-left"))
+def law_a_crash_costs_no_truth(crash: Crash, root: Path) -> None:
+    """What a crash left goes on."""
+    laid_out(crash.files, root)
     try:
-        law_goes_on(left / "run", bystander)
+        law_goes_on(root / "run", crash.seen)
     except DpiguError as error:
-        raise AssertionError(f"operation {stop_at}, {image}: {error}") from error
+        raise AssertionError(f"operation {crash.operation}, {crash.image}: {error}") from error
 
 
 def law_a_full_disk_is_one_line(root: Path, full_at: int) -> None:
     """On a disk that is full from one operation on, one line; with room again, the run goes on."""
     root.mkdir()
-    bystander, layer = Bystander(), FileLayer(root, full_at=full_at)
+    bystander, layer = Bystander(), FileLayer(root, full_at)
     try:
         on(layer, root / "run", bystander)
     except RunError as error:
@@ -103,18 +120,16 @@ def law_a_full_disk_is_one_line(root: Path, full_at: int) -> None:
 
 
 def test_a_run_stopped_at_each_operation_goes_on(tmp_path: Path) -> None:
-    count = operations(tmp_path / "whole")
-    for at in range(0, count, STRIDE):
-        for image in IMAGES:
-            root = tmp_path / f"{at}-{image}"
-            law_a_kill_costs_no_truth(root, at, image)
-            shutil.rmtree(root)
-            shutil.rmtree(root.with_name(f"{root.name}-left"), ignore_errors=True)
-    print(f"{len(range(0, count, STRIDE))} of {count} operations, {len(IMAGES)} images of each")
+    every = crashes(tmp_path / "whole")
+    for i, crash in enumerate(every[::STRIDE]):
+        law_a_crash_costs_no_truth(crash, tmp_path / str(i))
+        shutil.rmtree(tmp_path / str(i), ignore_errors=True)
+    operations = every[-1].operation + 1
+    print(f"{len(every[::STRIDE])} of {len(every)} different crashes at {operations} operations")
 
 
 def test_a_full_disk_is_one_line_at_each_operation(tmp_path: Path) -> None:
-    count = operations(tmp_path / "whole")
+    count = crashes(tmp_path / "whole")[-1].operation + 1
     for at in range(STRIDE // 2, count, STRIDE):
         law_a_full_disk_is_one_line(tmp_path / str(at), at)
         shutil.rmtree(tmp_path / str(at))

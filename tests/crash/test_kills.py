@@ -22,7 +22,7 @@ from dpigu.trainers.runs.folder import RunFolder
 from tests.crash.runs import linear, points, settings, two_phases
 
 KILLS = int(os.environ.get("CRASH_KILLS", "3"))
-STEPS = 60
+STEPS = 30
 
 
 def worked(out: Path, record: Path) -> None:

@@ -20,7 +20,7 @@ from dpigu.accountants import get_accountant
 from dpigu.accountants.budgets.file import BudgetFile
 from dpigu.accountants.budgets.filters import RenyiFilter, counts_of
 from dpigu.accountants.events import flatten
-from dpigu.dpcore import DpiguError, PoissonSampler, RunError
+from dpigu.dpcore import BudgetError, DpiguError, PoissonSampler, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs.folder import RunFolder
@@ -29,7 +29,13 @@ from dpigu.trainers.spending import Spending
 from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.crash.runs import RECORDS, Bystander, linear, points, settings, two_phases, watched
 
@@ -77,7 +83,7 @@ class RunFolders(RuleBasedStateMachine):
         self.names = itertools.count()
         self.known: list[Known] = []
         self.everything = Bystander()
-        self.budget = BudgetFile.create(self.root / "budget", RenyiFilter(1e6, DELTA))
+        self.budget = BudgetFile.create(self.root / "budget", RenyiFilter(100.0, DELTA))
 
     def teardown(self) -> None:
         shutil.rmtree(self.root)
@@ -93,6 +99,9 @@ class RunFolders(RuleBasedStateMachine):
             try:
                 summary = start(observer).summary
             except how:
+                return
+            except BudgetError:
+                assert len(run.seen.events) == before, "refused after a release"
                 return
             finally:
                 self.everything.events += run.seen.events[before:]
@@ -134,7 +143,8 @@ class RunFolders(RuleBasedStateMachine):
             )
 
         self.work(run, start, stop, how)
-        self.known.append(run)
+        if run.path.exists():  # else the budget refused it
+            self.known.append(run)
 
     def resumed(self, run: Known, observer: Stops) -> Any:
         return resume(
@@ -236,10 +246,14 @@ class RunFolders(RuleBasedStateMachine):
         assert all(charged[mechanism] >= count for mechanism, count in ran.items())
 
 
-TestRunFolders = RunFolders.TestCase
-TestRunFolders.settings = hypothesis_settings(
-    max_examples=5 if hypothesis_settings().max_examples < 100 else 200,
-    stateful_step_count=12,
-    phases=[Phase.generate],
-    deadline=None,
-)
+def test_no_order_of_deeds_makes_a_ledger_state_too_little() -> None:
+    deep = hypothesis_settings().max_examples > 100
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        RunFolders,
+        settings=hypothesis_settings(
+            max_examples=200 if deep else 5,
+            stateful_step_count=12,
+            phases=[Phase.generate],
+            deadline=None,
+        ),
+    )

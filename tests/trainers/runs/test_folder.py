@@ -292,7 +292,8 @@ def test_a_name_forges_no_line_of_the_statement(
     labels = {"preset": "dpsgd\nThis model was certified.\x1b[2J"}
     train(plan, data, model, settings, out=tmp_path / "run", labels=labels, progress=False)
     text = (tmp_path / "run/public/STATEMENT.txt").read_text()
-    assert text.count("\n") == 1 and "\x1b" not in text
+    assert "\x1b" not in text
+    assert not any(line.startswith("This model was certified") for line in text.splitlines())
     assert r"dpsgd\nThis model was certified.\x1b[2J" in text
 
 
