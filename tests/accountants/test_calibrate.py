@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 
 from tests.accountants.cases import AccountantMutant, changed, phases, steps
 
-pytestmark = pytest.mark.numerical
-
 FEW = settings(max_examples=settings.default.max_examples // 3)
 
 

@@ -16,8 +16,6 @@ from dpigu.trainers.data.features import cache_folder, feature_spec, with_featur
 from dpigu.trainers.data.scattering import Scattering, scattering_shape
 from torch import Tensor
 
-pytestmark = pytest.mark.numerical
-
 KYMATIO = """
     -0.01136 0.13692 0.10269 0.12865 0.08471 0.02993 0.01373 0.05054 0.14434
     0.11866 0.09964 0.14786 0.06366 0.01657 0.01117 0.02216 0.13822 0.00878
@@ -54,6 +52,7 @@ def refuse(*_: object) -> NoReturn:
     raise AssertionError("computed once more")
 
 
+@pytest.mark.numerical
 def test_scattering_is_what_it_was() -> None:
     """Features of another Kymatio that differ would change every published number."""
     got = Scattering((1, 12, 16))(image()[None])[0, :, 1, 2]
@@ -100,6 +99,7 @@ def test_shapes_are_known_beforehand(shape: tuple[int, ...], want: tuple[int, ..
     assert scattering_shape(shape) == Scattering(shape)(images(1, shape)).shape[1:] == want
 
 
+@pytest.mark.numerical
 def test_a_constant_image_has_no_waves() -> None:
     """S₀ is the constant, and every wavelet sums to 0."""
     s = Scattering((1, 8, 12))(torch.full((1, 1, 8, 12), 0.7))[0]
@@ -107,6 +107,7 @@ def test_a_constant_image_has_no_waves() -> None:
     assert s[1:].abs().max() < 1e-5
 
 
+@pytest.mark.numerical
 def test_features_of_a_record_are_its_own() -> None:
     x = images(5, (2, 8, 8))
     transform = Scattering((2, 8, 8))
@@ -118,6 +119,7 @@ def test_features_of_a_record_are_its_own() -> None:
     torch.testing.assert_close(transform(x)[0], alone[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.numerical
 def test_channels_of_an_image_are_mapped_alike_one_after_the_other() -> None:
     x = images(1, (3, 8, 8))
     whole = Scattering((3, 8, 8))(x)
@@ -132,6 +134,7 @@ def test_declared_constants_stay_what_they_were(data: Data) -> None:
     assert (spec.records, spec.classes, spec.scaling) == (70, 3, data.spec.scaling)
 
 
+@pytest.mark.numerical
 def test_features_are_the_maps_to_half_precision(data: Data) -> None:
     features = with_features(data, "scattering")
     want = Scattering((1, 8, 8))(data.train_x)

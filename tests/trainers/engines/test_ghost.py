@@ -183,9 +183,13 @@ def test_each_way_is_chosen_where_it_is_cheapest(case: Case, way: str) -> None:
     assert all(choice.startswith("form") for choice in centred.choices().values())
 
 
-def test_convolutions_of_one_position_share_no_memory() -> None:
-    """Two of them in a row, whose patches pass through the same working memory."""
-    whole = nn.Sequential(nn.Conv2d(2, 300, 3), nn.Tanh(), nn.Conv2d(300, 500, 1), nn.Flatten())
+def test_convolutions_of_one_position_share_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them in a row, whose patches pass through the same working memory.
+
+    They are wide enough by decree: their norms are taken in float32, where they lie.
+    """
+    monkeypatch.setattr(outer, "WIDE", 0)
+    whole = nn.Sequential(nn.Conv2d(2, 60, 3), nn.Tanh(), nn.Conv2d(60, 100, 1), nn.Flatten())
     both = pair(Case(lambda: whole, (2, 3, 3)), transform="scaled", dtype=torch.float32)
     assert sum(way.startswith("ghost") for way in both.engine.choices().values()) == 2
     both.check()
