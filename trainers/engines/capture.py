@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from dpigu.dpcore import ModelError
@@ -31,9 +32,8 @@ from dpigu.trainers.engines.layers import (
 from dpigu.trainers.engines.records import LossOfOne, Tree, count_of, device_of
 from dpigu.trainers.engines.recurrent import unrolled
 from dpigu.trainers.engines.rules import no_rules_of_users
+from dpigu.trainers.engines.side_by_side import Fused, SideBySide
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 Finish = Callable[[str, Statistic], None]
@@ -53,93 +53,6 @@ class _Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *b: Tensor) -> tuple[Tensor | None, None]:
         return (b[0] if ctx.needs_input_grad[0] else None), None
-
-
-def _first(v: Any, dim: int | None, records: int) -> Any:
-    """Records first, also where v is the same for every record."""
-    if v is None:
-        return None
-    return v.expand(records, *v.shape) if dim is None else v.movedim(dim, 0)
-
-
-class _SideBySide(torch.autograd.Function):
-    """A map of every record by itself; its rule under vmap gets them all, records first.
-
-    `at` is the record's number: mapped even where x is the same for every record.
-    """
-
-    @staticmethod
-    def forward(x: Tensor, at: Tensor, rule: Callable[[Tensor], Tensor]) -> Tensor:
-        raise NotImplementedError("a known layer has a rule under vmap alone")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        raise NotImplementedError("a known layer has a rule under vmap alone")
-
-    @staticmethod
-    def vmap(info: Any, dims: Any, x: Tensor, at: Tensor, rule: Any) -> tuple[Any, int]:
-        x_B = _first(x, dims[0], info.batch_size)
-        if torch._C._functorch.is_functorch_wrapped_tensor(x_B):  # the model's own vmap
-            return _SideBySide.apply(x_B, at, rule), 0  # type: ignore[no-untyped-call]  # torch's
-        return rule(x_B), 0
-
-
-class _Attention(torch.autograd.Function):
-    """Scaled dot-product attention of every record by itself: records join the batch."""
-
-    @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Any) -> Tensor:
-        out: Tensor = rule(q, k, v, mask)
-        return out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing that is differentiated comes by here."""
-
-    @staticmethod
-    def vmap(info: Any, dims: Any, *given: Any) -> tuple[Any, int]:
-        *tensors, rule = given
-        side = [_first(v, d, info.batch_size) for v, d in zip(tensors, dims, strict=False)]
-        if any(torch._C._functorch.is_functorch_wrapped_tensor(v) for v in side if v is not None):
-            return _Attention.apply(*side, rule), 0  # type: ignore[no-untyped-call]  # torch's
-        out = rule(*(v if v is None else v.flatten(0, -4) for v in side))
-        return out.unflatten(0, side[0].shape[:-3]), 0
-
-
-class _Fused(TorchFunctionMode):
-    """Attention without dropout stays fused under vmap."""
-
-    def __torch_function__(
-        self, f: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if f is F.scaled_dot_product_attention:
-            return _attend(*args, **(kwargs or {}))
-        return f(*args, **(kwargs or {}))
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    **options: Any,
-) -> Tensor:
-    """The function of that name, a record at a time."""
-    attention = F.scaled_dot_product_attention
-    lead = query.shape[:-3]
-    alike = all(v.dim() >= 3 and v.shape[:-3] == lead for v in (query, key, value))
-    if not alike or dropout_p:
-        return attention(query, key, value, attn_mask, dropout_p, **options)
-    if attn_mask is not None:
-        mask = attn_mask[None] if attn_mask.dim() == 2 else attn_mask
-        attn_mask = mask.expand(*lead, *mask.shape[-3:])
-
-    def rule(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        return attention(q, k, v, mask, **options)
-
-    out: Tensor = _Attention.apply(query, key, value, attn_mask, rule)  # type: ignore[no-untyped-call]  # torch's
-    return out
 
 
 @dataclass
@@ -164,6 +77,13 @@ class _Read:
         return x.detach()
 
 
+class Layer(NamedTuple):
+    """A layer of a known type: its names for its parameters, and the model's."""
+
+    module: nn.Module
+    names: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Capture:
     """How a model's rows are collected.
@@ -182,8 +102,13 @@ class Capture:
     @classmethod
     def of(cls, loss: LossOfOne, trainable: Collection[str], beside: Collection[str]) -> Capture:
         """Everything by the known layers, but for the parameters `beside` and their layers."""
-        held = {n for names in known(loss.model, beside).values() for n in names.values()}
+        held = {n for layer in known(loss.model, beside).values() for n in layer.names.values()}
         return cls(loss, frozenset(name for name in trainable if name not in held))
+
+    @cached_property
+    def layers(self) -> Mapping[str, Layer]:
+        """The layers of a known type that hold no parameter of `apart`, by path."""
+        return known(self.loss.model, self.apart)
 
     def collect(
         self,
@@ -204,54 +129,21 @@ class Capture:
         records, model = count_of(x_B), self.loss.model
         fixed = {name: self._laid_out(w.detach()) for name, w in weights.items()}
         x_B = tree_map(self._laid_out, x_B)
-        anchor = torch.zeros((), device=device_of(x_B), requires_grad=True)
         apart = {
             name: fixed[name].expand(records, *fixed[name].shape).requires_grad_()
             for name in weights
             if name in self.apart and name in wanted
         }
-        layers = known(model, self.apart)
-        expected: Counter[str] = Counter()
-        found: dict[str, list[Statistic]] = defaultdict(list)
-        reached: set[str] = set()
-
-        def consume(path: str, read: _Read, b: Tensor) -> None:
-            module = model.get_submodule(path)
-            seen = seen_by(read.take(path), b, read.records * read.fold, workspace)
-            for local, name in layers[path].items():
-                if name not in wanted:
-                    continue
-                statistic = KNOWN[type(module)][local](module, seen)
-                found[name].append(statistic if read.fold == 1 else viewed(statistic, read.fold))
-                if len(found[name]) == expected[name]:
-                    finish(name, _sum(found.pop(name)))
-                    reached.add(name)
-
-        def rule(path: str, own: int | None, x_B: Tensor) -> Tensor:
-            """A known layer on all records at once."""
-            module = model.get_submodule(path)
-            lead = x_B.shape[: x_B.dim() - own] if own is not None else x_B.shape[:1]
-            x = x_B if own is None else x_B.flatten(0, len(lead) - 1)
-            out = type(module).forward(module, x)
-            names = [name for name in layers[path].values() if name in wanted]
-            if names and torch.is_grad_enabled():
-                fold = 1 if own is None else lead[1:].numel()
-                read = _Read(len(x_B), fold, x, x._version)
-                expected.update(names)
-                out = _Tap.apply(out, anchor)  # type: ignore[no-untyped-call]  # torch's
-                out.register_hook(lambda b: consume(path, read, b))
-            shaped: Tensor = out if own is None else torch.unflatten(out, 0, lead)
-            return shaped
+        anchor = torch.zeros((), device=device_of(x_B), requires_grad=True)
+        here = _Pass(self.layers, fixed, anchor, workspace, wanted, finish)
 
         def one(at: Tensor, own: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
-            with unrolled(model), _ruled(model, layers, fixed, rule, at), _Fused():
+            with unrolled(model), here.ruling(at), Fused():
                 return self.loss({**fixed, **own}, x, y)
 
         at_B = torch.arange(records, device=device_of(x_B))
-        with torch.enable_grad(), ExitStack() as stack:
-            stack.enter_context(no_rules_of_users())
-            mapped = torch.func.vmap(one, randomness="different")
-            losses_B = mapped(at_B, apart, x_B, y_B)
+        with torch.enable_grad(), no_rules_of_users():
+            losses_B = torch.func.vmap(one, randomness="different")(at_B, apart, x_B, y_B)
             if not losses_B.requires_grad:
                 raise _silent(model, wanted)
             gradients = torch.autograd.grad(
@@ -262,12 +154,9 @@ class Capture:
             )
         for name, g_B in zip(apart, gradients[1:], strict=True):
             if g_B is not None:
-                finish(name, Formed(g_B.reshape(records, -1)))
-                reached.add(name)
-        for name, uses in found.items():  # an output that the loss does not depend on adds 0
-            finish(name, _sum(uses))
-            reached.add(name)
-        if silent := set(wanted) - reached:
+                here.done(name, Formed(g_B.reshape(records, -1)))
+        here.finish_the_rest()
+        if silent := set(wanted) - here.reached:
             raise _silent(model, silent)
 
     def _laid_out(self, v: Tensor) -> Tensor:
@@ -277,8 +166,8 @@ class Capture:
         return v.clone(memory_format=self.memory_format)
 
 
-def known(model: nn.Module, apart: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-    """The layers of a known type, by path: their names for their parameters, and the model's.
+def known(model: nn.Module, apart: Collection[str]) -> Mapping[str, Layer]:
+    """The layers of a known type, by path.
 
     A subclass may compute something else, and so may a layer with a forward of its own or with
     parameters beside the type's. One that holds a parameter of `apart` is left to vmap.
@@ -296,44 +185,89 @@ def known(model: nn.Module, apart: Collection[str]) -> Mapping[str, Mapping[str,
             continue
         names = {local: canonical[id(p)] for local, p in held.items()}
         if not set(names.values()) & set(apart):
-            found[path] = names
+            found[path] = Layer(module, names)
     return found
 
 
-@contextmanager
-def _ruled(
-    model: nn.Module,
-    layers: Mapping[str, Mapping[str, str]],
-    fixed: Mapping[str, Tensor],
-    rule: Callable[[str, int | None, Tensor], Tensor],
-    at: Tensor,
-) -> Iterator[None]:
-    """Known layers follow their rule wherever they are called with their own weights."""
+@dataclass
+class _Pass:
+    """One forward and backward: what every layer read, and the statistics that come of it."""
 
-    def forward_of(path: str, module: nn.Module) -> Callable[..., Tensor]:
+    layers: Mapping[str, Layer]
+    fixed: Mapping[str, Tensor]
+    anchor: Tensor
+    workspace: Workspace
+    wanted: Collection[str]
+    finish: Finish
+    reached: set[str] = field(default_factory=set)
+    _expected: Counter[str] = field(default_factory=Counter)
+    _found: dict[str, list[Statistic]] = field(default_factory=lambda: defaultdict(list))
+
+    @contextmanager
+    def ruling(self, at: Tensor) -> Iterator[None]:
+        """Known layers follow their rule wherever they are called with their own weights.
+
+        `at` is the record's number under vmap.
+        """
+        try:
+            for path, (module, _) in self.layers.items():
+                module.forward = self._forward_of(path, at)
+            yield
+        finally:
+            for module, _ in self.layers.values():
+                vars(module).pop("forward", None)
+
+    def _forward_of(self, path: str, at: Tensor) -> Callable[..., Tensor]:
+        module, names = self.layers[path]
+
         def forward(*args: Any, **kwargs: Any) -> Tensor:
-            ours = all(
-                module._parameters[local] is fixed.get(name, module._parameters[local])
-                for local, name in layers[path].items()
-            )
+            held = ((module._parameters[local], name) for local, name in names.items())
+            ours = all(p is self.fixed.get(name, p) for p, name in held)
             if not ours or kwargs or len(args) != 1:
                 plain: Tensor = type(module).forward(module, *args, **kwargs)
                 return plain
             own = own_dims(module, args[0])
-            side = _SideBySide.apply
-            out: Tensor = side(args[0], at, lambda x_B: rule(path, own, x_B))  # type: ignore[no-untyped-call]  # torch's
+            out: Tensor = SideBySide.apply(args[0], at, lambda x_B: self._rule(path, own, x_B))
             return out
 
         return forward
 
-    modules = {path: model.get_submodule(path) for path in layers}
-    try:
-        for path, module in modules.items():
-            module.forward = forward_of(path, module)
-        yield
-    finally:
-        for module in modules.values():
-            vars(module).pop("forward", None)
+    def _rule(self, path: str, own: int | None, x_B: Tensor) -> Tensor:
+        """A known layer on all records at once; `own` of its dimensions are the layer's."""
+        module, names = self.layers[path]
+        lead = x_B.shape[: x_B.dim() - own] if own is not None else x_B.shape[:1]
+        x = x_B if own is None else x_B.flatten(0, len(lead) - 1)
+        out = type(module).forward(module, x)
+        read = [name for name in names.values() if name in self.wanted]
+        if read and torch.is_grad_enabled():
+            fold = 1 if own is None else lead[1:].numel()
+            call = _Read(len(x_B), fold, x, x._version)
+            self._expected.update(read)
+            out = _Tap.apply(out, self.anchor)  # type: ignore[no-untyped-call]  # torch's
+            out.register_hook(lambda b: self._consume(path, call, b))
+        return out if own is None else out.unflatten(0, lead)
+
+    def _consume(self, path: str, call: _Read, b: Tensor) -> None:
+        """What a call of a layer gives, as soon as backward knows the gradient of its output."""
+        module, names = self.layers[path]
+        seen = seen_by(call.take(path), b, call.records * call.fold, self.workspace)
+        for local, name in names.items():
+            if name not in self.wanted:
+                continue
+            statistic = KNOWN[type(module)][local](module, seen)
+            uses = self._found[name]
+            uses.append(statistic if call.fold == 1 else viewed(statistic, call.fold))
+            if len(uses) == self._expected[name]:
+                self.done(name, _sum(self._found.pop(name)))
+
+    def finish_the_rest(self) -> None:
+        """Parameters with a use that the loss does not depend on, which adds nothing."""
+        for name, uses in self._found.items():
+            self.done(name, _sum(uses))
+
+    def done(self, name: str, statistic: Statistic) -> None:
+        self.finish(name, statistic)
+        self.reached.add(name)
 
 
 def _sum(uses: list[Statistic]) -> Statistic:
