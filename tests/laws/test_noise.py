@@ -132,7 +132,7 @@ def law_independent() -> None:
         assert r * math.sqrt((n - 1) / max(1 - r**2, 1e-300)) < limit
     lagged = (unit_TK[:-1] * unit_TK[1:]).sum() / math.sqrt(unit_TK[1:].size)
     assert abs(lagged) < stats.norm.isf(LEVEL / 2)
-    assert len(np.unique(unit_TK)) == unit_TK.size
+    assert len(np.unique(unit_TK)) > unit_TK.size - 20  # on the grid 0.9 of them meet by chance
 
 
 def law_seeds_do_not_touch_it(source: Any = SystemNoise) -> None:

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from benchmarks.noise_quantile import errors, ranges
 from tests.laws.test_noise import QUERY
-from tests.support.strategies import Opened, batches, dpsgd, exact_distance_square, opened, steps
+from tests.support.exact import exact_distance_square
+from tests.support.strategies import Opened, batches, dpsgd, opened, steps
 
 
 def plan_with(noiser: Noiser) -> Plan:

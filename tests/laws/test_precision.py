@@ -9,7 +9,7 @@ import pytest
 import torch
 from dpigu.dpcore import DenseRows, PrivacyError
 from dpigu.dpcore.precision import EMULATED, EXACT, full_precision, refuse_emulated_products
-from dpigu.trainers.engines.layers import ways
+from dpigu.trainers.engines.layers import norm_methods
 from torch import Tensor
 
 from tests.support.strategies import dpsgd, opened
@@ -80,8 +80,10 @@ def test_the_engines_norms_are_taken_at_full_precision(
 ) -> None:
     seen = []
     form = SimpleNamespace(of=lambda *_: seen.append(switches()))
-    monkeypatch.setattr(ways, "Form", form)
-    ways.choose(SimpleNamespace(), SimpleNamespace(shift_P=torch.zeros(1)), ways.Workspace())  # type: ignore[arg-type]  # read by nobody
+    monkeypatch.setattr(norm_methods, "Form", form)
+    norm_methods.choose(
+        SimpleNamespace(), SimpleNamespace(shift_P=torch.zeros(1)), norm_methods.Workspace()
+    )  # type: ignore[arg-type]  # read by nobody
     assert seen == [WANTED] and switches() == coarse
 
 

@@ -227,7 +227,8 @@ class _Pass:
                 plain: Tensor = type(module).forward(module, *args, **kwargs)
                 return plain
             own = own_dims(module, args[0])
-            out: Tensor = SideBySide.apply(args[0], at, lambda x_B: self._rule(path, own, x_B))
+            side_by_side = SideBySide.apply
+            out: Tensor = side_by_side(args[0], at, lambda x_B: self._rule(path, own, x_B))  # type: ignore[no-untyped-call]  # torch's
             return out
 
         return forward
@@ -245,7 +246,8 @@ class _Pass:
             self._expected.update(read)
             out = _Tap.apply(out, self.anchor)  # type: ignore[no-untyped-call]  # torch's
             out.register_hook(lambda b: self._consume(path, call, b))
-        return out if own is None else out.unflatten(0, lead)
+        shaped: Tensor = out if own is None else torch.unflatten(out, 0, lead)
+        return shaped
 
     def _consume(self, path: str, call: _Read, b: Tensor) -> None:
         """What a call of a layer gives, as soon as backward knows the gradient of its output."""

@@ -40,7 +40,7 @@ class SideBySide(torch.autograd.Function):
     def vmap(info: Any, dims: Any, x: Tensor, at: Tensor, rule: Any) -> tuple[Any, int]:
         x_B = first(x, dims[0], info.batch_size)
         if torch._C._functorch.is_functorch_wrapped_tensor(x_B):  # the model's own vmap
-            return SideBySide.apply(x_B, at, rule), 0
+            return SideBySide.apply(x_B, at, rule), 0  # type: ignore[no-untyped-call]  # torch's
         return rule(x_B), 0
 
 
@@ -49,7 +49,8 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Any) -> Tensor:
-        return rule(q, k, v, mask)
+        out: Tensor = rule(q, k, v, mask)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -60,7 +61,7 @@ class _Attention(torch.autograd.Function):
         *tensors, rule = given
         side = [first(v, d, info.batch_size) for v, d in zip(tensors, dims, strict=False)]
         if any(torch._C._functorch.is_functorch_wrapped_tensor(v) for v in side if v is not None):
-            return _Attention.apply(*side, rule), 0
+            return _Attention.apply(*side, rule), 0  # type: ignore[no-untyped-call]  # torch's
         out = rule(*(v if v is None else v.flatten(0, -4) for v in side))
         return out.unflatten(0, side[0].shape[:-3]), 0
 
@@ -97,5 +98,5 @@ def _attend(
     def rule(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return attention(q, k, v, mask, **options)
 
-    out: Tensor = _Attention.apply(query, key, value, attn_mask, rule)
+    out: Tensor = _Attention.apply(query, key, value, attn_mask, rule)  # type: ignore[no-untyped-call]  # torch's
     return out

@@ -188,7 +188,7 @@ def test_convolutions_of_one_position_share_no_memory(monkeypatch: pytest.Monkey
 
     They are wide enough by decree: their norms are taken in float32, where they lie.
     """
-    monkeypatch.setattr(outer, "WIDE", 0)
+    monkeypatch.setattr(outer_product, "WIDE", 0)
     whole = nn.Sequential(nn.Conv2d(2, 60, 3), nn.Tanh(), nn.Conv2d(60, 100, 1), nn.Flatten())
     both = pair(Case(lambda: whole, (2, 3, 3)), transform="scaled", dtype=torch.float32)
     assert sum(way.startswith("ghost") for way in both.engine.choices().values()) == 2
