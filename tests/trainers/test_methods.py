@@ -29,7 +29,7 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.registry import entries
 from dpigu.dpcore.registry.entries import Entry
-from dpigu.mechanisms import Flat, Gaussian
+from dpigu.mechanisms import Flat, FloatGaussian, Gaussian
 from dpigu.mechanisms.statistics.selective_update import LossChange
 from dpigu.trainers import resume, train
 from dpigu.trainers.engines.materialising import (
@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 pytestmark = pytest.mark.numerical
 
-QUIET = Gaussian(noise_multiplier=1e-6)
+QUIET = FloatGaussian(noise_multiplier=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class Watcher:
         return state["seen_MD"].abs().mean(0)
 
 
-def looked_at(decision: object, noiser: Gaussian = QUIET, steps: int = 6) -> Plan:
+def looked_at(decision: object, noiser: Noiser = QUIET, steps: int = 6) -> Plan:
     looking = Pipeline(clipper=Flat(bound=100.0), noiser=noiser, statistic=LossChange())
     pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=noiser)
     return Plan(

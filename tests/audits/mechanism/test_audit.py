@@ -216,7 +216,7 @@ def test_hardly_any_noise_supports_no_verdict() -> None:
     """At σ = 0.1 neighbours are told apart every time, and so they may be."""
     audit = quick(zoo.plan(sigma=0.1))
     assert audit.verdict is Verdict.INVALID_AUDIT and audit.exit_status == 3
-    assert "--noise-multiplier" in audit.sentence
+    assert "a noise multiplier of 1" in audit.sentence
 
 
 def test_a_plan_that_cannot_run_is_an_error_and_no_verdict() -> None:

@@ -225,7 +225,9 @@ def test_a_cache_of_something_else_is_refused(
 ) -> None:
     found(run)
     data = change(run)
-    with pytest.raises(DpiguError, match=r"other recipe|another recipe|npz file"):
+    with pytest.raises(
+        DpiguError, match=r"other recipe|another recipe|npz file|changed after the run began"
+    ):
         found(run, data=data)
 
 
@@ -269,8 +271,10 @@ def test_canaries_are_left_to_their_coins(tmp_path: Path, kind: str, left: int) 
     run = trained(tmp_path / "run", 0 if kind == "gradient" else 30, kind)
     if kind == "gradient":  # these need noise: only their plan matters here
         (run.private / "times.jsonl").unlink()
+        paid = (run.public / "ledger.jsonl").read_bytes()
         (run.public / "ledger.jsonl").unlink()
         plan_canaries(DATA, 30, kind).save(run)
+        (run.public / "ledger.jsonl").write_bytes(paid)
     membership = found(run, 0)
     assert (int(membership.member_N.sum()), len(membership.member_N)) == (left, 2 * left)
     with pytest.raises(EvidenceError, match="does not match the fingerprints"):

@@ -210,7 +210,7 @@ def test_public_records_of_a_file_go_through_features(cache: None, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"y": np.full(12, 10)}, "a public label lies outside 0…9"),
+        ({"y": np.full(12, 10)}, "label lies outside 0…9"),
         ({"y": np.zeros(11, int)}, "the numbers of inputs and labels differ"),
         ({"x": np.zeros((0, 1, 8, 8), np.float32), "y": np.zeros(0, int)}, "there is no record"),
         ({"x": np.float32(1)}, "the shape of a record is wrong"),

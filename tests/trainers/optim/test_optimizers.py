@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from dpigu.dpcore import ConfigurationError, RunError, Space
@@ -99,7 +97,7 @@ def test_frozen_weights_and_their_moments_do_not_move() -> None:
         assert optimizer.state[weight][key][support_D].all()
 
 
-def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped() -> None:
     gradients = [normal(SIZE, seed=t) for t in range(6)]
     whole = parameter()
     expected = run(AdamBC([whole], lr=0.1), whole, gradients, 0.3)
@@ -107,11 +105,11 @@ def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path: Path) -
     optimizer = AdamBC([weight], lr=0.1)
     run(optimizer, weight, gradients[:4], 0.3)
     stand = Checkpoint(0, 4, {"w": weight.detach()}, (), optimizer.state_dict())
-    checkpoint.save(tmp_path / "point", stand)
+    stored = checkpoint.encoded(stand, {})
     fresh = nn.Parameter(weight.detach().clone())
     again = AdamBC([fresh], lr=0.1)
     start = Checkpoint(0, 0, {}, (), again.state_dict())
-    point = checkpoint.load(tmp_path / "point", start, torch.device("cpu"))
+    point = checkpoint.decoded(stored, start, torch.device("cpu"))
     again.load_state_dict(dict(point.optimizer))
     assert torch.equal(run(again, fresh, gradients[4:], 0.3), expected)
 
