@@ -13,6 +13,7 @@ import torch
 from dpigu.dpcore import (
     ConfigurationError,
     ModelError,
+    Noiser,
     Phase,
     PhaseContext,
     Pipeline,
