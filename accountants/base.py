@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from dpigu.dpcore import AccountingError, Adjacency
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

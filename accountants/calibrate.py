@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import Accountant, checked_delta, checked_epsilon
 from dpigu.accountants.registry import get_accountant
-from dpigu.dpcore import AccountingError, Adjacency
+from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

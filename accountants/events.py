@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dpigu.dpcore import AccountingError
+from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

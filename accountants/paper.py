@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dpigu.accountants.base import checked_delta, checked_epsilon
-from dpigu.dpcore import AccountingError
+from dpigu.dpcore.errors import AccountingError
 
 
 def paper_sigma(rate: float, steps: int, epsilon: float, delta: float) -> float:

@@ -16,7 +16,7 @@ from dpigu.accountants.base import (
 )
 from dpigu.accountants.events import Term, flatten, has_guarantee, joined_gaussian
 from dpigu.accountants.rdp import rdp_delta, rdp_epsilon
-from dpigu.dpcore import Adjacency
+from dpigu.dpcore.adjacency import Adjacency
 
 from dpigu.names import AccountantName
 

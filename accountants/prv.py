@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dpigu.accountants.base import Epsilon, checked_adjacency
 from dpigu.accountants.events import Term, flatten, joined_gaussian
 from dpigu.accountants.pld import PLD
-from dpigu.dpcore import Adjacency
+from dpigu.dpcore.adjacency import Adjacency
 
 from dpigu.names import AccountantName
 

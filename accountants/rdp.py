@@ -17,7 +17,7 @@ from dpigu.accountants.base import (
     checked_epsilon,
 )
 from dpigu.accountants.events import Term, flatten, has_guarantee
-from dpigu.dpcore import Adjacency
+from dpigu.dpcore.adjacency import Adjacency
 
 from dpigu.names import AccountantName
 

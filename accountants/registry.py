@@ -10,7 +10,7 @@ from dpigu.accountants.base import Accountant
 from dpigu.accountants.pld import PLD
 from dpigu.accountants.prv import PRV
 from dpigu.accountants.rdp import RDP
-from dpigu.dpcore import AccountingError
+from dpigu.dpcore.errors import AccountingError
 
 ACCOUNTANTS: Mapping[str, Accountant] = MappingProxyType(
     {accountant.name: accountant for accountant in (RDP(), PRV(), PLD())}

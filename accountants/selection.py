@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dpigu.accountants.base import NO_GUARANTEE, Epsilon, checked_delta
 from dpigu.accountants.events import flatten, has_guarantee
 from dpigu.accountants.rdp import quiet
-from dpigu.dpcore import AccountingError
+from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent

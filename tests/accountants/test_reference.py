@@ -275,8 +275,8 @@ def test_an_unknown_name_gets_the_nearest(typo: str, meant: str) -> None:
 def test_importing_the_package_loads_no_library() -> None:
     """So that the command line starts at once; dpcore's own imports are not ours to judge."""
     program = (
-        "import sys, types; core = types.ModuleType('dpcore'); core.__path__ = ['dpcore']; "
-        "sys.modules['dpcore'] = core; sys.path.insert(0, ''); import accountants; "
+        "import sys, types; core = types.ModuleType('dpigu.dpcore'); core.__path__ = ['dpcore']; "
+        "import dpigu; sys.modules['dpigu.dpcore'] = core; import dpigu.accountants; "
         "print(sorted({'numpy', 'scipy', 'dp_accounting', 'prv_accountant'} & set(sys.modules)))"
     )
     done = subprocess.run(

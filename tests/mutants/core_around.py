@@ -91,7 +91,7 @@ MUTANTS = (
         "padding that counts as a record",
         PaddedRows,
         "norm_upper_bounds",
-        (("torch.where(self.alive_B[:, None], ", "torch.where(self.alive_B[:, None] | True, "),),
+        (("torch.where(self.valid_B[:, None], ", "torch.where(self.valid_B[:, None] | True, "),),
         execution.law_engine_keeps_its_contract,
         {"job": execution.jobs(), "engine": st.just("materialising")},
     ),
@@ -184,7 +184,12 @@ MUTANTS = (
         "training accuracy among the public metrics",
         report,
         "evaluated",
-        (("setup.data.test_x, setup.data.test_y", "setup.data.train_x, setup.data.train_y"),),
+        (
+            (
+                "prepared.data.test_x, prepared.data.test_y",
+                "prepared.data.train_x, prepared.data.train_y",
+            ),
+        ),
         non_interference.law_two_data_sets_publish_the_same_folder,
     ),
     KernelMutant(
