@@ -66,7 +66,7 @@ class PLD:
         if not terms:
             return Epsilon(0.0, None, None, self.name)
         left = delta - _rounding(terms)
-        value = float(_composed(terms, adjacency).get_epsilon_for_delta(left)) if left > 0 else None
+        value = _resolved(terms, adjacency, left)
         if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
             bound = rdp_epsilon(terms, delta)
             if value is None or bound < value:
@@ -105,6 +105,16 @@ def _rounding(terms: tuple[Term, ...]) -> float:
 
 
 @lru_cache(maxsize=2)
+def _resolved(terms: tuple[Term, ...], adjacency: Adjacency, delta: float) -> float | None:
+    """ε at δ, or None where PLD's arithmetic ends: no δ is left, or hardly any noise is there."""
+    if delta <= 0:
+        return None
+    try:
+        return float(_composed(terms, adjacency).get_epsilon_for_delta(delta))
+    except OverflowError:
+        return None
+
+
 def _composed(terms: tuple[Term, ...], adjacency: Adjacency) -> PrivacyLossDistribution:
     interval = discretisation(terms, adjacency)
     whole: PrivacyLossDistribution | None = None

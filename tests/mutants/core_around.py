@@ -98,7 +98,7 @@ MUTANTS = (
         "padding that counts as a record",
         PaddedRows,
         "norm_upper_bounds",
-        (("torch.where(self.alive_B[:, None], ", "torch.where(self.alive_B[:, None] | True, "),),
+        (("torch.where(self.valid_B[:, None], ", "torch.where(self.valid_B[:, None] | True, "),),
         execution.law_engine_keeps_its_contract,
         {"job": execution.jobs(), "engine": st.just("materialising")},
     ),

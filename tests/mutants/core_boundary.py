@@ -236,7 +236,7 @@ MUTANTS = (
         "frozen coordinates that spend the clipping budget",
         Transform,
         "one",
-        (("z = self._live(z)", "pass"),),
+        (("z = self._supported(z)", "pass"),),
         support.law_frozen_coordinates_spend_no_budget,
         WHOLE_STEP,
     ),
