@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dpigu.audits.statistics import (
 )
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError
-from dpigu.trainers import Data, load_run
+from dpigu.trainers import Data, Run, load_run
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 from torch import nn
@@ -121,6 +122,7 @@ def audit_model(
     data_dir: Path | None = None,
     claim_epsilon: float | None = None,
     model: nn.Module | None = None,
+    trust_code: bool = False,
     reproduce: Sequence[str] = (),
 ) -> ModelAudit:
     """Whether a run's canaries contradict its claim; the report goes to its `private/` folder.
@@ -133,6 +135,7 @@ def audit_model(
         data_dir: the folder to look for it in.
         claim_epsilon: the claim to test; None takes the run's own ε.
         model: the untrained module, where the run used one that has no name to build it by.
+        trust_code: import a model that the folder names as `module:factory`.
         reproduce: lines that give the report again; by default this call, in Python.
 
     Returns: INVALID AUDIT where the evidence cannot support a verdict.
@@ -150,7 +153,8 @@ def audit_model(
         plan = load_plan(folder)
         _check_plan(plan, summary, checks)
         _check_claimed(folder, summary, claim, checks)
-        scores_m = _scores(folder, plan, data, data_dir, model, checks)
+        trained = partial(load_run, folder.path, model, trust_code=trust_code)
+        scores_m = _scores(folder, plan, data, data_dir, trained, checks)
         combined = combined_test(
             scores_m,
             plan.coins,
@@ -261,7 +265,7 @@ def _scores(
     plan: CanaryPlan,
     data: Data | None,
     data_dir: Path | None,
-    model: nn.Module | None,
+    trained: Callable[[], Run],
     checks: list[tuple[str, str]],
 ) -> Reals:
     """Every canary's score, in the plan's order: by the model, or by what its training released."""
@@ -274,8 +278,7 @@ def _scores(
         plan.check(data)
         checks.append(("fingerprints", "every canary and the whole training split match"))
         x_m, y_m = plan.records(data)
-        trained = load_run(folder.path, model).model
-        scores_m = scores_of(SCORES[plan.score], trained, x_m, y_m).numpy()
+        scores_m = scores_of(SCORES[plan.score], trained().model, x_m, y_m).numpy()
     if bool(torch.isnan(torch.as_tensor(scores_m)).any()):
         raise EvidenceError(
             "the model's outputs on the canaries are not numbers",

@@ -90,6 +90,7 @@ def estimate_membership(
     data: Data | None = None,
     data_dir: Path | None = None,
     model: nn.Module | None = None,
+    trust_code: bool = False,
     progress: bool = False,
 ) -> Membership:
     """Attack a finished run by loss, LiRA and RMIA: its training records against the held-out ones.
@@ -102,7 +103,7 @@ def estimate_membership(
         run_folder: a finished run.
         shadows: 0, or even and 4 or more. 0 leaves the loss alone.
         workers: processes that train, one torch thread each.
-        data, data_dir, model: as `audits.audit_model`.
+        data, data_dir, model, trust_code: as `audits.audit_model`.
         progress: show a progress bar on standard error.
 
     Raises: EvidenceError where the run's canaries cannot be told from its other records: a plan
@@ -115,7 +116,7 @@ def estimate_membership(
         data = load_run_data(run, data_dir)
     untrained = copy.deepcopy(model)  # the audited weights are loaded into the one that is given
     pool, member_N = _pool(run, data)
-    trained = load_run(run.path, model).model
+    trained = load_run(run.path, model, trust_code=trust_code).model
     phi_N = scores_of(SCORES["margin"], trained, pool.train_x, pool.train_y).numpy()
     if not np.isfinite(phi_N).all():
         raise RunError(

@@ -10,7 +10,13 @@ import click
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.dpaudit.reproduction import reproduction
 from dpigu.cli.shared.errors import crashes_reported
-from dpigu.cli.shared.options import COUNT, NOT_NEGATIVE, data_dir_option, json_option
+from dpigu.cli.shared.options import (
+    COUNT,
+    NOT_NEGATIVE,
+    data_dir_option,
+    json_option,
+    trust_code_option,
+)
 from dpigu.cli.shared.output import print_json
 from dpigu.cli.shared.screen import show_report
 
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=COUNT, help="Processes that train shadow models. Default: the cores here."
 )
+@trust_code_option
 @json_option("the report")
 @click.pass_context
 def model(
@@ -42,6 +49,7 @@ def model(
     data_dir: str | None,
     shadows: int | None,
     workers: int | None,
+    trust_code: bool,
     as_json: bool,
 ) -> None:
     """Audit a run that was trained with canaries, in one run, by its own coins.
@@ -66,10 +74,14 @@ def model(
         raise click.UsageError("--workers needs --shadows: how many of them.", ctx)
     with crashes_reported(run_folder / "private"):
         audit = audit_model(
-            run_folder, data_dir=place, claim_epsilon=claim_epsilon, reproduce=reproduction()
+            run_folder,
+            data_dir=place,
+            claim_epsilon=claim_epsilon,
+            trust_code=trust_code,
+            reproduce=reproduction(),
         )
         if shadows is not None:
-            audit = _beside(audit, shadows, workers, place, progress=not as_json)
+            audit = _beside(audit, shadows, workers, place, trust_code, progress=not as_json)
     if as_json:
         print_json(audit.to_json())
     else:
@@ -78,7 +90,13 @@ def model(
 
 
 def _beside(
-    audit: ModelAudit, shadows: int, workers: int | None, data_dir: Path | None, progress: bool
+    audit: ModelAudit,
+    shadows: int,
+    workers: int | None,
+    data_dir: Path | None,
+    trust_code: bool,
+    *,
+    progress: bool,
 ) -> ModelAudit:
     """The audit with membership inference beside its verdict, unless that names what is damaged."""
     from dpigu.audits import EvidenceError, estimate_membership
@@ -89,6 +107,7 @@ def _beside(
             shadows,
             workers=workers if workers is not None else len(os.sched_getaffinity(0)),
             data_dir=data_dir,
+            trust_code=trust_code,
             progress=progress,
         )
     except EvidenceError:
