@@ -307,6 +307,4 @@ def test_a_buffer_that_forward_writes_to_stops_the_run_before_anything_is_publis
     settings = replace(settings, noise_multiplier=1.0)
     with pytest.raises(ModelError, match=r"seen: the model changed a buffer"):
         train(plan, data, Remembers(), settings, out=tmp_path / "run", progress=False)
-    public = tmp_path / "run/public"
-    assert not (public / "model.safetensors").exists()
-    assert rb"\"phase\": 0, \"step\": 0" in (public / "checkpoint").read_bytes()
+    assert not (tmp_path / "run").exists()

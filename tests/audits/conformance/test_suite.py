@@ -144,13 +144,8 @@ def test_no_check_can_be_marked_as_expected_to_fail(how, pytester):
     """A passing stage marked so fails too: the mark itself is refused."""
     test = "def test_it(stage, check):\n    check(stage)\n    assert False"
     pytester.makepyfile(
-<<<<<<< HEAD
         "import pytest\nfrom dpigu import MaskedWeights, parametrize_with_checks\n"
         "STAGES = [MaskedWeights()]\n"
-=======
-        "import pytest\nfrom dpigu import parametrize_with_checks\n"
-        "from dpigu import MaskedWeights\nSTAGES = [MaskedWeights()]\n"
->>>>>>> house
         + EXEMPTIONS[how].format(test=test)
         + ("\n    assert False" if how == "while it runs" else "")
     )

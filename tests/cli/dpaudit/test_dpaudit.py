@@ -101,7 +101,8 @@ def test_other_data_support_no_verdict_and_missing_data_are_a_mistake(tmp_path: 
     file, out = tmp_path / "mine.npz", tmp_path / "run"
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(80, 5)).astype(np.float32), draw.integers(0, 3, 80)
-    np.savez(file, x=x, y=y, test_x=x[:9], test_y=y[:9])
+    held = {"test_x": x[:9] + 9, "test_y": y[:9]}
+    np.savez(file, x=x, y=y, **held)
     declared = ("--data", file, "--records", 80, "--classes", 3, "--model", "linear")
     result = dpigu(
         *("train", "--preset", "dpsgd", *declared, "--noise-multiplier", 1, "--accountant", "rdp"),
@@ -109,7 +110,7 @@ def test_other_data_support_no_verdict_and_missing_data_are_a_mistake(tmp_path: 
     )
     assert result.exit_code == 0, result.stderr
     assert dpaudit("model", out).exit_code == 0
-    np.savez(file, x=x[::-1], y=y[::-1], test_x=x[:9], test_y=y[:9])
+    np.savez(file, x=x[::-1], y=y[::-1], **held)
     result = dpaudit("model", out)
     assert result.exit_code == 3 and "fingerprints" in result.stdout
     file.unlink()

@@ -63,12 +63,8 @@ def test_scattering_is_what_it_was() -> None:
 def test_scattering_is_bound_lazily_and_warns_of_nothing() -> None:
     """Kymatio is imported when features are computed, and not before."""
     code = (
-<<<<<<< HEAD
         "import sys\n"
         "from dpigu.trainers.data.dataset import SPECS\n"
-=======
-        "import sys\nimport dpigu.trainers\n"
->>>>>>> house
         "from dpigu.trainers.data.features import feature_spec\n"
         "feature_spec(SPECS['mnist'], 'scattering')\n"
         "assert 'kymatio' not in sys.modules\n"
