@@ -21,7 +21,7 @@ def reproduction() -> tuple[str]:
         if isinstance(parameter, click.Argument):
             words.append(str(value))
         elif isinstance(value, bool):
-            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+            words += (parameter.opts if value else parameter.secondary_opts)[:1]
         else:
             words += [parameter.opts[0], str(value)]
     return (shlex.join(words),)

@@ -169,7 +169,7 @@ MUTANTS = (
     KernelMutant(
         "an accountant in which steps are paid back",
         rdp,
-        "_composed",
+        "composed_rdp",
         (("term.count *", "1 / term.count *"),),
         accounting.law_epsilon_grows,
         {"name": st.just("rdp"), **PLAIN},

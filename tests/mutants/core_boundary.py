@@ -28,6 +28,9 @@ GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
 UPDATE = "return release, binding.updated(states, frame, release)"
 
+GUARDED = "return torch.where(good_B[:, None] & (c_BG.abs() >= SMALLEST), c_BG, 0.0), good_B"
+CALIBRATED = "calibrate(plan, settings, data.spec.records)"
+
 MUTANTS = (
     KernelMutant(
         "noise divided by the batch twice",
@@ -159,7 +162,7 @@ MUTANTS = (
         "NaN rows that reach the sum",
         kernel_module,
         "guarded_factors",
-        (("return torch.where(good_B[:, None], c_BG, 0.0), good_B", "return c_BG, good_B"),),
+        ((GUARDED, "return c_BG, good_B"),),
         sensitivity.law_sensitivity,
         sensitivity.MOVES,
     ),
@@ -174,8 +177,8 @@ MUTANTS = (
     KernelMutant(
         "sums in float32",
         Kernel,
-        "_zeros",
-        (("torch.float64", "torch.float32"),),
+        "release",
+        (("zeros, dtype=torch.float64", "zeros, dtype=torch.float32"),),
         execution.law_microbatches_and_order,
         {
             "here": execution.STEPS,
@@ -257,7 +260,7 @@ MUTANTS = (
         "a divisor from the records that are present",
         prepare,
         "prepare",
-        (("settings.sampler(data.spec.records)", "settings.sampler(len(data.train_x))"),),
+        ((CALIBRATED, "calibrate(plan, settings, len(data.train_x))"),),
         accounting.law_the_divisor_is_public,
     ),
     KernelMutant(

@@ -81,7 +81,7 @@ MUTANTS = (
         "masks from a seed that everybody knows",
         randomness,
         "system_seed",
-        (("return secrets.randbits(64)", "return 0"),),
+        (("return int(system_words(1)[0]) >> 1", "return 0"),),
         apart.law_nobody_knows_the_masks,
         {"engine": st.just("auto")},
     ),
@@ -105,7 +105,7 @@ MUTANTS = (
         "what tensors hold, unseen where vmap does not watch",
         Kept,
         "_digest",
-        (("zlib.crc32(memoryview(flat.view(torch.uint8).numpy()))", "1"),),
+        (("zlib.crc32(flat.view(torch.uint8).numpy().data)", "1"),),
         apart.law_a_state_is_refused,
         {
             "name": st.just("a running mean behind a buffer's back"),
