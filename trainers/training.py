@@ -111,22 +111,23 @@ def go(session: Session, progress: bool) -> Run:
     """
     prepared, folder, ledger = session.prepared, session.folder, session.ledger
     started = trained_tensors(prepared.model)
-    with Progress(prepared.plan.steps, show=progress) as bar:
-        try:
-            loop = Loop(session, bar)
-            if session.spending is not None:
-                session.spending.reserve(ledger.ledger, loop.ahead)
+    bar = Progress(prepared.plan.steps, show=progress)
+    try:
+        loop = Loop(session, bar)
+        if session.spending is not None:
+            session.spending.reserve(ledger.ledger, loop.ahead)
+        with bar:
             ledger.end(loop.run())
-        except BaseException:
-            with contextlib.suppress(DpiguError):
-                ledger.close()
-            raise
-        finally:
-            if session.spending is not None:
-                session.spending.settle(ledger.ledger)
-            if ledger.ledger.steps:
-                own = Ancestor.of(ledger.ledger, prepared.data.spec.name)
-                remember(prepared.model, (*session.lineage, own), started)
+    except BaseException:
+        with contextlib.suppress(DpiguError):
+            ledger.close()
+        raise
+    finally:
+        if session.spending is not None:
+            session.spending.settle(ledger.ledger)
+        if ledger.ledger.steps:
+            own = Ancestor.of(ledger.ledger, prepared.data.spec.name)
+            remember(prepared.model, (*session.lineage, own), started)
     on_disk = ledger.ledger if folder is None else folder.ledger()
     budget = None if session.spending is None else session.spending.name
     summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget, loop.statistics())
