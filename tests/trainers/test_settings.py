@@ -60,7 +60,7 @@ STRANGERS = {
 
 
 def law_a_value_of_another_type_is_refused(field: str, stranger: object, text: str) -> None:
-    """Whatever a field's annotation does not allow: other types, and words that are not declared."""
+    """Whatever its annotation does not allow: other types, and words that are not declared."""
     hint = typing.get_type_hints(Settings)[field]
     parts = typing.get_args(hint) if "|" in str(hint) or "Union" in str(hint) else (hint,)
     free = str in parts or text in WORDS.get(field, ())
