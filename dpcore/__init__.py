@@ -6,6 +6,7 @@ if __name__ != "dpigu.dpcore":
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.calibrated import CalibratedPlan
+from dpigu.dpcore.driver import Driver, MakeReleaser, OpenStep, Releaser
 from dpigu.dpcore.errors import (
     AccountingError,
     BudgetError,
@@ -63,17 +64,20 @@ __all__ = [
     "Decision",
     "DenseRows",
     "DpiguError",
+    "Driver",
     "Engine",
     "Entry",
     "GrammarError",
     "Guarantee",
     "Kernel",
     "Ledger",
+    "MakeReleaser",
     "MaskScheduler",
     "Mechanism",
     "ModelError",
     "NoiseSource",
     "Noiser",
+    "OpenStep",
     "Phase",
     "PhaseContext",
     "Pipeline",
@@ -88,6 +92,7 @@ __all__ = [
     "RegistryError",
     "Release",
     "Released",
+    "Releaser",
     "ReproducibleNoise",
     "RowMap",
     "Rows",

@@ -88,7 +88,7 @@ class Loop:
         for i, phase in enumerate(self._plan.phases):
             running = self._running(i, earlier)
             if i < self._point.phase:
-                earlier = dict(running.binding.views(self._past[i]))
+                earlier = dict(running.pipeline.views(self._past[i]))
                 continue
             states, first = self._entered(i, running)
             for step in range(first, phase.steps):
@@ -102,7 +102,7 @@ class Loop:
                 if self._session.ledger.prepaid == 0 and self._stands(i, step + 1, states, left):
                     return self._settled("choice")
             self._past = (*self._past, states)
-            earlier = dict(running.binding.views(states))
+            earlier = dict(running.pipeline.views(states))
         return self._settled("plan")
 
     def statistics(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Looks:
         self._sum: Tensor | float = 0.0
         self._sizes: Tensor | float = 0.0
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:

@@ -127,7 +127,7 @@ def _interrupted(out: Path) -> None:
     class Stop:
         left = 5
 
-        def extra_rows(self, phase: str, frame: object) -> None:
+        def extra_rows(self, phase: str, context: object) -> None:
             return None
 
         def see(self, phase: str, release: object) -> None:

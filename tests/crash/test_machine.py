@@ -54,7 +54,7 @@ class Stops:
     left: int
     how: type[BaseException]
 
-    def extra_rows(self, phase: str, frame: object) -> None:
+    def extra_rows(self, phase: str, context: object) -> None:
         return None
 
     def see(self, phase: str, release: object) -> None:

@@ -27,7 +27,7 @@ class Bystander:
     def __init__(self, until: int | None = None) -> None:
         self.until, self.seen = until, 0
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:

@@ -40,7 +40,7 @@ class StopAt:
     def __init__(self, releases: int) -> None:
         self.left = releases
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:
@@ -294,8 +294,8 @@ def test_phases_hand_on_only_what_the_plan_says(
     first: dict[str, Tensor] = {}
 
     class Watch:
-        def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
-            if frame.clock.step == 0:
+        def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
+            if context.clock.step == 0:
                 first[phase] = flat(model).clone()
             return None
 

@@ -142,13 +142,13 @@ def _nothing(name: str, statistic: Statistic) -> None:
     """Nothing is made of a made-up record's rows."""
 
 
-def choose(wanted: str, traced: Traced, binding: BoundPipeline) -> Choice:
+def choose(wanted: str, traced: Traced, pipeline: BoundPipeline) -> Choice:
     """The engine that the settings ask for; `auto` takes the fastest one that applies.
 
     Errors: `ConfigurationError` for an engine that does not apply.
     """
     reasons: dict[Engine, str | None] = {
-        "ghost": reason_against_pipeline(binding) or traced.fast,
+        "ghost": reason_against_pipeline(pipeline) or traced.fast,
         "materialising": traced.mapped,
         "one-by-one": None,
     }
@@ -196,14 +196,14 @@ def microbatch_of(
     model: nn.Module,
     traced: Traced,
     physical_batch: int | Literal["auto"],
-    binding: BoundPipeline,
+    pipeline: BoundPipeline,
     expected_batch: float,
 ) -> int:
     """Records in a microbatch: as set, or from public shapes and the engine's budget."""
     records = physical_batch
     if records == "auto":
-        (x_1, _), views = traced.stand_in(), binding.pipeline.views
-        most = automatic(model, x_1, binding.space.size, fast=engine == "ghost")
+        (x_1, _), views = traced.stand_in(), pipeline.stages.views
+        most = automatic(model, x_1, pipeline.space.size, fast=engine == "ghost")
         most = max(1, most // (1 if views is None else views.count))
         records = evened(most, expected_batch)
     return min(records, math.ceil(expected_batch))

@@ -52,13 +52,13 @@ def reason_against(transform: Transform) -> str | None:
     return None
 
 
-def reason_against_pipeline(binding: BoundPipeline) -> str | None:
+def reason_against_pipeline(pipeline: BoundPipeline) -> str | None:
     """Why the fast engine cannot serve this pipeline, or None if it can."""
-    pipeline = binding.pipeline
-    if pipeline.statistic is not None:
-        return f"{name_of(pipeline.statistic)} is not a gradient"
-    maps: tuple[tuple[RowMap, State], ...] = tuple((p.stage, {}) for p in pipeline.of("row"))
-    return reason_against(Transform(binding.space, binding.output, maps, None))
+    stages = pipeline.stages
+    if stages.statistic is not None:
+        return f"{name_of(stages.statistic)} is not a gradient"
+    maps: tuple[tuple[RowMap, State], ...] = tuple((p.stage, {}) for p in stages.of("row"))
+    return reason_against(Transform(pipeline.space, pipeline.output, maps, None))
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ class WholeEngine(RowEngine, Protocol):
 MakeWhole = Callable[[nn.Module, Loss, "Norms", int], WholeEngine]
 
 
-def norms_of(binding: BoundPipeline) -> Norms:
+def norms_of(pipeline: BoundPipeline) -> Norms:
     """The clipper's groups in the space of the rows."""
-    return Norms(*binding.groups)
+    return Norms(*pipeline.groups)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

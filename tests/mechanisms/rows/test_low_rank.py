@@ -136,7 +136,7 @@ def test_a_phase_releases_the_restored_mean():
     )
     plan, before = Plan((Phase("main", pipeline, 3),)), None
     rows = {t: normal(4, MODEL.size, seed=t) for t in range(3)}
-    for t, (_, _, release, states) in enumerate(steps_of(plan, MODEL, lambda t, frame: rows[t])):
+    for t, (_, _, release, states) in enumerate(steps_of(plan, MODEL, lambda t, context: rows[t])):
         if before is not None:
             want_D = restored(LowRank(rank=1), before, rows[t].mean(0))
             torch.testing.assert_close(release.gradient.value, want_D, rtol=0, atol=1e-12)
