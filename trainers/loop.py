@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpigu.dpcore import NoiseSource, Reads, States
-from dpigu.dpcore.calibrated import CalibratedPlan
-from dpigu.dpcore.ledger import Ending
+from dpigu.dpcore.claim import CalibratedPlan, Ending
 from dpigu.dpcore.stages import evaluates
 from dpigu.trainers.calibration import affordable
 from dpigu.trainers.lineage import Lineage

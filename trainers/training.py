@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import DpiguError, NoiseSource, Plan, SystemNoise
-from dpigu.dpcore.ledger import Head
+from dpigu.dpcore.claim import Head
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines.materialising import cross_entropy
 from dpigu.trainers.engines.records import Loss

@@ -31,7 +31,7 @@ from dpigu.dpcore import (
     PoissonSampler,
     Release,
 )
-from dpigu.dpcore.ledger import read_ledger
+from dpigu.dpcore.claim import read_ledger
 from dpigu.dpcore.noise import LAWS, Law
 from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from dpigu.accountants import rdp
 from dpigu.accountants.rdp import RDP
-from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform, ledger
+from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform
 from dpigu.dpcore import kernel as kernel_module
+from dpigu.dpcore.claim import ledger
 from dpigu.mechanisms import AffineRestorer, EmaStandardizer
 from dpigu.mechanisms.support.schedulers import LinearUnfreeze, _Ranked
 from dpigu.trainers import settings as trainer_settings

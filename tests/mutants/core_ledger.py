@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.claim import Ledger
 from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile

@@ -15,7 +15,7 @@ from dpigu.accountants.budgets.file import BudgetFile
 from dpigu.accountants.budgets.filters import RenyiFilter
 from dpigu.accountants.budgets.state import BudgetState
 from dpigu.dpcore import BudgetError, Plan, Release, StepContext
-from dpigu.dpcore.ledger import composed
+from dpigu.dpcore.claim import composed
 from dpigu.trainers import Data, Settings, resume, train
 from dpigu.trainers.spending import Spending
 from torch import Tensor, nn

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from dpigu.dpcore import RunError
 from dpigu.dpcore.bound_pipeline import States
-from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.claim import Ledger
 from dpigu.trainers.runs import disk
 from safetensors import SafetensorError
 from safetensors.torch import load as safe_load

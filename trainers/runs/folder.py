@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 from dpigu.dpcore import RunError
-from dpigu.dpcore.ledger import Ledger, read_ledger
+from dpigu.dpcore.claim import Ledger, read_ledger
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.lock import Lock
 
