@@ -23,13 +23,7 @@ from dpigu.dpcore import (
     Transform,
 )
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import (
-    MaterialisingEngine,
-    Norms,
-    cross_entropy,
-    trainable,
-)
+from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, cross_entropy, trainable
 from torch import Tensor, nn
 from torch.nn import functional as F
 

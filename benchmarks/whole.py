@@ -20,8 +20,7 @@ import torch
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Settings, train
 from dpigu.trainers.data.dataset import SPECS, Data
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import cross_entropy, norms_of, trainable
+from dpigu.trainers.engines import GhostEngine, cross_entropy, norms_of, trainable
 from dpigu.trainers.engines.microbatch import automatic, evened
 
 from benchmarks.contenders import last_phase, pieces

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dpigu.dpcore import PoissonSampler, Rows, Transform, Views
-from dpigu.trainers.engines.materialising import RowEngine
-from dpigu.trainers.engines.randomness import reseeded
-from dpigu.trainers.engines.records import Tree, device_of
-from dpigu.trainers.engines.rules import no_rules_of_users
+from dpigu.trainers.engines import RowEngine, Tree, device_of, no_rules_of_users, reseeded
 from dpigu.trainers.slots import Slots, seated
 from torch import Tensor
 from torch.func import vmap

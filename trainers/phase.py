@@ -26,8 +26,14 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.stages import public_records_of
 from dpigu.trainers.batches import Batches
-from dpigu.trainers.engines.choice import choose, choose_whole, engine_of, microbatch_of
-from dpigu.trainers.engines.materialising import norms_of, row_gradients
+from dpigu.trainers.engines import (
+    choose,
+    choose_whole,
+    engine_of,
+    microbatch_of,
+    norms_of,
+    row_gradients,
+)
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
 from dpigu.trainers.settings import masked_step

@@ -17,9 +17,7 @@ from dpigu.dpcore import (
     SelectiveUpdate,
 )
 from dpigu.trainers.batches import Batches
-from dpigu.trainers.engines.choice import choose_whole
-from dpigu.trainers.engines.materialising import norms_of
-from dpigu.trainers.engines.records import Tree
+from dpigu.trainers.engines import Tree, choose_whole, norms_of
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.slots import Slots
 from torch import Tensor, nn

@@ -20,7 +20,7 @@ from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError, Phase, Plan, PoissonSampler, Release, Stateful, StepContext
 from dpigu.dpcore.randomness import coins
 from dpigu.trainers import recipe_from_file
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import Tensor
 
 OBSERVATIONS = "audit-observations.jsonl"

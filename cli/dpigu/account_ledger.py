@@ -35,8 +35,7 @@ def ledger(run: Path, event_file: Path | None, as_json: bool) -> None:
       dpigu account ledger runs/low --event event.json
     """
     from dpigu.dpcore.claim import event_to_dict, read_ledger
-    from dpigu.trainers.runs import disk
-    from dpigu.trainers.runs.folder import LEDGER
+    from dpigu.trainers.runs import LEDGER, disk
 
     path = run if run.is_file() else run / "public" / LEDGER
     read = read_ledger(disk.read(path), str(path))

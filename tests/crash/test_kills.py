@@ -17,7 +17,7 @@ import torch
 from dpigu.dpcore import Kernel, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 
 from tests.crash.runs import linear, points, settings, two_phases
 

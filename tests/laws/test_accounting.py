@@ -36,7 +36,7 @@ from dpigu.dpcore.noise import LAWS, Law
 from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
 from dpigu.trainers import resume, train
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats

@@ -9,7 +9,7 @@ import pytest
 import torch
 from dpigu.dpcore import Transform
 from dpigu.mechanisms import EmaStandardizer, GroupStandardizer, RowTopK
-from dpigu.trainers.engines.materialising import Norms
+from dpigu.trainers.engines import Norms
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn

@@ -10,7 +10,7 @@ import torch
 from dpigu.dpcore import BoundPipeline, Clock, Phase, PhaseContext, Pipeline, Plan, Space, States
 from dpigu.dpcore.stages import name_of
 from dpigu.mechanisms import Coherent, Flat, Gaussian, Random, TopK
-from dpigu.trainers.engines.materialising import trainable
+from dpigu.trainers.engines import trainable
 from dpigu.trainers.settings import masked_step
 from hypothesis import given
 from hypothesis import strategies as st

@@ -19,17 +19,20 @@ from dpigu.dpcore import (
     Transform,
 )
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers.engines.choice import Traced, choose, trace
-from dpigu.trainers.engines.explain import explain
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import (
+from dpigu.trainers.engines import (
+    GhostEngine,
+    LossOfOne,
     MaterialisingEngine,
     Norms,
+    OneByOneEngine,
+    Traced,
+    choose,
     cross_entropy,
+    explain,
+    trace,
     trainable,
 )
-from dpigu.trainers.engines.one_by_one import OneByOneEngine
-from dpigu.trainers.engines.records import LossOfOne, MadeUp, each, one_number
+from dpigu.trainers.engines.records import MadeUp, each, one_number
 from dpigu.trainers.slots import EMPTY, Slots, microbatches, seated
 from hypothesis import given
 from hypothesis import strategies as st

@@ -28,7 +28,7 @@ from dpigu.dpcore import (
 )
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import Data, Settings, load_run, resume, train
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.numerical

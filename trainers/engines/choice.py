@@ -11,12 +11,17 @@ import torch
 from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
-from dpigu.trainers.engines.kept import Kept, Watch
-from dpigu.trainers.engines.layers import Statistic, Workspace
-from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, RowEngine
+from dpigu.trainers.engines.guards import (
+    Kept,
+    Watch,
+    no_checkpoints,
+    no_rules_of_users,
+    reseeded,
+)
+from dpigu.trainers.engines.layers import ParameterRows, Workspace
+from dpigu.trainers.engines.materialising import MaterialisingEngine
 from dpigu.trainers.engines.microbatch import automatic, evened
 from dpigu.trainers.engines.one_by_one import OneByOneEngine
-from dpigu.trainers.engines.randomness import reseeded
 from dpigu.trainers.engines.records import (
     Loss,
     LossOfOne,
@@ -28,7 +33,7 @@ from dpigu.trainers.engines.records import (
     users_errors,
 )
 from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.rules import no_checkpoints, no_rules_of_users
+from dpigu.trainers.engines.rows import Norms, RowEngine
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
@@ -138,7 +143,7 @@ def _why_not_fast(
     return None
 
 
-def _nothing(name: str, statistic: Statistic) -> None:
+def _nothing(name: str, rows: ParameterRows) -> None:
     """Nothing is made of a made-up record's rows."""
 
 

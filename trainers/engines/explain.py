@@ -10,8 +10,8 @@ from dpigu.dpcore import BoundPipeline, PhaseContext, Pipeline, Plan, Space, Sta
 from dpigu.dpcore.stages import Stateful
 from dpigu.trainers.engines.choice import choose, trace
 from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import norms_of, trainable
 from dpigu.trainers.engines.records import Loss, LossOfOne
+from dpigu.trainers.engines.rows import norms_of, trainable
 from torch import Tensor, nn
 
 

@@ -10,8 +10,7 @@ from dpigu.dpcore import GrammarError, Phase, Pipeline, Plan, Space
 from dpigu.dpcore.values import View
 from dpigu.mechanisms import Gaussian, Unclipped
 from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer, carriers_in, matrix_rank
-from dpigu.trainers.runs import checkpoint
-from dpigu.trainers.runs.checkpoint import Checkpoint
+from dpigu.trainers.runs import Checkpoint, checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 

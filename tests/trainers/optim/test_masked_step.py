@@ -17,7 +17,7 @@ from dpigu.dpcore import (
     Space,
 )
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
-from dpigu.trainers.engines.materialising import trainable
+from dpigu.trainers.engines import trainable
 from dpigu.trainers.settings import masked_step
 from hypothesis import given
 from hypothesis import strategies as st
