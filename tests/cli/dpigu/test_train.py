@@ -288,7 +288,8 @@ def test_a_damaged_folder_is_told_before_anything_is_said(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr("dpigu.trainers.training.finish", _interrupted)
-        assert dpigu("train", "--preset", "dpsgd", *TINY, "--out", out).exit_code == 130
+        options = (*TINY, "--steps", 2, "--noise-multiplier", 1.5, "--out", out)
+        assert dpigu("train", "--preset", "dpsgd", *options).exit_code == 130
     checkpoint = out / "public" / "checkpoint"
     for damaged in (b"", checkpoint.read_bytes()[:-1]):
         checkpoint.write_bytes(damaged)
