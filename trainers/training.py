@@ -131,7 +131,7 @@ def go(session: Session, progress: bool) -> Run:
     budget = None if session.spending is None else session.spending.name
     summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget, loop.statistics())
     if folder is not None:
-        finish(prepared, folder, summary)
+        summary = finish(prepared, folder, summary)
     return Run(prepared.model.eval(), summary, folder.path if folder is not None else None)
 
 
