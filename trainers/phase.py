@@ -27,9 +27,9 @@ from dpigu.dpcore import (
 from dpigu.dpcore.stages import public_records_of
 from dpigu.trainers.batches import Batches
 from dpigu.trainers.engines import (
+    ENGINES,
     choose,
     choose_whole,
-    engine_of,
     microbatch_of,
     norms_of,
     row_gradients,
@@ -98,8 +98,7 @@ class RunningPhase:
             )
         self._public = PublicGradients(prepared, stages)
         self._batches = Batches(slots, sampler, microbatch, traced.stand_in(), stages.views)
-        self._engine = engine_of(
-            engine,
+        self._engine = ENGINES[engine](
             prepared.model,
             prepared.loss,
             norms_of(self.pipeline),

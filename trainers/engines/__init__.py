@@ -1,10 +1,10 @@
 """Engines: from a model and a microbatch to rows, and how many records go at a time."""
 
 from dpigu.trainers.engines.choice import (
+    ENGINES,
     Traced,
     choose,
     choose_whole,
-    engine_of,
     microbatch_of,
     trace,
 )
@@ -24,6 +24,7 @@ from dpigu.trainers.engines.records import (
 from dpigu.trainers.engines.rows import Norms, PaddedRows, RowEngine, norms_of, trainable
 
 __all__ = [
+    "ENGINES",
     "GhostEngine",
     "Loss",
     "LossOfOne",
@@ -39,7 +40,6 @@ __all__ = [
     "count_of",
     "cross_entropy",
     "device_of",
-    "engine_of",
     "explain",
     "microbatch_of",
     "no_rules_of_users",

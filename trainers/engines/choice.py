@@ -23,7 +23,6 @@ from dpigu.trainers.engines.materialising import MaterialisingEngine
 from dpigu.trainers.engines.microbatch import automatic, evened
 from dpigu.trainers.engines.one_by_one import OneByOneEngine
 from dpigu.trainers.engines.records import (
-    Loss,
     LossOfOne,
     MadeUp,
     Tree,
@@ -33,12 +32,12 @@ from dpigu.trainers.engines.records import (
     users_errors,
 )
 from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.rows import Norms, RowEngine
+from dpigu.trainers.engines.rows import RowEngine, WholeEngine
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
 Engine = Literal["ghost", "materialising", "one-by-one"]
-ENGINES: Mapping[Engine, type[GhostEngine | MaterialisingEngine | OneByOneEngine]] = {
+ENGINES: Mapping[Engine, type[RowEngine]] = {
     "ghost": GhostEngine,
     "materialising": MaterialisingEngine,
     "one-by-one": OneByOneEngine,
@@ -177,23 +176,10 @@ def choose(wanted: str, traced: Traced, pipeline: BoundPipeline) -> Choice:
     )
 
 
-def choose_whole(wanted: str, traced: Traced) -> type[MaterialisingEngine | OneByOneEngine]:
+def choose_whole(wanted: str, traced: Traced) -> type[WholeEngine]:
     """The engine that forms rows whole."""
     alone = wanted == "one-by-one" or traced.mapped is not None
     return OneByOneEngine if alone else MaterialisingEngine
-
-
-def engine_of(
-    engine: Engine,
-    model: nn.Module,
-    loss: Loss,
-    norms: Norms,
-    microbatch: int,
-    autocast: torch.dtype | None,
-    views: int | None = None,
-) -> RowEngine:
-    """The engine of that name."""
-    return ENGINES[engine](model, loss, norms, microbatch, autocast, views)
 
 
 def microbatch_of(

@@ -35,7 +35,7 @@ from dpigu.trainers.engines.layers import (
     viewed,
 )
 from dpigu.trainers.engines.records import Tree, users_errors
-from dpigu.trainers.engines.rows import Norms, PerRecordEngine
+from dpigu.trainers.engines.rows import Norms, RowEngine
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -94,7 +94,7 @@ class GhostRows:
         return total_K
 
 
-class GhostEngine(PerRecordEngine):
+class GhostEngine(RowEngine):
     """Rows that are never all in memory, for affine transforms and any clipper.
 
     Errors: `ModelError` for a model whose records have no rows of their own, for a transform

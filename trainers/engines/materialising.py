@@ -6,26 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from dpigu.dpcore import DenseRows, Record, Space, Transform
-from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.dpcore import Record, Space, Transform
 from dpigu.trainers.engines.guards import no_rules_of_users
 from dpigu.trainers.engines.records import Loss, Tree, count_of, device_of, users_errors
 from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.rows import MakeWhole, Norms, PaddedRows, PerRecordEngine, trainable
+from dpigu.trainers.engines.rows import Norms, PaddedRows, WholeEngine, trainable
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
 
-class MaterialisingEngine(PerRecordEngine):
+class MaterialisingEngine(WholeEngine):
     """Every record's gradient as a row of a B × D matrix, by vmap of grad.
 
     It serves any model that torch.func can trace and any row map; memory is B · D. A transform
     with a statistic has its rows in place of the gradients.
     """
-
-    @property
-    def relative_error(self) -> float:
-        return self.physical_batch * UNIT_ROUNDOFF
 
     def rows(
         self,
@@ -48,8 +43,7 @@ class MaterialisingEngine(PerRecordEngine):
         with users_errors(self.model, "on records"), no_rules_of_users(), unrolled(self.model):
             g_BD = one(dict(weights), x_B, y_B)
         self._watch.check()
-        dense = DenseRows(transform(g_BD), self.norms.groups_K, self.norms.count)
-        return PaddedRows(dense, valid_B)
+        return self._padded(transform(g_BD), valid_B)
 
 
 def rower(
@@ -90,7 +84,7 @@ def row_gradients(
     weights: Mapping[str, Tensor],
     x_M: Tree,
     y_M: Tree,
-    engine: MakeWhole = MaterialisingEngine,
+    engine: type[WholeEngine] = MaterialisingEngine,
 ) -> Tensor:
     """Every record's gradient, M × D, by an engine that forms rows whole: for public records."""
     made, space = engine(model, loss, Norms(None, 1), count_of(x_M)), Space.of(trainable(model))

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from dpigu.dpcore import DenseRows, ModelError, Transform
-from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.dpcore import ModelError, Transform
 from dpigu.trainers.engines.guards import no_checkpoints, reseeded
 from dpigu.trainers.engines.materialising import rower
 from dpigu.trainers.engines.records import Tree, device_of, each, users_errors
-from dpigu.trainers.engines.rows import PaddedRows, PerRecordEngine
+from dpigu.trainers.engines.rows import PaddedRows, WholeEngine
 from torch import Tensor
 
 Weights = Mapping[str, Tensor]
 RowOfOne = Callable[[Weights, Tree, Tree], Tensor]
 
 
-class OneByOneEngine(PerRecordEngine):
+class OneByOneEngine(WholeEngine):
     """Every record's row by a forward and a backward of its own; memory is B · D.
 
     The generators of random numbers are keyed afresh for every record, so that how much one
@@ -32,10 +31,6 @@ class OneByOneEngine(PerRecordEngine):
     """
 
     watches_values = True
-
-    @property
-    def relative_error(self) -> float:
-        return self.physical_batch * UNIT_ROUNDOFF
 
     def rows(
         self,
@@ -62,8 +57,7 @@ class OneByOneEngine(PerRecordEngine):
         size = next((len(row) for row in found if row is not None), transform.space.size)
         nothing = torch.zeros(size, device=valid_B.device)
         g_BK = torch.stack([nothing if row is None else row for row in found])
-        dense = DenseRows(transform(g_BK), self.norms.groups_K, self.norms.count)
-        return PaddedRows(dense, valid_B)
+        return self._padded(transform(g_BK), valid_B)
 
     def _row(self, row_of_one: RowOfOne, weights: Weights, x: Tree, y: Tree) -> Tensor:
         with reseeded(device_of(x)):

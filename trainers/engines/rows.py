@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from dpigu.dpcore import BoundPipeline, DenseRows, Rows, Space, Transform
+from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.guards import Watch
 from dpigu.trainers.engines.records import Loss, LossOfOne, Tree
 from torch import Tensor, nn
-
-
-class RowEngine(Protocol):
-    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer.
-
-    Inputs and targets are trees of tensors, B × … each.
-    """
-
-    @property
-    def relative_error(self) -> float:
-        """How far a sum may be from the exact one: a public constant (`dpcore.Engine`)."""
-        ...
-
-    def rows(
-        self,
-        weights: Mapping[str, Tensor],
-        x_B: Tree,
-        y_B: Tree,
-        valid_B: Tensor,
-        transform: Transform,
-    ) -> Rows:
-        """The rows of one microbatch at these weights; records not valid are padding."""
-        ...
-
-
-class WholeEngine(RowEngine, Protocol):
-    """An engine whose rows stand in memory."""
-
-    def rows(
-        self,
-        weights: Mapping[str, Tensor],
-        x_B: Tree,
-        y_B: Tree,
-        valid_B: Tensor,
-        transform: Transform,
-    ) -> PaddedRows:
-        """The same, in memory."""
-        ...
-
-
-MakeWhole = Callable[[nn.Module, Loss, "Norms", int], WholeEngine]
 
 
 def norms_of(pipeline: BoundPipeline) -> Norms:
@@ -87,8 +48,8 @@ class PaddedRows:
 
 
 @dataclass(eq=False)
-class PerRecordEngine:
-    """What engines share: the loss of one record, watched, and the clipper's groups.
+class RowEngine(ABC):
+    """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer.
 
     Args:
         model: maps a batch of one to outputs.
@@ -113,3 +74,41 @@ class PerRecordEngine:
         self._loss_of_one = LossOfOne(self.model, self.loss, self.autocast)
         self._watch = Watch(self.model, self.loss, values=self.watches_values)
         self._space = Space.of(trainable(self.model))
+
+    @property
+    @abstractmethod
+    def relative_error(self) -> float:
+        """How far a sum may be from the exact one: a public constant (`dpcore.Engine`)."""
+
+    @abstractmethod
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tree,
+        y_B: Tree,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> Rows:
+        """The rows of one microbatch at these weights, from trees of tensors B × …; records not
+        valid are padding."""
+
+
+class WholeEngine(RowEngine):
+    """An engine whose rows stand in memory."""
+
+    @property
+    def relative_error(self) -> float:
+        return self.physical_batch * UNIT_ROUNDOFF
+
+    @abstractmethod
+    def rows(
+        self,
+        weights: Mapping[str, Tensor],
+        x_B: Tree,
+        y_B: Tree,
+        valid_B: Tensor,
+        transform: Transform,
+    ) -> PaddedRows: ...
+
+    def _padded(self, z_BK: Tensor, valid_B: Tensor) -> PaddedRows:
+        return PaddedRows(DenseRows(z_BK, self.norms.groups_K, self.norms.count), valid_B)
