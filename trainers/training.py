@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import DpiguError, NoiseSource, Plan, SystemNoise
-from dpigu.dpcore.ledger import Head
+from dpigu.dpcore.claim import Head
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import cross_entropy
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss, cross_entropy
 from dpigu.trainers.lineage import Ancestor, Lineage, lineage_of, remember, trained_tensors
 from dpigu.trainers.loop import Loop, Session, Stop, initial_weights, longest_block
 from dpigu.trainers.phase import Observer
