@@ -115,7 +115,9 @@ def _resolved(terms: tuple[Term, ...], adjacency: Adjacency, delta: float) -> fl
         return None
 
 
+@lru_cache(maxsize=2)
 def _composed(terms: tuple[Term, ...], adjacency: Adjacency) -> PrivacyLossDistribution:
+    """The distribution of all terms together; kept, as a curve asks for δ at hundreds of ε."""
     interval = discretisation(terms, adjacency)
     whole: PrivacyLossDistribution | None = None
     for term in map(joined_gaussian, terms):
