@@ -132,6 +132,10 @@ def _composed(terms: tuple[Term, ...], adjacency: Adjacency) -> PrivacyLossDistr
 def _one_release(
     rate: float, noise_multiplier: float, interval: float, adjacency: Adjacency
 ) -> PrivacyLossDistribution:
+    if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
+        from dpigu.accountants.gaussian_loss import gaussian_loss
+
+        return gaussian_loss(rate, noise_multiplier, interval)
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 
