@@ -115,6 +115,7 @@ def _resolved(terms: tuple[Term, ...], adjacency: Adjacency, delta: float) -> fl
         return None
 
 
+@lru_cache(maxsize=2)
 def _composed(terms: tuple[Term, ...], adjacency: Adjacency) -> PrivacyLossDistribution:
     interval = discretisation(terms, adjacency)
     whole: PrivacyLossDistribution | None = None
