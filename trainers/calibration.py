@@ -86,7 +86,7 @@ def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> flo
 def accountant_for(plan: Plan, sampler: PoissonSampler, settings: Settings) -> ChosenAccountant:
     """Who plans and states ε of a run, and why: the one that is named; else by public constants.
 
-    PRV calibrates in seconds, whatever is trained; RDP in a fraction of that, with about 7% more
+    PRV calibrates in seconds, whatever is trained; RDP in a fraction of that, with 5 to 7% more
     noise. A run that looks at fewer than 50 000 records in all is over as soon, on a small model.
     """
     if settings.accountant != "auto":

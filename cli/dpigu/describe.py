@@ -191,7 +191,7 @@ def _print(about: dict[str, Any]) -> None:
         target = "" if about["target_epsilon"] is None else f"ε ≤ {about['target_epsilon']:g} "
         claim = f"{target}at δ = {about['delta']:g}, {about['accountant'].upper()} accountant"
         fields.append(("claim", f"{claim}, {about['adjacency']} adjacency"))
-        fields.append(("accountant", f"{about['accountant']}: {about['accountant_because']}"))
+        fields.append(("accounts", f"{about['accountant']}: {about['accountant_because']}"))
     else:
         fields.append(("claim", "NOT PRIVATE: no noise is drawn"))
     print_fields(fields)
