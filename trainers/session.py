@@ -315,11 +315,11 @@ class Session:
         run, loop = self._run, self._loop
         on_disk = run.ledger.ledger if run.folder is None else run.folder.ledger()
         budget = None if run.spending is None else run.spending.name
-        found = summarise(
+        found: Mapping[str, Any] = summarise(
             run.prepared, on_disk, loop.reached, run.lineage, budget, loop.statistics()
         )
         if run.folder is not None:
-            finish(run.prepared, run.folder, found)
+            found = finish(run.prepared, run.folder, found)
         self._summary = found
         for callback in self._callbacks:
             callback.on_end(self, found)

@@ -74,7 +74,6 @@ def summarise(
     head, why = ledger.head, ledger.head.not_private
     spent = epsilon_of_ledger(ledger) if not why else None
     both = together(lineage, ledger) if lineage and not why else None
-    own = (*DELTAS, head.delta)
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
@@ -84,9 +83,6 @@ def summarise(
         "epsilon": spent.value if spent else None,
         "epsilon_is": "claim" if ledger.complete else "spent so far",
         "claimed_epsilon": claimed_epsilon(ledger) if not why else None,
-        "privacy_profile": []
-        if why
-        else [list(point) for point in privacy_profile(claimed_event(ledger), own, head.adjacency)],
         "together": both
         and {"epsilon": both.value, "accountant": both.accountant, "note": both.note},
         "lineage": [ancestor.to_dict() for ancestor in lineage],
@@ -130,8 +126,20 @@ def released(prepared: PreparedRun) -> list[str]:
     return found
 
 
-def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> None:
-    """Write the model, the picture, the statement, and last the summary."""
+def profiled(ledger: Ledger) -> list[list[float]]:
+    """The claim's privacy profile, pairs (δ, ε); empty where nothing is claimed."""
+    head = ledger.head
+    if head.not_private:
+        return []
+    deltas = (*DELTAS, head.delta)
+    return [list(at) for at in privacy_profile(claimed_event(ledger), deltas, head.adjacency)]
+
+
+def finish(
+    prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Write the model, the picture, the statement, and last the summary, with its profile."""
+    summary = {**summary, "privacy_profile": profiled(folder.ledger())}
     tensors = {k: v.detach().cpu().contiguous() for k, v in prepared.model.state_dict().items()}
     disk.write_whole(folder.public / MODEL, save(tensors))
     disk.write_whole(folder.public / "run.png", drawn(folder.metrics(), summary))
@@ -141,6 +149,7 @@ def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any])
         folder.note_privately("diagnostics.jsonl", {"train_accuracy": inside})
     disk.write_whole(folder.public / "STATEMENT.txt", statement(summary).encode())
     folder.write_json(SUMMARY, summary)
+    return summary
 
 
 def configuration(
