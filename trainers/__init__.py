@@ -4,29 +4,39 @@ if __name__ != "dpigu.trainers":
     raise ImportError("import dpigu.trainers, or take what you need from dpigu")
 
 from dpigu.trainers.calibration import calibrate
+from dpigu.trainers.callbacks import Callback, CSVLogger, EarlyStopping, TensorBoardLogger
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
 from dpigu.trainers.engines import MaterialisingEngine, cross_entropy
+from dpigu.trainers.integrations import make_private
 from dpigu.trainers.lineage import lineage_of
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
-from dpigu.trainers.resuming import resume
+from dpigu.trainers.run import Run
 from dpigu.trainers.runs.load import load_run
+from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings
-from dpigu.trainers.training import Run, train
+from dpigu.trainers.step import Step
+from dpigu.trainers.training import resume, train
 
 __all__ = [
     "MODELS",
     "SPECS",
+    "CSVLogger",
+    "Callback",
     "Data",
     "DataSpec",
+    "EarlyStopping",
     "MaterialisingEngine",
     "Observer",
     "Recipe",
     "Run",
     "Scaling",
+    "Session",
     "Settings",
+    "Step",
+    "TensorBoardLogger",
     "build_model",
     "calibrate",
     "cross_entropy",
@@ -34,6 +44,7 @@ __all__ = [
     "lineage_of",
     "load_data",
     "load_run",
+    "make_private",
     "recipe_for",
     "recipe_from_file",
     "resume",

@@ -18,6 +18,7 @@ from dpigu.dpcore.registry import (
     typed,
 )
 from dpigu.mechanisms import PRESETS
+from dpigu.trainers.calibration import steps_of
 from dpigu.trainers.data import (
     PROCEDURAL,
     SPECS,
@@ -175,7 +176,7 @@ def recipe_for(
     if steps is not None and epochs is not None:
         raise ConfigurationError("give steps or epochs, and not both", where="settings")
     if epochs is not None:
-        steps = max(1, round(epochs / chosen.sampler(declared).rate))
+        steps = steps_of(epochs, chosen.sampler(declared))
     plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
     if clip is not None or plan.private:
         plan = clipped_at(plan, clip if clip is not None else default_clip)
@@ -209,7 +210,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
     """
     known = ("format", "preset", "data", "model", "loss", "optimizer", "settings", "plan")
-    refuse_unknown(table, (*known, "calibrated", "budget", "lineage", "tuned"), where)
+    refuse_unknown(table, (*known, "calibrated", "budget", "lineage", "loop", "tuned"), where)
     for key in ("data", "settings"):
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)

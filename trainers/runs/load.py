@@ -12,10 +12,10 @@ from dpigu.trainers.data.dataset import Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
 from dpigu.trainers.lineage import Ancestor, remember
 from dpigu.trainers.models.registry import MODELS, build_model
+from dpigu.trainers.run import Run
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.report import MODEL
-from dpigu.trainers.training import Run
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn

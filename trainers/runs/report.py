@@ -103,6 +103,8 @@ def summarise(
         "steps": ledger.steps,
         "repeated_steps": ledger.steps - reached,
         "planned_steps": prepared.plan.steps,
+        "epochs": ledger.steps * prepared.sampler.rate,
+        "planned_epochs": prepared.plan.steps * prepared.sampler.rate,
         "stopped_early": reached < prepared.plan.steps,
         "test_accuracy": accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y),
         "statistics": dict(statistics or {}),
