@@ -271,7 +271,7 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
     out = tmp_path / "run"
     options = (*TINY, "--steps", 12, "--noise-multiplier", 1.5, "--out", out)
     with monkeypatch.context() as patch:
-        patch.setattr("dpigu.trainers.session.finish", _interrupted)
+        patch.setattr("dpigu.trainers.run.finish", _interrupted)
         assert dpigu("train", "--preset", "dpsur", *options).exit_code == 130
     ledger = LedgerFile(out / "public" / "ledger.jsonl")
     ledger.pay("main", 1)
