@@ -125,6 +125,7 @@ def _resolved(
 def _composed(
     terms: tuple[Term, ...], adjacency: Adjacency, grid: float
 ) -> PrivacyLossDistribution:
+    """The distribution of all terms together; kept, as a curve asks for δ at hundreds of ε."""
     interval = discretisation(terms, adjacency, grid)
     whole: PrivacyLossDistribution | None = None
     for term in map(joined_gaussian, terms):
@@ -139,6 +140,10 @@ def _composed(
 def _one_release(
     rate: float, noise_multiplier: float, interval: float, adjacency: Adjacency
 ) -> PrivacyLossDistribution:
+    if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
+        from dpigu.accountants.gaussian_loss import gaussian_loss
+
+        return gaussian_loss(rate, noise_multiplier, interval)
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 

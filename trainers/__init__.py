@@ -7,7 +7,7 @@ from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.callbacks import Callback, CSVLogger, EarlyStopping, TensorBoardLogger
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
 from dpigu.trainers.data.features import with_features
-from dpigu.trainers.engines.materialising import MaterialisingEngine, cross_entropy
+from dpigu.trainers.engines import MaterialisingEngine, cross_entropy
 from dpigu.trainers.integrations import make_private
 from dpigu.trainers.lineage import lineage_of
 from dpigu.trainers.models.registry import MODELS, build_model, default_model

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import NoiseSource, SystemNoise
-from dpigu.dpcore.ledger import Head
+from dpigu.dpcore.claim import Head
 from dpigu.trainers.lineage import Lineage, lineage_of
 from dpigu.trainers.loop import initial_weights, longest_block
 from dpigu.trainers.optim import HeldOptimizer

@@ -16,7 +16,7 @@ from dpigu.dpcore import (
     Plan,
     PoissonSampler,
 )
-from dpigu.dpcore.ledger import Ledger, composed
+from dpigu.dpcore.claim import Ledger, composed
 from dpigu.trainers.settings import Settings
 
 from dpigu.names import AccountantName

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import Reads, Release, States
-from dpigu.dpcore.calibrated import CalibratedPlan
-from dpigu.dpcore.ledger import Ending
+from dpigu.dpcore.claim import CalibratedPlan, Ending
 from dpigu.dpcore.stages import evaluates
 from dpigu.trainers.calibration import affordable
 from dpigu.trainers.optim import HeldOptimizer
@@ -67,7 +66,7 @@ class Loop:
         for i, phase in enumerate(self._plan.phases):
             running = self._running(i, earlier)
             if i < self._point.phase:
-                earlier = dict(running.binding.views(self._past[i]))
+                earlier = dict(running.pipeline.views(self._past[i]))
                 continue
             states, first = self._entered(i, running)
             for number in range(first, phase.steps):
@@ -89,7 +88,7 @@ class Loop:
                 if self.stopping and self.reached < self._plan.steps:
                     return
             self._past = (*self._past, states)
-            earlier = dict(running.binding.views(states))
+            earlier = dict(running.pipeline.views(states))
         self.ending = "plan"
 
     def settle(self) -> None:

@@ -21,9 +21,7 @@ from dpigu.dpcore.stages import name_of, public_records_of
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.overlap import refuse_shared
-from dpigu.trainers.engines.choice import Traced, trace
-from dpigu.trainers.engines.materialising import trainable
-from dpigu.trainers.engines.records import Loss, LossOfOne
+from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
 from dpigu.trainers.models.registry import refuse_mixing_modules
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.slots import Slots

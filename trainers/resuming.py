@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import cross_entropy
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss, cross_entropy
 from dpigu.trainers.lineage import Ancestor
 from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phase import Observer

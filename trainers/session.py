@@ -15,8 +15,7 @@ from dpigu.trainers.beginning import begun
 from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import cross_entropy
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss, cross_entropy
 from dpigu.trainers.lineage import trained_tensors
 from dpigu.trainers.loop import Loop
 from dpigu.trainers.phase import Observer

@@ -9,8 +9,7 @@ from typing import ClassVar
 from dpigu.dpcore import NoiseSource, Plan
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import cross_entropy
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss, cross_entropy
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.run import Run
 from dpigu.trainers.runs.folder import RunFolder

@@ -36,7 +36,7 @@ from dpigu.dpcore import DataError, RunError
 from dpigu.dpcore.randomness import system_words
 from dpigu.trainers import Data, DataSpec, Recipe, build_model, recipe_from_file, train
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from numpy.typing import NDArray
 from torch import nn
 

@@ -58,7 +58,7 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     from dpigu.dpcore import describe as guarantees
     from dpigu.trainers import build_model
     from dpigu.trainers.calibration import accountant_for, calibrate
-    from dpigu.trainers.engines.materialising import trainable
+    from dpigu.trainers.engines import trainable
 
     settings = recipe.settings
     calibrated = calibrate(recipe.plan, settings, declared_records(recipe))
@@ -100,7 +100,7 @@ def _engines(
     """Each phase's engine and, of the fast one, how each parameter's rows go."""
     import torch
     from dpigu.trainers import cross_entropy
-    from dpigu.trainers.engines.explain import explain
+    from dpigu.trainers.engines import explain
 
     x = torch.zeros(2, *spec.shape)
     explained = explain(plan, model, cross_entropy, x, settings.seed, settings.engine)
@@ -139,13 +139,15 @@ def _phases(
                 "event": str(sampler.event(phase.pipeline.event())),
                 "support": _support(phase, space, shape),
                 "stages": stages,
-                "selective_update": _look(phase, table, sampler),
+                "selective_update": _selective_update(phase, table, sampler),
             }
         )
     return found
 
 
-def _look(phase: Phase, table: dict[str, Any], sampler: PoissonSampler) -> dict[str, Any] | None:
+def _selective_update(
+    phase: Phase, table: dict[str, Any], sampler: PoissonSampler
+) -> dict[str, Any] | None:
     """The look at every update, if there is one: its rate, event and stages."""
     if phase.selective_update is None:
         return None

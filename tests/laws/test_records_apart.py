@@ -19,7 +19,7 @@ from dpigu.dpcore import randomness as system
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import Data, DataSpec, Settings, slots
 from dpigu.trainers.data.dataset import Scaling
-from dpigu.trainers.engines import randomness
+from dpigu.trainers.engines.guards import randomness
 from dpigu.trainers.phase import RunningPhase
 from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.slots import Slots

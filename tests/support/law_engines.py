@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import Rows, Space, Transform
-from dpigu.trainers.engines.ghost import GhostEngine, reason_against
-from dpigu.trainers.engines.materialising import (
+from dpigu.trainers.engines import (
+    GhostEngine,
     MaterialisingEngine,
     Norms,
     RowEngine,
     cross_entropy,
+    reason_against,
     trainable,
 )
 from hypothesis import strategies as st

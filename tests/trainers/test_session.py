@@ -22,7 +22,7 @@ from dpigu.dpcore import (
 from dpigu.mechanisms import Flat, Gaussian, LossChange, Threshold, training_accuracy
 from dpigu.trainers import Callback, Data, Session, Settings, Step, resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import Tensor, nn
 
 from tests.support.law_data import linear, points, settings_of

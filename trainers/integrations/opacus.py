@@ -11,8 +11,7 @@ from dpigu.dpcore import ConfigurationError, DataError, Phase, Pipeline, Plan
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data, DataSpec, Scaling
-from dpigu.trainers.engines.materialising import cross_entropy
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss, cross_entropy
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings
 from torch import Tensor, nn

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from dpigu.accountants.profile import DELTAS, privacy_profile
 from dpigu.dpcore import NoiseSource, RunError
-from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.claim import Ledger
 from dpigu.dpcore.registry.configuration import options_of
 from dpigu.dpcore.stages import public_records_of
 from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
