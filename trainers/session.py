@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import torch
-from dpigu.dpcore import DpiguError, NoiseSource, Plan, RunError
+from dpigu.dpcore import NoiseSource, Plan, RunError
 from dpigu.trainers.beginning import begun
 from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines import Loss, cross_entropy
-from dpigu.trainers.lineage import Ancestor, remember, trained_tensors
+from dpigu.trainers.lineage import trained_tensors
 from dpigu.trainers.loop import Loop
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import prepare
@@ -23,7 +24,6 @@ from dpigu.trainers.progress import Progress
 from dpigu.trainers.resuming import reopened
 from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.report import finish, summarise
 from dpigu.trainers.settings import Optimizer, Settings
 from dpigu.trainers.step import Step
 from torch import nn
@@ -157,6 +157,7 @@ class Session:
 
     def _take_up(self, run: OpenRun, callbacks: Sequence[Callback], progress: bool) -> None:
         self._run, self._callbacks = run, callbacks
+        weakref.finalize(self, run.release)  # of a session that is never entered
         self._entered = False
         self._summary: Mapping[str, Any] | None = None
         self._known: dict[tuple[int, ...], float | None] = {}
@@ -297,28 +298,11 @@ class Session:
         self._run.ledger.end(self._loop.ending)
 
     def _leave(self) -> None:
-        """Take back what was paid for and never began; know the weights again."""
-        run = self._run
         self._shown.close()
         self._steps.close()
-        with contextlib.suppress(DpiguError):
-            run.ledger.close()
-        if run.spending is not None:
-            run.spending.settle(run.ledger.ledger)
-        if run.ledger.ledger.steps:
-            own = Ancestor.of(run.ledger.ledger, run.prepared.data.spec.name)
-            remember(run.prepared.model, (*run.lineage, own), self._before)
+        self._run.close(self._before)
 
     def _report(self) -> None:
-        """Say what the run came to."""
-        run, loop = self._run, self._loop
-        on_disk = run.ledger.ledger if run.folder is None else run.folder.ledger()
-        budget = None if run.spending is None else run.spending.name
-        found: Mapping[str, Any] = summarise(
-            run.prepared, on_disk, loop.reached, run.lineage, budget, loop.statistics()
-        )
-        if run.folder is not None:
-            found = finish(run.prepared, run.folder, found)
-        self._summary = found
+        self._summary = self._run.reported(self._loop.reached, self._loop.statistics())
         for callback in self._callbacks:
-            callback.on_end(self, found)
+            callback.on_end(self, self._summary)

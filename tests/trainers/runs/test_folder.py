@@ -18,8 +18,7 @@ import torch
 from dpigu.dpcore import DpiguError, Plan, RunError
 from dpigu.trainers import Callback, Data, Session, Settings, load_run, resume, train
 from dpigu.trainers.engines import cross_entropy
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs import LedgerFile, RunFolder
 from torch import Tensor, nn
 
 from tests.laws.test_noise import StopAt
