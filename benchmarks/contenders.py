@@ -27,9 +27,9 @@ from dpigu.trainers.engines.ghost import GhostEngine
 from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
-    cross_entropy,
     trainable,
 )
+from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 from torch.nn import functional as F
 

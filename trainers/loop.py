@@ -66,8 +66,6 @@ class Loop:
         prepared = session.prepared
         self._session, self._bar = session, bar
         self._plan, self._settings = prepared.plan, prepared.settings
-        self._x = prepared.data.train_x.to(prepared.device)
-        self._y = prepared.data.train_y.to(prepared.device)
         self._parameters = {n: p for n, p in prepared.model.named_parameters() if p.requires_grad}
         self._tensors = {**self._parameters, **dict(prepared.model.named_buffers())}
         self._optimizer = session.make(list(self._parameters.values()))
@@ -158,9 +156,9 @@ class Loop:
         session.ledger.begin_step()
         session.prepared.model.train(not evaluates(running.phase.pipeline.statistic))
         began = time.monotonic()
-        release, states = running.step(states, step, self._parameters, self._x, self._y)
+        release, states = running.step(states, step, self._parameters)
         self._settings.set_learning_rate(self._optimizer, overall, self._plan.steps)
-        kept = running.update(self._optimizer, self._parameters, states, release, self._x, self._y)
+        kept = running.update(self._optimizer, self._parameters, states, release)
         self._average.see(self._parameters, overall, self._plan.steps)
         self.reached = overall + 1
         self._bar.advance(self.reached)
@@ -224,7 +222,7 @@ def initial_weights(prepared: PreparedRun) -> dict[str, Tensor]:
 
 
 def marks(steps: int, evaluations: int) -> set[int]:
-    """The steps after which ε and held-out accuracy are taken: evenly spread, the last too."""
+    """The steps after which ε and held-out metrics are taken: evenly spread, the last too."""
     count = max(1, min(evaluations, steps))
     return {round(steps * (k + 1) / count) for k in range(count)}
 

@@ -31,8 +31,9 @@ from dpigu.trainers.engines.rules import no_rules_of_users
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
 from dpigu.trainers.settings import masked_step
-from dpigu.trainers.slots import Slots, seated
+from dpigu.trainers.slots import Slots
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 
 class Observer(Protocol):
@@ -92,7 +93,6 @@ class RunningPhase:
                 prepared, phase.selective_update, self._microbatch, noise, self._slots
             )
         self._public = PublicGradients(prepared, pipeline)
-        self._stand_in = traced.stand_in()
         self._engine = engine_of(
             engine,
             prepared.model,
@@ -119,13 +119,13 @@ class RunningPhase:
         )
 
     def step(
-        self, states: States, step: int, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor
+        self, states: States, step: int, parameters: Mapping[str, Tensor]
     ) -> tuple[Release, States]:
         """Sample a batch, form its rows, release."""
         frame = self.binding.open(states, Clock(step, self.phase.steps))
         weights = self._weights(states, frame, parameters)
         frame = replace(frame, public_MD=self._public.at(weights))
-        batch = self._batch(frame, weights, x, y)
+        batch = self._batch(frame, weights)
         try:
             release, states = self._kernel.release(states, frame, batch)
         except torch.OutOfMemoryError as error:
@@ -145,8 +145,6 @@ class RunningPhase:
         parameters: Mapping[str, nn.Parameter],
         states: States,
         release: Release,
-        x: Tensor,
-        y: Tensor,
     ) -> bool:
         """What the release does to the model; False if a look took it back again.
 
@@ -165,7 +163,7 @@ class RunningPhase:
         snapshot = Snapshot(optimizer, parameters)
         masked_step(optimizer, parameters, self._prepared.space, release)
         reads = self.binding.views(states)
-        kept = self._look.accepts(snapshot.weights, parameters, release.clock, reads, x, y)
+        kept = self._look.accepts(snapshot.weights, parameters, release.clock, reads)
         if not kept:
             snapshot.put_back()
         return kept
@@ -181,14 +179,12 @@ class RunningPhase:
         state = states[pipeline.name_in("point")]
         return space.split(pipeline.point.at(state, space.join(weights), frame.support_D))
 
-    def _batch(
-        self, frame: StepContext, weights: Mapping[str, Tensor], x: Tensor, y: Tensor
-    ) -> Iterator[Rows]:
-        x_1, y_1 = self._stand_in
-        sampled = self._slots.sample(self._prepared.sampler, self._microbatch, x.device)
-        for at_B, valid_B in sampled:
-            x_B, y_B = seated(x, at_B, valid_B, x_1), seated(y, at_B, valid_B, y_1)
-            with reseeded(x.device):
+    def _batch(self, frame: StepContext, weights: Mapping[str, Tensor]) -> Iterator[Rows]:
+        prepared = self._prepared
+        records = prepared.records
+        sampled = self._slots.sample(prepared.sampler, self._microbatch, records.home)
+        for x_B, y_B, valid_B in records.microbatches(sampled):
+            with reseeded(prepared.device):
                 rows = self._engine.rows(weights, self._viewed(x_B), y_B, valid_B, frame.transform)
             yield rows
         if self._observer is not None:
@@ -223,8 +219,8 @@ class PublicGradients:
         prepared = self._prepared
         if not self._records or prepared.public is None:
             return None
-        x, y = prepared.public.train_x, prepared.public.train_y
-        at = torch.randint(len(x), (self._records,))
-        x_M, y_M = x[at].to(prepared.device), y[at].to(prepared.device)
+        source = prepared.public.train
+        at = torch.randint(len(source), (self._records,)).numpy()
+        x_M, y_M = tree_map(lambda v: v.to(prepared.device), source.read(at))
         engine = choose_whole(prepared.settings.engine, prepared.traced)
         return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M, engine)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
-from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import cross_entropy
+from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.engines.records import Loss
 from dpigu.trainers.lineage import Ancestor
 from dpigu.trainers.loop import Session, Stop
@@ -24,10 +23,11 @@ from dpigu.trainers.runs.identity import (
     structure_of,
 )
 from dpigu.trainers.runs.ledger_file import LedgerFile
-from dpigu.trainers.runs.load import named_model
+from dpigu.trainers.runs.load import named_model, refuse_code
 from dpigu.trainers.runs.report import why_not_private
 from dpigu.trainers.settings import OptimizerFactory, Settings
 from dpigu.trainers.spending import Spending
+from dpigu.trainers.tasks import Metrics
 from dpigu.trainers.training import Run, go
 from torch import nn
 
@@ -45,6 +45,7 @@ def resume(
     data_dir: Path | None = None,
     stop: Stop | None = None,
     budget: Path | str | None = None,
+    metrics: Metrics | None = None,
     trust_code: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -57,12 +58,12 @@ def resume(
         folder: the run folder; one process at a time works on it.
         data: the records; None loads them by the name in the configuration.
         model: the untrained module; None builds it by that name. Its weights are the folder's.
-        loss, optimizer: where the run had its own.
+        loss, optimizer, metrics: where the run had its own.
         observer, noise, stop, progress: as for `train`.
         budget: where the run's budget lies, if it was moved; it began with one, or with none.
         public: the public records; None loads them by name, if the run had any.
         data_dir: where data sets lie.
-        trust_code: import a model that the folder names as `module:factory`.
+        trust_code: import a model or data that the folder names as `module:factory`.
 
     Errors: `RunError` for a folder that another process works on, that is damaged or changed, or
         where something given differs from what the run began with.
@@ -77,7 +78,9 @@ def resume(
             raise RunError(
                 "the ledger pays for other mechanisms than the configuration", where=where
             )
-        data = recipe.load_data(data_dir, progress=progress) if data is None else data
+        if data is None:
+            refuse_code(run, "data", recipe.data, trust_code)
+            data = recipe.load_data(data_dir, progress=progress)
         if public is None:
             public = recipe.load_public(data.spec, data_dir, progress=progress)
         check_data(run, data, public)
@@ -89,10 +92,13 @@ def resume(
             data,
             model,
             recipe.settings,
-            _loss(run, table, loss),
-            _labels(recipe, table),
+            loss,
+            _labels(recipe, data.spec, table),
             public,
+            metrics,
         )
+        check_same("loss", name_of_callable(prepared.loss), table["loss"]["name"], run)
+        check_same("metrics", sorted(metrics or ()), sorted(table.get("metrics", ())), run)
         make = _optimizer(run, table, optimizer, prepared, recipe.settings)
         noise = noise if noise is not None else SystemNoise()
         if not run.ledger().head.not_private:
@@ -104,13 +110,6 @@ def resume(
         return go(session, progress)
     finally:
         run.release()
-
-
-def _loss(run: RunFolder, table: Mapping[str, Any], loss: Loss | None) -> Loss:
-    """The loss that was given, or cross-entropy, if the run began with it."""
-    chosen = cross_entropy if loss is None else loss
-    check_same("loss", name_of_callable(chosen), table["loss"]["name"], run)
-    return chosen
 
 
 def _optimizer(
@@ -130,7 +129,6 @@ def _optimizer(
     return given
 
 
-def _labels(recipe: Recipe, table: Mapping[str, Any]) -> dict[str, str]:
-    named = {"preset": recipe.preset, "data": recipe.data, "model": table["model"]["name"]}
-    chosen = {"features": recipe.features, "public": recipe.public, "tuned": table.get("tuned")}
-    return named | {name: value for name, value in chosen.items() if value is not None}
+def _labels(recipe: Recipe, spec: DataSpec, table: Mapping[str, Any]) -> dict[str, Any]:
+    found = recipe.labels(spec) | {"model": table["model"]["name"]}
+    return found | ({"tuned": table["tuned"]} if "tuned" in table else {})

@@ -21,7 +21,7 @@ from dpigu.trainers.engines.choice import choose_whole
 from dpigu.trainers.engines.materialising import norms_of
 from dpigu.trainers.engines.randomness import reseeded
 from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.slots import Slots, seated
+from dpigu.trainers.slots import Slots
 from torch import Tensor, nn
 
 
@@ -80,8 +80,6 @@ class RunningSelectiveUpdate:
         parameters: Mapping[str, nn.Parameter],
         clock: Clock,
         reads: Reads,
-        x: Tensor,
-        y: Tensor,
     ) -> bool:
         """Whether the update from `before` to the parameters is kept: one charged release."""
         prepared = self._prepared
@@ -107,11 +105,10 @@ class RunningSelectiveUpdate:
         weights = {name: p.detach() for name, p in parameters.items()}
 
         def batch() -> Iterator[Rows]:
-            x_1, y_1 = prepared.traced.stand_in()
-            sampled = self._slots.sample(self._sampler, self._microbatch, x.device)
-            for at_B, valid_B in sampled:
-                x_B, y_B = seated(x, at_B, valid_B, x_1), seated(y, at_B, valid_B, y_1)
-                with reseeded(x.device):
+            records = prepared.records
+            sampled = self._slots.sample(self._sampler, self._microbatch, records.home)
+            for x_B, y_B, valid_B in records.microbatches(sampled):
+                with reseeded(prepared.device):
                     rows = engine.rows(weights, x_B, y_B, valid_B, frame.transform)
                 yield rows
 

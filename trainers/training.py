@@ -12,7 +12,6 @@ from typing import Any
 from dpigu.dpcore import DpiguError, NoiseSource, Plan, SystemNoise
 from dpigu.dpcore.ledger import Head
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.materialising import cross_entropy
 from dpigu.trainers.engines.records import Loss
 from dpigu.trainers.lineage import Ancestor, Lineage, lineage_of, remember, trained_tensors
 from dpigu.trainers.loop import Loop, Session, Stop, initial_weights, longest_block
@@ -27,6 +26,7 @@ from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import configuration, finish, summarise, why_not_private
 from dpigu.trainers.settings import OptimizerFactory, Settings
 from dpigu.trainers.spending import Spending
+from dpigu.trainers.tasks import Metrics
 from torch import nn
 
 
@@ -46,11 +46,12 @@ def train(
     settings: Settings,
     *,
     out: Path | str | None = None,
-    loss: Loss = cross_entropy,
+    loss: Loss | None = None,
+    metrics: Metrics | None = None,
     optimizer: OptimizerFactory | None = None,
     observer: Observer | None = None,
     noise: NoiseSource | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Mapping[str, Any] | None = None,
     public: Data | None = None,
     stop: Stop | None = None,
     before_training: Callable[[RunFolder], None] | None = None,
@@ -67,7 +68,9 @@ def train(
         model: any module without layers that mix records; trained in place.
         settings: budget, sampling, optimizer, engine, device.
         out: the run folder to make; None keeps nothing on disk.
-        loss: one loss a record, from outputs (B × …) and targets (B).
+        loss: one record's, from outputs and targets of a batch of one; None: the task's own.
+        metrics: functions of outputs and targets by name, measured on held-out records beside the
+            task's own.
         optimizer: makes any torch optimizer, in place of the one in `settings`.
         observer: watches the releases, and may add rows (audits).
         noise: reproducible noise, for tests; it marks the run as not private.
@@ -82,7 +85,7 @@ def train(
 
     Errors: `DpiguError` before anything is spent; `BudgetError` if not one step is affordable.
     """
-    prepared = prepare(plan, data, model, settings, loss, labels or {}, public)
+    prepared = prepare(plan, data, model, settings, loss, labels or {}, public, metrics)
     noise = noise if noise is not None else SystemNoise()
     make = optimizer if optimizer is not None else settings.factory()
     spending = None if budget is None else Spending.begun(budget, prepared)

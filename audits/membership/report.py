@@ -22,7 +22,7 @@ from dpigu.audits.report.membership import strongest
 from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import RunError
-from dpigu.trainers import Data, load_run
+from dpigu.trainers import Data, Tensors, load_run
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 from torch import nn
@@ -153,11 +153,9 @@ def _pool(run: RunFolder, data: Data) -> tuple[Data, Bools]:
     if not members:
         raise RunError("every record is a canary's: no member is left", where=str(run.path))
     spread = torch.linspace(0, held - 1, min(held, members), dtype=torch.float64).round().long()
-    pool = dataclasses.replace(
-        data,
-        train_x=torch.cat([data.train_x[stays_N], data.test_x[spread]]),
-        train_y=torch.cat([data.train_y[stays_N], data.test_y[spread]]),
-    )
+    x_N = torch.cat([data.train_x[stays_N], data.test_x[spread]])
+    y_N = torch.cat([data.train_y[stays_N], data.test_y[spread]])
+    pool = dataclasses.replace(data, train=Tensors(x_N, y_N))
     return pool, np.arange(len(pool.train_y)) < members
 
 

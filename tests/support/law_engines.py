@@ -12,9 +12,9 @@ from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
     RowEngine,
-    cross_entropy,
     trainable,
 )
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torch import Tensor, nn

@@ -25,12 +25,12 @@ from dpigu.trainers.engines.ghost import GhostEngine
 from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
-    cross_entropy,
     trainable,
 )
 from dpigu.trainers.engines.one_by_one import OneByOneEngine
 from dpigu.trainers.engines.records import LossOfOne, MadeUp, each, one_number
 from dpigu.trainers.slots import EMPTY, Slots, microbatches, seated
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

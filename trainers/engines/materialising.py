@@ -17,11 +17,6 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 
-def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
-    """One cross-entropy a record, in nats."""
-    return nn.functional.cross_entropy(outputs_BC.float(), y_B, reduction="none")
-
-
 class RowEngine(Protocol):
     """Makes the rows of a microbatch; see `dpcore.Rows` for what a row must answer.
 

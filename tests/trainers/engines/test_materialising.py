@@ -9,11 +9,11 @@ from dpigu.trainers.engines.choice import Traced, trace
 from dpigu.trainers.engines.materialising import (
     MaterialisingEngine,
     Norms,
-    cross_entropy,
     trainable,
 )
 from dpigu.trainers.engines.records import LossOfOne
 from dpigu.trainers.slots import microbatches
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

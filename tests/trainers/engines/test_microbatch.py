@@ -10,7 +10,6 @@ from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
 from dpigu.mechanisms.views import ShiftFlip
 from dpigu.trainers.engines.explain import explain
-from dpigu.trainers.engines.materialising import cross_entropy
 from dpigu.trainers.engines.microbatch import (
     FAST,
     MATRICES,
@@ -20,6 +19,7 @@ from dpigu.trainers.engines.microbatch import (
     automatic,
     evened,
 )
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
