@@ -25,6 +25,7 @@ from dpigu.dpcore import RunError
 from dpigu.trainers import Data, Tensors, load_run
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.load import load_run_data
+from dpigu.trainers.tasks import CLASSIFICATION
 from torch import nn
 
 ASSUMPTIONS = (
@@ -113,7 +114,14 @@ def estimate_membership(
     check_shadows(shadows)
     run = RunFolder.existing(Path(run_folder))
     if data is None:
-        data = load_run_data(run, data_dir)
+        data = load_run_data(run, data_dir, trust_code=trust_code)
+    if data.spec.task != CLASSIFICATION:
+        raise RunError(
+            "these attacks read the margin between classes, and this run is no classification",
+            where=str(run.path),
+            got=f"the task {data.spec.task}",
+            remedy="Audit it by canaries of the kind 'gradient'.",
+        )
     untrained = copy.deepcopy(model)  # the audited weights are loaded into the one that is given
     pool, member_N = _pool(run, data)
     trained = load_run(run.path, model, trust_code=trust_code).model

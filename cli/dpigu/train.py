@@ -76,6 +76,7 @@ _training_options = together(
     ),
     click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
     click.option("--device", help="auto, cpu, cuda, …"),
+    click.option("--workers", type=click.IntRange(min=0), help="Processes that read records."),
     click.option("--autocast/--no-autocast", default=None, help="Forward in bfloat16."),
     click.option(
         "--seed",
@@ -155,6 +156,7 @@ def train(
     Examples:
       dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5
       dpigu train --preset dpsgd --data mnist --set clipper.bound=0.3 --out runs/low
+      dpigu train --preset dpsgd --data a.csv --test b.csv --target y --records 900 --classes 2
       dpigu train --config runs/low/public/config.toml --epochs 30
       dpigu train --resume --out runs/low
       dpigu train --preset dpsgd --data digits --budget digits.budget --accountant rdp
@@ -245,10 +247,12 @@ def _go_on(
     """The run in a folder, with the canaries that it began with."""
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers import resume as resume_training
+    from dpigu.trainers.runs.load import refuse_code
 
     recipe = recipe_from_file(folder.public / "config.toml")
     if show:
         click.echo(printable(_plan_line(recipe, recipe.plan)))
+    refuse_code(folder, "data", recipe.data, trust_code)
     data = recipe.load_data(data_dir, progress=show)
     data, observer = _with_planned_canaries(data, folder, recipe.plan)
     return resume_training(
@@ -364,7 +368,7 @@ def _report(run: Run, out: Path, seconds: float) -> None:
     print_fields(
         [
             ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
-            ("accuracy", f"{summary['test_accuracy']:.2%} of held-out records, at the last step"),
+            *_reached(summary),
             *_measured(summary),
             *_privacy(summary),
             ("folder", str(out)),
@@ -374,6 +378,14 @@ def _report(run: Run, out: Path, seconds: float) -> None:
             ("time", f"{seconds:.0f} s"),
         ]
     )
+
+
+def _reached(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The task's metrics and the user's."""
+    from dpigu.trainers.tasks.metrics import titled, told
+
+    values = {name: told(name, summary[f"test_{name}"]) for name in summary["metrics"]}
+    return [(titled(n), f"{v} of held-out records, at the last step") for n, v in values.items()]
 
 
 def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

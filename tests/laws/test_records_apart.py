@@ -18,7 +18,7 @@ import torch
 from dpigu.dpcore import DpiguError, Phase, Pipeline, Plan
 from dpigu.dpcore import randomness as system
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import Data, DataSpec, Settings, Tensors, slots
+from dpigu.trainers import TASKS, Data, DataSpec, Settings, Tensors, slots
 from dpigu.trainers.data import Scaling
 from dpigu.trainers.engines import randomness
 from dpigu.trainers.phase import RunningPhase
@@ -69,7 +69,7 @@ def records(case: Case, seed: int = 0) -> Data:
     classes = CLASSES
     if case.regression:
         classes, y[0] = 41, 40
-    spec = DataSpec("records", DECLARED, classes, (WIDTH,), Scaling())
+    spec = DataSpec("records", DECLARED, classes, (WIDTH,), Scaling(), TASKS["other"])
     return Data(spec, Tensors(x, y), Tensors(x[:2] + 1, y[:2]))
 
 

@@ -61,6 +61,12 @@ def load_data(
     """
     name = str(name_or_path)
     if name in SPECS:
+        if any(given is not None for given in (test, target, columns)):
+            raise DataError(
+                "a named data set has its held-out split and its targets already",
+                where=name,
+                remedy="Leave out `test`, `target` and `columns`.",
+            )
         return _named(name, data_dir, records, classes, download)
     if ":" in name:
         return _of_factory(name, records)

@@ -106,15 +106,16 @@ class Maker:
     def _columns(self, parts: Parts, name: str, form: tuple[Tree, Tree] | None = None) -> Source:
         """Records that stand in columns: in memory, or in memory maps that stay where they are."""
         tree, weights = (parts.x, parts.y), parts.weights
+        count = _length(tree if weights is None else (*tree, weights), name)
         lists = any(isinstance(v, list) for v in mapped_leaves(tree))
+        large = any(isinstance(v, np.memmap) for v in mapped_leaves(tree))
         if lists or self.padding is not None:
             columns = (*tree, weights) if weights is not None else tree
-            items = self._items(Zipped(columns, _length(columns, name)), name, form)
-            return Tensors(*items.read(np.arange(len(items))))
-        large = any(isinstance(v, np.memmap) for v in mapped_leaves(tree))
+            items = self._items(Zipped(columns, count), name, form)
+            return items if large else Tensors(*items.read(np.arange(count)))
         if self.weighted:
             given = self._weight(weights, name, form)
-            weights = np.ones(_length(tree, name)) if given is None else given
+            weights = np.ones(count) if given is None else given
         with _told(name):
             y = parts.y if weights is None else (parts.y, np.asarray(weights, dtype=np.float32))
             if large:
@@ -219,8 +220,9 @@ def mapped_leaves(tree: Any) -> list[Any]:
 
 def _length(tree: Any, name: str) -> int:
     lengths = {len(leaf) for leaf in mapped_leaves(tree)}
-    if len(lengths) > 1:
-        raise DataError("the numbers of inputs and labels differ", where=name)
+    if len(lengths) != 1:
+        problem = "the numbers of inputs and labels differ" if lengths else "there is no input"
+        raise DataError(problem, where=name)
     return lengths.pop()
 
 

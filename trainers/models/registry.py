@@ -186,6 +186,13 @@ def refuse_mixing_modules(model: nn.Module) -> None:
         ModelError: such a module, with a line that replaces it; or nothing to train.
     """
     for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
+            raise ModelError(
+                "it changes its own weights when a record is read, and so every other record's",
+                where=path or "the model",
+                got=f"{type(module).__name__} with max_norm={module.max_norm}",
+                remedy="Leave max_norm out.",
+            )
         if isinstance(module, _BatchNorm):
             groups = math.gcd(16, module.num_features or 1)
         elif isinstance(module, _InstanceNorm) and module.track_running_stats:

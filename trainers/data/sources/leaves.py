@@ -75,4 +75,4 @@ def array_of(value: Any) -> NDArray[Any]:
             got=kind or (f"{type(value).__name__} of {array.dtype}"),
             remedy="" if kind else "Sequences of several lengths want pad_to.",
         )
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")

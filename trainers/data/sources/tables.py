@@ -130,8 +130,9 @@ def _encoded(
         return (words[:, None] == known[None]).astype(np.float32)
     if values.dtype.kind not in "biuf":
         raise _undeclared(where, name, values)
-    scaled: NDArray[np.float32] = (declared or Scaling()).apply(values).numpy()
-    return scaled[:, None]
+    scaled = (declared or Scaling()).apply(values)
+    column: NDArray[np.float32] = scaled[:, None].numpy()
+    return column
 
 
 def _target(values: NDArray[Any], where: str, name: str, columns: Columns) -> NDArray[Any]:
