@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dpigu.dpcore import RunError
 from dpigu.trainers import load_run, recipe_from_file, resume
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 
 from tests.support.dpigu_command import dpigu, dpigu_json, one_line
