@@ -133,9 +133,7 @@ def profiled(ledger: Ledger) -> list[list[float]]:
     return [list(at) for at in privacy_profile(claimed_event(ledger), deltas, head.adjacency)]
 
 
-def finish(
-    prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Write the model, the picture, the statement, and last the summary, with its profile."""
     summary = {**summary, "privacy_profile": profiled(folder.ledger())}
     disk.write_whole(folder.public / MODEL, packed(prepared.model))
