@@ -29,17 +29,16 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    plan: Plan, model: nn.Module, loss: Loss, x: Tensor, seed: int, engine: str
+    plan: Plan, model: nn.Module, loss: Loss, x: Tensor, y: Tensor, seed: int, engine: str
 ) -> Sequence[Explanation]:
     """The engine of every phase, from shapes: on made-up records, states and support.
 
     Row maps are in their first state. A scheduler's support is every second coordinate.
 
     Args:
-        x: two made-up records.
+        x, y: inputs and targets of two made-up records.
         engine: what the settings ask for.
     """
-    y = torch.zeros(len(x), dtype=torch.int64)
     values = {name: p.detach() for name, p in trainable(model).items()}
     parameters = Space.of(values)
     traced = trace(LossOfOne(model.train(), loss), trainable(model), x, y)
