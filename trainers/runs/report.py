@@ -99,6 +99,8 @@ def summarise(
         "steps": ledger.steps,
         "repeated_steps": ledger.steps - reached,
         "planned_steps": prepared.plan.steps,
+        "epochs": ledger.steps * prepared.sampler.rate,
+        "planned_epochs": prepared.plan.steps * prepared.sampler.rate,
         "stopped_early": reached < prepared.plan.steps,
         "task": prepared.data.spec.task.name,
         "metrics": list(prepared.metrics),
