@@ -43,6 +43,7 @@ def reopened(
     data: Data | None,
     model: nn.Module | None,
     loss: Loss | None,
+    metrics: Metrics | None,
     optimizer: Optimizer | None,
     observer: Observer | None,
     noise: NoiseSource | None,
