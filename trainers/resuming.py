@@ -43,7 +43,6 @@ def reopened(
     data: Data | None,
     model: nn.Module | None,
     loss: Loss | None,
-    metrics: Metrics | None,
     optimizer: Optimizer | None,
     observer: Observer | None,
     noise: NoiseSource | None,
