@@ -45,9 +45,13 @@ class PLD:
     RDP's ε is reported and `accountant` says so. Knows replace-one: two opposite records,
     sensitivity 2C, by dp-accounting's own relation.
 
+    Args:
+        grid: the widest cell of the loss; a wider one is faster and its ε larger.
+
     Source: Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022 (arXiv 2207.04380).
     """
 
+    grid: float = GRID
     name: AccountantName = "pld"
     adjacencies: frozenset[Adjacency] = frozenset(Adjacency)
 
@@ -66,7 +70,7 @@ class PLD:
         if not terms:
             return Epsilon(0.0, None, None, self.name)
         left = delta - _rounding(terms)
-        value = _resolved(terms, adjacency, left)
+        value = _resolved(terms, adjacency, self.grid, left)
         if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
             bound = rdp_epsilon(terms, delta)
             if value is None or bound < value:
@@ -91,7 +95,7 @@ class PLD:
             return 1.0
         if not terms:
             return 0.0
-        value = float(_composed(terms, adjacency).get_delta_for_epsilon(epsilon))
+        value = float(_composed(terms, adjacency, self.grid).get_delta_for_epsilon(epsilon))
         bounds = [1.0, value + _rounding(terms)]
         if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
             bounds.append(rdp_delta(terms, epsilon))
@@ -105,18 +109,24 @@ def _rounding(terms: tuple[Term, ...]) -> float:
 
 
 @lru_cache(maxsize=2)
-def _resolved(terms: tuple[Term, ...], adjacency: Adjacency, delta: float) -> float | None:
+def _resolved(
+    terms: tuple[Term, ...], adjacency: Adjacency, grid: float, delta: float
+) -> float | None:
     """ε at δ, or None where PLD's arithmetic ends: no δ is left, or hardly any noise is there."""
     if delta <= 0:
         return None
     try:
-        return float(_composed(terms, adjacency).get_epsilon_for_delta(delta))
+        return float(_composed(terms, adjacency, grid).get_epsilon_for_delta(delta))
     except OverflowError:
         return None
 
 
-def _composed(terms: tuple[Term, ...], adjacency: Adjacency) -> PrivacyLossDistribution:
-    interval = discretisation(terms, adjacency)
+@lru_cache(maxsize=2)
+def _composed(
+    terms: tuple[Term, ...], adjacency: Adjacency, grid: float
+) -> PrivacyLossDistribution:
+    """The distribution of all terms together; kept, as a curve asks for δ at hundreds of ε."""
+    interval = discretisation(terms, adjacency, grid)
     whole: PrivacyLossDistribution | None = None
     for term in map(joined_gaussian, terms):
         one = _one_release(term.rate, term.noise_multiplier, interval, adjacency)
@@ -130,6 +140,10 @@ def _composed(terms: tuple[Term, ...], adjacency: Adjacency) -> PrivacyLossDistr
 def _one_release(
     rate: float, noise_multiplier: float, interval: float, adjacency: Adjacency
 ) -> PrivacyLossDistribution:
+    if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
+        from dpigu.accountants.gaussian_loss import gaussian_loss
+
+        return gaussian_loss(rate, noise_multiplier, interval)
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 
@@ -141,8 +155,8 @@ def _one_release(
     )
 
 
-def discretisation(terms: tuple[Term, ...], adjacency: Adjacency) -> float:
-    """The grid of the loss for these terms: dp-accounting's 1e-4 unless that suits badly.
+def discretisation(terms: tuple[Term, ...], adjacency: Adjacency, grid: float = GRID) -> float:
+    """The cell of the loss for these terms: the grid's unless that suits badly.
 
     Finer where one release's loss deviates by less than 60 cells of it, coarser where one
     release would fill more than 100 000; either way the result is an upper bound.
@@ -151,7 +165,7 @@ def discretisation(terms: tuple[Term, ...], adjacency: Adjacency) -> float:
     joined = [joined_gaussian(term) for term in terms]
     widest = max(_loss_range(t.rate, sensitivity / t.noise_multiplier) for t in joined)
     narrowest = min(_loss_deviation(t.rate, sensitivity / t.noise_multiplier) for t in joined)
-    return max(min(GRID, narrowest / CELLS_PER_DEVIATION), widest / MOST_CELLS)
+    return max(min(grid, narrowest / CELLS_PER_DEVIATION), widest / MOST_CELLS)
 
 
 def _loss_range(rate: float, mu: float) -> float:

@@ -28,7 +28,7 @@ from dpigu.audits.statistics import (
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError
 from dpigu.trainers import Data, Run, load_run
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 from torch import nn
 

@@ -14,7 +14,7 @@ import torch
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
-    Kernel,
+    Driver,
     PhaseContext,
     Reads,
     Rows,
@@ -23,12 +23,7 @@ from dpigu.dpcore import (
     Transform,
 )
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import (
-    MaterialisingEngine,
-    Norms,
-    trainable,
-)
+from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, trainable
 from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,10 +98,10 @@ def ours(preset: str, fast: bool) -> Prepare:
         x, y = net.batch(batch)
         values = trainable(model)
         phase = last_phase(preset, model)
-        binding, space = phase.binding, phase.binding.space
+        pipeline, space = phase.pipeline, phase.pipeline.space
         make = GhostEngine if fast else MaterialisingEngine
         engine = make(model, cross_entropy, Norms(None, 1), batch)
-        kernel = Kernel(binding, expected_batch=batch, relative_error=engine.relative_error)
+        driver = Driver(pipeline, expected_batch=batch, relative_error=engine.relative_error)
         valid_B = torch.ones(batch, dtype=torch.bool)
 
         def rows(transform: Transform, microbatch: int) -> Iterator[Rows]:
@@ -116,8 +111,8 @@ def ours(preset: str, fast: bool) -> Prepare:
 
         @torch.no_grad()
         def step(microbatch: int) -> None:
-            frame = binding.open(phase.states, phase.clock)
-            release, _ = kernel.release(phase.states, frame, rows(frame.transform, microbatch))
+            opened = driver.open(phase.states, phase.clock)
+            release, _ = opened.release(rows(opened.context.transform, microbatch))
             for name, g in space.split(release.gradient.value).items():
                 values[name].sub_(RATE * g.to(values[name]))
 
@@ -130,7 +125,7 @@ def ours(preset: str, fast: bool) -> Prepare:
 class LastPhase:
     """The last phase of a preset, bound to a model, before its first step."""
 
-    binding: BoundPipeline
+    pipeline: BoundPipeline
     states: States
     clock: Clock
 
@@ -143,12 +138,12 @@ def last_phase(preset: str, model: nn.Module) -> LastPhase:
     *before, last = PRESETS[preset].plan(STEPS).phases
     views: Reads = {}
     for phase in before:
-        binding = BoundPipeline(phase.pipeline, space, views)
-        states = binding.begin(PhaseContext(space, weights_D, phase.steps, 0))
-        views = binding.views(_as_if_learnt(states, space.size))
-    binding = BoundPipeline(last.pipeline, space, views)
-    states = binding.begin(PhaseContext(space, weights_D, last.steps, 0))
-    return LastPhase(binding, states, Clock(0, last.steps))
+        pipeline = BoundPipeline(phase.pipeline, space, views)
+        states = pipeline.begin(PhaseContext(space, weights_D, phase.steps, 0))
+        views = pipeline.views(_as_if_learnt(states, space.size))
+    pipeline = BoundPipeline(last.pipeline, space, views)
+    states = pipeline.begin(PhaseContext(space, weights_D, last.steps, 0))
+    return LastPhase(pipeline, states, Clock(0, last.steps))
 
 
 def _as_if_learnt(states: Mapping[str, Mapping[str, Tensor]], size: int) -> dict[str, object]:

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from dpigu.trainers.engines import GhostEngine
 from dpigu.trainers.engines.capture import Capture
-from dpigu.trainers.engines.ghost import GhostEngine, GhostRows
+from dpigu.trainers.engines.ghost import GhostRows
 
 from benchmarks.contenders import non_private, ours
 from benchmarks.nets import NETS

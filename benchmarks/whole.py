@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Settings, train
-from dpigu.trainers.data import SPECS, Data, Tensors
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import norms_of, trainable
+from dpigu.trainers import Settings, Tensors, train
+from dpigu.trainers.data import SPECS, Data
+from dpigu.trainers.engines import GhostEngine, norms_of, trainable
 from dpigu.trainers.engines.microbatch import automatic, evened
 from dpigu.trainers.tasks.losses import cross_entropy
 
@@ -63,14 +62,14 @@ def engine_alone(net: str, microbatch: int) -> Callable[[], None]:
     model = NETS[net].make()
     x, y = NETS[net].batch(BATCH)
     bound = last_phase(PRESET, model)
-    engine = GhostEngine(model, cross_entropy, norms_of(bound.binding), microbatch)
+    engine = GhostEngine(model, cross_entropy, norms_of(bound.pipeline), microbatch)
     weights = {name: p.detach() for name, p in trainable(model).items()}
 
     def once() -> None:
-        frame = bound.binding.open(bound.states, bound.clock)
+        context = bound.pipeline.open(bound.states, bound.clock)
         for x_B, y_B in pieces(x, y, microbatch):
             valid_B = torch.ones(len(x_B), dtype=torch.bool)
-            rows = engine.rows(weights, x_B, y_B, valid_B, frame.transform)
+            rows = engine.rows(weights, x_B, y_B, valid_B, context.transform)
             norms_BG = rows.norm_upper_bounds()
             rows.weighted_sum((0.5 / norms_BG).clamp(max=1))
 

@@ -5,7 +5,8 @@ if __name__ != "dpigu.dpcore":
 
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
-from dpigu.dpcore.calibrated import CalibratedPlan
+from dpigu.dpcore.claim import CalibratedPlan, Ledger, Mechanism
+from dpigu.dpcore.driver import Driver, MakeReleaser, OpenStep, Releaser
 from dpigu.dpcore.errors import (
     AccountingError,
     BudgetError,
@@ -19,7 +20,6 @@ from dpigu.dpcore.errors import (
     RunError,
 )
 from dpigu.dpcore.kernel import Kernel
-from dpigu.dpcore.ledger import Ledger, Mechanism
 from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
 from dpigu.dpcore.pipeline import Pipeline
 from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
@@ -63,17 +63,20 @@ __all__ = [
     "Decision",
     "DenseRows",
     "DpiguError",
+    "Driver",
     "Engine",
     "Entry",
     "GrammarError",
     "Guarantee",
     "Kernel",
     "Ledger",
+    "MakeReleaser",
     "MaskScheduler",
     "Mechanism",
     "ModelError",
     "NoiseSource",
     "Noiser",
+    "OpenStep",
     "Phase",
     "PhaseContext",
     "Pipeline",
@@ -88,6 +91,7 @@ __all__ = [
     "RegistryError",
     "Release",
     "Released",
+    "Releaser",
     "ReproducibleNoise",
     "RowMap",
     "Rows",

@@ -40,7 +40,7 @@ class BoundPipeline:
     """The stages of one phase in one space; reads and writes released values only.
 
     Args:
-        pipeline: the stages.
+        stages: what is bound.
         space: the layout of the model's trainable parameters.
         earlier: the stages of past phases, as `views` gave them.
         device: where states and sums live.
@@ -48,23 +48,23 @@ class BoundPipeline:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        stages: Pipeline,
         space: Space,
         earlier: Reads | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.device = device if device is not None else torch.device("cpu")
-        self.pipeline = pipeline
+        self.stages = stages
         self.space = space
-        self.output = pipeline.check(space)
+        self.output = stages.check(space)
         self._earlier = dict(earlier or {})
         # a protocol is slow to look up, and every step asks
-        self._learning = {p.name for p in pipeline.placed if isinstance(p.stage, Stateful)}
+        self._learning = {p.name for p in stages.placed if isinstance(p.stage, Stateful)}
 
     @property
     def groups(self) -> tuple[Tensor | None, int]:
         """The clipper's group of every coordinate of a row, None if all are in one; and G."""
-        by = self.pipeline.clipper.groups
+        by = self.stages.clipper.groups
         if by == "all":
             return None, 1
         return self.output.groups(by).to(self.device), self.output.group_count(by)
@@ -73,7 +73,7 @@ class BoundPipeline:
         """Every stage's state at the start of the phase."""
         states: dict[str, State] = {}
         space = self.space
-        for placed in self.pipeline.placed:
+        for placed in self.stages.placed:
             stage = placed.stage
             own = replace(context, space=space)
             learns = placed.name in self._learning
@@ -85,15 +85,15 @@ class BoundPipeline:
 
     def open(self, states: States, clock: Clock, public_MD: Tensor | None = None) -> StepContext:
         """The support and the transform of this step, from released and public values."""
-        scheduler = self.pipeline.scheduler
+        scheduler = self.stages.scheduler
         support_D = None
         if scheduler is not None:
-            support_D = scheduler.support(states[self.pipeline.name_in("scheduler")], clock)
-        maps = tuple((p.stage, states[p.name]) for p in self.pipeline.of("row"))
-        statistic = self.pipeline.statistic
+            support_D = scheduler.support(states[self.stages.name_in("scheduler")], clock)
+        maps = tuple((p.stage, states[p.name]) for p in self.stages.of("row"))
+        statistic = self.stages.statistic
         source = None
         if statistic is not None:
-            source = (statistic, states[self.pipeline.name_in("statistic")])
+            source = (statistic, states[self.stages.name_in("statistic")])
         transform = Transform(self.space, self.output, maps, support_D, source)
         if support_D is None:
             support_D = torch.ones(self.space.size, dtype=torch.bool, device=self.device)
@@ -102,8 +102,8 @@ class BoundPipeline:
 
     def bound(self, states: States) -> Tensor:
         """The clipper's joint bound at this step: one number, where noise is drawn in range."""
-        bound = self.pipeline.clipper.joint_bound(states[self.pipeline.name_in("clipper")])
-        if bound.numel() != 1 or (self.pipeline.private and not in_range(float(bound))):
+        bound = self.stages.clipper.joint_bound(states[self.stages.name_in("clipper")])
+        if bound.numel() != 1 or (self.stages.private and not in_range(float(bound))):
             raise PrivacyError(
                 "noise cannot be calibrated: the clipper's bound is not a number in range",
                 where="Pipeline.clipper",
@@ -115,14 +115,14 @@ class BoundPipeline:
 
     def post(self, states: States, released: Released) -> Released:
         """The released vector through every post map."""
-        for p in self.pipeline.of("post"):
+        for p in self.stages.of("post"):
             released = p.stage.apply(states[p.name], released, self.reads(p, states))
         return released
 
-    def updated(self, states: States, frame: StepContext, release: Release) -> States:
+    def updated(self, states: States, context: StepContext, release: Release) -> States:
         """Every stage's state after a release; all see the states from before it."""
         after = dict(states)
-        for p in self.pipeline.placed:
+        for p in self.stages.placed:
             if p.name not in self._learning:
                 continue
             state = p.stage.update(states[p.name], release, self.reads(p, states))
@@ -136,7 +136,7 @@ class BoundPipeline:
             after[p.name] = state
         for name, state in states.items():
             for key, tensor in state.items():
-                if tensor._version != frame.versions[name, key]:
+                if tensor._version != context.versions[name, key]:
                     raise PrivacyError(
                         f"the state {key!r} was assigned in place",
                         where=name,
@@ -152,7 +152,7 @@ class BoundPipeline:
     def views(self, states: States) -> Reads:
         """What later phases may read, by slot and by name."""
         views = dict(self._earlier)
-        for p in self.pipeline.placed:
+        for p in self.stages.placed:
             if p.name in states:
                 views[p.slot] = views[p.name] = View(p.stage, states[p.name])
         return views

@@ -82,14 +82,14 @@ def guarded_factors(
 def guarded_vectors(
     placed: Placed,
     state: State,
-    binding: BoundPipeline,
+    pipeline: BoundPipeline,
     states: States,
     norms_BG: Tensor,
     good_B: Tensor,
 ) -> Tensor:
     """Every record's query vector q_BQ, capped at the query's bound; 0 for who is not valid."""
     query = placed.stage
-    reads = binding.reads(placed, states)
+    reads = pipeline.reads(placed, states)
     finite_BG = torch.where(good_B[:, None], norms_BG, 1.0)
     q_BQ = torch.func.vmap(lambda n_G: query.vector(state, n_G, reads))(finite_BG)
     expected = torch.Size((len(norms_BG), query.size))
@@ -106,7 +106,7 @@ class Kernel:
     release = (Σ_i clip(row_i) + noise of the noiser's law on the support) / divisor
 
     Args:
-        binding: the pipeline in its space.
+        pipeline: the pipeline in its space.
         expected_batch: rate × declared records, the divisor.
         relative_error: the engine's, a public constant. With M = max_batch(expected_batch),
             two sums of at most M guarded rows that differ in one record differ by at most
@@ -116,21 +116,21 @@ class Kernel:
 
     def __init__(
         self,
-        binding: BoundPipeline,
+        pipeline: BoundPipeline,
         *,
         expected_batch: float,
         relative_error: float,
         noise: NoiseSource | None = None,
     ) -> None:
-        refuse_emulated_products(binding.device)
-        self.binding = binding
+        refuse_emulated_products(pipeline.device)
+        self.pipeline = pipeline
         self.noise = noise if noise is not None else SystemNoise()
         self._divisor = expected_batch
         self._max_batch = max_batch(expected_batch)
         self._margin = 2 * self._max_batch * (relative_error + self._max_batch * UNIT_ROUNDOFF)
 
     def release(
-        self, states: States, frame: StepContext, batch: Iterable[Rows]
+        self, states: States, context: StepContext, batch: Iterable[Rows]
     ) -> tuple[Release, States]:
         """One step: the sums of the batch's guarded rows, noised once and divided.
 
@@ -140,12 +140,12 @@ class Kernel:
         Privacy: one record moves each sum by at most its sensitivity (guarded_factors,
         guarded_vectors); noise is drawn once, on the whole support, whatever the records kept.
         """
-        pipeline, binding = self.binding.pipeline, self.binding
-        clip_state = states[pipeline.name_in("clipper")]
-        bound = binding.bound(states)
-        zeros = partial(torch.zeros, dtype=torch.float64, device=binding.device)
-        total_K = zeros(binding.output.size)
-        sums = {p.name: zeros(p.stage.size) for p in pipeline.of("query")}
+        stages, pipeline = self.pipeline.stages, self.pipeline
+        clip_state = states[stages.name_in("clipper")]
+        bound = pipeline.bound(states)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=pipeline.device)
+        total_K = zeros(pipeline.output.size)
+        sums = {p.name: zeros(p.stage.size) for p in stages.of("query")}
         count = 0
         for rows in batch:
             with full_precision():
@@ -160,32 +160,32 @@ class Kernel:
                         expected=f"at most {self._max_batch}",
                         remedy="Declare a number of records close to the true one.",
                     )
-                c_BG, good_B = guarded_factors(pipeline.clipper, clip_state, norms_BG, bound)
+                c_BG, good_B = guarded_factors(stages.clipper, clip_state, norms_BG, bound)
                 sum_K = rows.weighted_sum(c_BG).detach()
                 total_K += of_shape(sum_K, total_K.shape, "a sum of rows")
-                for p in pipeline.of("query"):
-                    vectors = guarded_vectors(p, states[p.name], binding, states, norms_BG, good_B)
+                for p in stages.of("query"):
+                    vectors = guarded_vectors(p, states[p.name], pipeline, states, norms_BG, good_B)
                     sums[p.name] += vectors.sum(0)
-        support_D = frame.support_D
-        noised = self._mint(self._bounded(total_K, bound), frame.noise_support_K, 1.0)
-        gradient = binding.post(states, noised)
+        support_D = context.support_D
+        noised = self._mint(self._bounded(total_K, bound), context.noise_support_K, 1.0)
+        gradient = pipeline.post(states, noised)
         answers = {}
-        for p in pipeline.of("query"):
+        for p in stages.of("query"):
             asked = self._bounded(sums[p.name], torch.full_like(bound, p.stage.bound))
             everywhere = torch.ones_like(asked.value, dtype=torch.bool)
             answers[p.name] = self._mint(asked, everywhere, p.stage.noise_ratio)
         masked = gradient.derive(
             torch.where(support_D, gradient.value, 0), torch.where(support_D, gradient.variance, 0)
         )
-        release = Release(masked, noised, answers, support_D, frame.clock, frame.public_MD)
-        return release, binding.updated(states, frame, release)
+        release = Release(masked, noised, answers, support_D, context.clock, context.public_MD)
+        return release, pipeline.updated(states, context, release)
 
     def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
         return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
 
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
-        noiser, value_K, std = self.binding.pipeline.noiser, guarded.value, 0.0
+        noiser, value_K, std = self.pipeline.stages.noiser, guarded.value, 0.0
         if noiser.noise_multiplier > 0:
             value_K, std = LAWS[noiser.law].noised(
                 value_K,

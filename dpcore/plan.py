@@ -93,8 +93,8 @@ class Phase:
         event = sampler.event(self.pipeline.event())
         if (selective := self.selective_update) is None:
             return event
-        look = selective.sampler(sampler).event(selective.pipeline.event())
-        return ComposedDpEvent([event, look])
+        deciding = selective.sampler(sampler).event(selective.pipeline.event())
+        return ComposedDpEvent([event, deciding])
 
     def scaled_noise(self, factor: float) -> Phase:
         """The same phase with its noise multipliers times `factor`."""

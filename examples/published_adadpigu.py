@@ -103,9 +103,9 @@ class Canaries:
             if not self.observations["mask"].any():
                 self.observations["mask"] += support_D[self._own_mK].sum(1)
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor:
         """For dpigu's trainer: the rows before the clipper."""
-        return self.rows(frame.support_D)
+        return self.rows(context.support_D)
 
     def see(self, phase: str, release: Release) -> None:
         """For dpigu's trainer: all that a step made public; α is the mean of what it released."""

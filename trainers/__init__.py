@@ -10,7 +10,7 @@ from dpigu.trainers.data.loading import load_data
 from dpigu.trainers.data.making import data_from
 from dpigu.trainers.data.scaling import Scaling
 from dpigu.trainers.data.sources import Arrays, Items, Source, Tensors
-from dpigu.trainers.engines.materialising import MaterialisingEngine
+from dpigu.trainers.engines import MaterialisingEngine
 from dpigu.trainers.lineage import lineage_of
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phase import Observer

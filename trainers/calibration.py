@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dp_accounting import DpEvent
 from dpigu.accountants import Epsilon, calibrate_noise_multiplier, get_accountant, max_steps_within
 from dpigu.dpcore import BudgetError, CalibratedPlan, ConfigurationError, Plan, PoissonSampler
-from dpigu.dpcore.ledger import Ledger, composed
+from dpigu.dpcore.claim import Ledger, composed
 from dpigu.trainers.settings import Settings
 
 

@@ -18,7 +18,7 @@ import torch
 from dpigu.accountants import Epsilon, get_accountant
 from dpigu.accountants.budgets.filters import counts_of, event_of, terms_of
 from dpigu.accountants.events import Term, flatten
-from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.claim import Ledger
 from torch import Tensor, nn
 
 

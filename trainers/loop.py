@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpigu.dpcore import NoiseSource, Reads, States
-from dpigu.dpcore.calibrated import CalibratedPlan
-from dpigu.dpcore.ledger import Ending
+from dpigu.dpcore.claim import CalibratedPlan, Ending
 from dpigu.dpcore.stages import evaluates
 from dpigu.trainers.calibration import affordable
 from dpigu.trainers.lineage import Lineage
@@ -86,7 +85,7 @@ class Loop:
         for i, phase in enumerate(self._plan.phases):
             running = self._running(i, earlier)
             if i < self._point.phase:
-                earlier = dict(running.binding.views(self._past[i]))
+                earlier = dict(running.pipeline.views(self._past[i]))
                 continue
             states, first = self._entered(i, running)
             for step in range(first, phase.steps):
@@ -100,7 +99,7 @@ class Loop:
                 if self._session.ledger.prepaid == 0 and self._stands(i, step + 1, states, left):
                     return self._settled("choice")
             self._past = (*self._past, states)
-            earlier = dict(running.binding.views(states))
+            earlier = dict(running.pipeline.views(states))
         return self._settled("plan")
 
     def statistics(self) -> dict[str, Any]:

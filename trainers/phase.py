@@ -1,9 +1,9 @@
-"""One phase at work: its kernel, its engine, and a step."""
+"""One phase at work: its driver, its engine, and a step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -11,8 +11,9 @@ from dpigu.dpcore import (
     BoundPipeline,
     Clock,
     DenseRows,
-    Kernel,
+    Driver,
     NoiseSource,
+    OpenStep,
     Phase,
     PhaseContext,
     Pipeline,
@@ -24,10 +25,15 @@ from dpigu.dpcore import (
     StepContext,
 )
 from dpigu.dpcore.stages import public_records_of
-from dpigu.trainers.engines.choice import choose, choose_whole, engine_of, microbatch_of
-from dpigu.trainers.engines.materialising import norms_of, row_gradients
-from dpigu.trainers.engines.randomness import reseeded
-from dpigu.trainers.engines.rules import no_rules_of_users
+from dpigu.trainers.batches import Batches
+from dpigu.trainers.engines import (
+    ENGINES,
+    choose,
+    choose_whole,
+    microbatch_of,
+    norms_of,
+    row_gradients,
+)
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
 from dpigu.trainers.settings import masked_step
@@ -39,7 +45,7 @@ from torch.utils._pytree import tree_map
 class Observer(Protocol):
     """Watches a run from outside: white-box canaries and audits."""
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         """Rows to add to this step's batch, after the row maps and before the clipper."""
         ...
 
@@ -52,7 +58,7 @@ class RunningPhase:
     """A phase bound to a model's space, with the engine that serves its pipeline.
 
     Args:
-        setup: the run.
+        prepared: the run.
         phase: one of its plan's.
         earlier: what past phases hand on to read.
         noise: where the bits of the kernel's noise come from.
@@ -70,41 +76,40 @@ class RunningPhase:
         slots: Slots | None = None,
     ) -> None:
         self.phase = phase
-        self._slots = prepared.slots if slots is None else slots
-        pipeline = phase.pipeline
-        space = pipeline.row_space(prepared.space, prepared.data.spec.shape)
-        self.binding = BoundPipeline(pipeline, space, earlier, prepared.device)
+        stages, settings, traced = phase.pipeline, prepared.settings, prepared.traced
+        space = stages.row_space(prepared.space, prepared.data.spec.shape)
+        self.pipeline = BoundPipeline(stages, space, earlier, prepared.device)
         self._prepared = prepared
         self._observer = observer
-        self._norms = norms_of(self.binding)
-        settings, traced = prepared.settings, prepared.traced
-        engine = choose(settings.engine, traced, self.binding).engine
-        self._microbatch = microbatch_of(
+        slots = prepared.slots if slots is None else slots
+        sampler = prepared.sampler
+        engine = choose(settings.engine, traced, self.pipeline).engine
+        microbatch = microbatch_of(
             engine,
             prepared.model,
             traced,
             settings.physical_batch,
-            self.binding,
-            prepared.sampler.expected_batch,
+            self.pipeline,
+            sampler.expected_batch,
         )
-        self._look = None
+        self._selective_update = None
         if phase.selective_update is not None:
-            self._look = RunningSelectiveUpdate(
-                prepared, phase.selective_update, self._microbatch, noise, self._slots
+            self._selective_update = RunningSelectiveUpdate(
+                prepared, phase.selective_update, microbatch, noise, slots
             )
-        self._public = PublicGradients(prepared, pipeline)
-        self._engine = engine_of(
-            engine,
+        self._public = PublicGradients(prepared, stages)
+        self._batches = Batches(slots, sampler, microbatch, prepared.records, stages.views)
+        self._engine = ENGINES[engine](
             prepared.model,
             prepared.loss,
-            self._norms,
-            self._microbatch,
+            norms_of(self.pipeline),
+            microbatch,
             settings.precision,
-            None if pipeline.views is None else pipeline.views.count,
+            None if stages.views is None else stages.views.count,
         )
-        self._kernel = Kernel(
-            self.binding,
-            expected_batch=prepared.sampler.expected_batch,
+        self._driver = Driver(
+            self.pipeline,
+            expected_batch=sampler.expected_batch,
             relative_error=self._engine.relative_error,
             noise=noise,
         )
@@ -114,25 +119,26 @@ class RunningPhase:
         weights = {n: p.detach() for n, p in parameters.items()}
         weights_D, public_MD = self._prepared.space.join(weights), self._public.at(weights)
         seed, steps = self._prepared.settings.seed, self.phase.steps
-        return self.binding.begin(
-            PhaseContext(self.binding.space, weights_D, steps, seed, public_MD)
+        return self.pipeline.begin(
+            PhaseContext(self.pipeline.space, weights_D, steps, seed, public_MD)
         )
 
     def step(
         self, states: States, step: int, parameters: Mapping[str, Tensor]
     ) -> tuple[Release, States]:
         """Sample a batch, form its rows, release."""
-        frame = self.binding.open(states, Clock(step, self.phase.steps))
-        weights = self._weights(states, frame, parameters)
-        frame = replace(frame, public_MD=self._public.at(weights))
-        batch = self._batch(frame, weights)
+        opened = self._driver.open(states, Clock(step, self.phase.steps))
+        weights = self._weights(opened, parameters)
+        opened = opened.showing(self._public.at(weights))
+        transform = opened.context.transform
+        batch = self._batches.rows(self._engine, weights, transform)
         try:
-            release, states = self._kernel.release(states, frame, batch)
+            release, states = opened.release(chain(batch, self._extra_rows(opened.context)))
         except torch.OutOfMemoryError as error:
             raise RunError(
                 "the device has not enough memory for a microbatch",
                 where=f"settings.physical_batch on {self._prepared.device}",
-                got=self._microbatch,
+                got=self._batches.microbatch,
                 remedy="Give a smaller `physical_batch`; it never changes the result.",
             ) from error
         if self._observer is not None:
@@ -146,7 +152,7 @@ class RunningPhase:
         states: States,
         release: Release,
     ) -> bool:
-        """What the release does to the model; False if a look took it back again.
+        """What the release does to the model; False if it was taken back again.
 
         A gradient moves the weights by a step of the optimizer, a statistic sets the buffers
         that it is fitted to.
@@ -157,56 +163,40 @@ class RunningPhase:
             for name, value in statistic.fitted(buffers, release).items():
                 buffers[name].copy_(value)
             return True
-        if self._look is None:
+        if self._selective_update is None:
             masked_step(optimizer, parameters, self._prepared.space, release)
             return True
         snapshot = Snapshot(optimizer, parameters)
         masked_step(optimizer, parameters, self._prepared.space, release)
-        reads = self.binding.views(states)
-        kept = self._look.accepts(snapshot.weights, parameters, release.clock, reads)
+        reads = self.pipeline.views(states)
+        kept = self._selective_update.accepts(snapshot.weights, parameters, release.clock, reads)
         if not kept:
             snapshot.put_back()
         return kept
 
-    def _weights(
-        self, states: States, frame: StepContext, parameters: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
+    def _weights(self, step: OpenStep, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Where the gradient is taken: at the weights, or where the pipeline's point says."""
         weights = {name: p.detach() for name, p in parameters.items()}
         pipeline, space = self.phase.pipeline, self._prepared.space
         if pipeline.point is None:
             return weights
-        state = states[pipeline.name_in("point")]
-        return space.split(pipeline.point.at(state, space.join(weights), frame.support_D))
+        state = step.states[pipeline.name_in("point")]
+        return space.split(pipeline.point.at(state, space.join(weights), step.context.support_D))
 
-    def _batch(self, frame: StepContext, weights: Mapping[str, Tensor]) -> Iterator[Rows]:
-        prepared = self._prepared
-        records = prepared.records
-        sampled = self._slots.sample(prepared.sampler, self._microbatch, records.home)
-        for x_B, y_B, valid_B in records.microbatches(sampled):
-            with reseeded(prepared.device):
-                rows = self._engine.rows(weights, self._viewed(x_B), y_B, valid_B, frame.transform)
-            yield rows
-        if self._observer is not None:
-            extra_KD = self._observer.extra_rows(self.phase.name, frame)
-            if extra_KD is not None:
-                yield DenseRows(extra_KD, self._norms.groups_K, self._norms.count)
-
-    def _viewed(self, x_B: Tensor) -> Tensor:
-        """The views of every record, each drawn for itself; the records where there are none."""
-        views = self.phase.pipeline.views
-        if views is None:
-            return x_B
-        with no_rules_of_users():
-            x_BV: Tensor = torch.func.vmap(views.views, randomness="different")(x_B)
-        return x_BV
+    def _extra_rows(self, context: StepContext) -> Iterator[Rows]:
+        """The observer's rows, asked for after all others."""
+        if self._observer is None:
+            return
+        extra_KD = self._observer.extra_rows(self.phase.name, context)
+        if extra_KD is not None:
+            yield DenseRows(extra_KD, *self.pipeline.groups)
 
 
 class PublicGradients:
     """Gradients of public records, for the stages that ask for them.
 
     Args:
-        setup: the run, with its public data.
+        prepared: the run, with its public data.
         pipeline: its stages say by `public_records` how many they want; the most counts.
     """
 

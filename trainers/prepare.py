@@ -24,9 +24,7 @@ from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data, DataSpec, Split
 from dpigu.trainers.data.overlap import refuse_shared
 from dpigu.trainers.data.sources import form_of
-from dpigu.trainers.engines.choice import Traced, trace
-from dpigu.trainers.engines.materialising import trainable
-from dpigu.trainers.engines.records import Loss, LossOfOne
+from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
 from dpigu.trainers.evaluation import try_metrics
 from dpigu.trainers.models.registry import refuse_mixing_modules
 from dpigu.trainers.reading import Records

@@ -8,7 +8,7 @@ from typing import Any
 
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data, DataSpec
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss
 from dpigu.trainers.lineage import Ancestor
 from dpigu.trainers.loop import Session, Stop
 from dpigu.trainers.phase import Observer

@@ -1,25 +1,23 @@
-"""A look at an update: its own sample, its own kernel, and a decision to keep or take back."""
+"""A selective update: its own sample, its own release, and a decision to keep or take back."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
-    Kernel,
+    Driver,
     NoiseSource,
     PhaseContext,
     Reads,
-    Rows,
     SelectiveUpdate,
 )
-from dpigu.trainers.engines.choice import choose_whole
-from dpigu.trainers.engines.materialising import norms_of
-from dpigu.trainers.engines.randomness import reseeded
+from dpigu.trainers.batches import Batches
+from dpigu.trainers.engines import choose_whole, norms_of
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.slots import Slots
 from torch import Tensor, nn
@@ -44,11 +42,11 @@ class Snapshot:
 
 
 class RunningSelectiveUpdate:
-    """Looks at updates, each on a fresh sample at the look's own rate.
+    """Decides on updates, each by a release from a fresh sample at a rate of its own.
 
     Args:
-        setup: the run.
-        look: what is released of every record, and who decides.
+        prepared: the run.
+        selective_update: what is released of every record, and who decides.
         microbatch: how many records go through the model at a time.
         noise: where the bits of the kernel's noise come from.
         slots: where the records sit.
@@ -62,17 +60,11 @@ class RunningSelectiveUpdate:
         noise: NoiseSource,
         slots: Slots,
     ) -> None:
-        statistic = selective_update.pipeline.statistic
-        assert statistic is not None
-        self._prepared, self._look, self._noise, self._slots = (
-            prepared,
-            selective_update,
-            noise,
-            slots,
-        )
-        self._space = statistic.row_space(prepared.space, prepared.data.spec.shape)
-        self._sampler = selective_update.sampler(prepared.sampler)
-        self._microbatch = min(microbatch, math.ceil(self._sampler.expected_batch))
+        self._prepared, self._selective_update, self._noise = prepared, selective_update, noise
+        self._space = selective_update.pipeline.row_space(prepared.space, prepared.data.spec.shape)
+        sampler = selective_update.sampler(prepared.sampler)
+        microbatch = min(microbatch, math.ceil(sampler.expected_batch))
+        self._batches = Batches(slots, sampler, microbatch, prepared.traced.stand_in())
 
     def accepts(
         self,
@@ -82,35 +74,23 @@ class RunningSelectiveUpdate:
         reads: Reads,
     ) -> bool:
         """Whether the update from `before` to the parameters is kept: one charged release."""
-        prepared = self._prepared
-        binding = BoundPipeline(self._look.pipeline, self._space, reads, prepared.device)
-        engine = choose_whole(prepared.settings.engine, prepared.traced)(
-            prepared.model,
-            prepared.loss,
-            norms_of(binding),
-            self._microbatch,
-            prepared.settings.precision,
+        prepared, selective_update = self._prepared, self._selective_update
+        settings = prepared.settings
+        pipeline = BoundPipeline(selective_update.pipeline, self._space, reads, prepared.device)
+        make = choose_whole(settings.engine, prepared.traced)
+        microbatch = self._batches.microbatch
+        engine = make(
+            prepared.model, prepared.loss, norms_of(pipeline), microbatch, settings.precision
         )
-        kernel = Kernel(
-            binding,
-            expected_batch=self._sampler.expected_batch,
+        driver = Driver(
+            pipeline,
+            expected_batch=self._batches.sampler.expected_batch,
             relative_error=engine.relative_error,
             noise=self._noise,
         )
         before_D = prepared.space.join(before)
-        states = binding.begin(
-            PhaseContext(self._space, before_D, clock.steps, prepared.settings.seed)
-        )
-        frame = binding.open(states, clock)
+        start = PhaseContext(self._space, before_D, clock.steps, settings.seed)
+        step = driver.open(pipeline.begin(start), clock)
         weights = {name: p.detach() for name, p in parameters.items()}
-
-        def batch() -> Iterator[Rows]:
-            records = prepared.records
-            sampled = self._slots.sample(self._sampler, self._microbatch, records.home)
-            for x_B, y_B, valid_B in records.microbatches(sampled):
-                with reseeded(prepared.device):
-                    rows = engine.rows(weights, x_B, y_B, valid_B, frame.transform)
-                yield rows
-
-        release, _ = kernel.release(states, frame, batch())
-        return self._look.decision.accepts(release.gradient)
+        release, _ = step.release(self._batches.rows(engine, weights, step.context.transform))
+        return selective_update.decision.accepts(release.gradient)

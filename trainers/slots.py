@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from dpigu.dpcore import DataError, PoissonSampler
 from dpigu.dpcore.randomness import system_words
-from dpigu.trainers.engines.records import Tree, count_of
+from dpigu.trainers.engines import Tree, count_of
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map

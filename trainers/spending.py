@@ -14,7 +14,7 @@ import numpy as np
 from dp_accounting import DpEvent
 from dpigu.accountants.budgets.file import BudgetFile, Session
 from dpigu.dpcore import BudgetError, CalibratedPlan, DpiguError, RunError
-from dpigu.dpcore.ledger import Ledger, composed
+from dpigu.dpcore.claim import Ledger, composed
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.overlap import split_fingerprints
 from dpigu.trainers.data.sources import form_of, forms_of

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import DpiguError, NoiseSource, Plan, SystemNoise
-from dpigu.dpcore.ledger import Head
+from dpigu.dpcore.claim import Head
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines.records import Loss
+from dpigu.trainers.engines import Loss
 from dpigu.trainers.lineage import Ancestor, Lineage, lineage_of, remember, trained_tensors
 from dpigu.trainers.loop import Loop, Session, Stop, initial_weights, longest_block
 from dpigu.trainers.phase import Observer
@@ -135,7 +135,7 @@ def go(session: Session, progress: bool) -> Run:
     budget = None if session.spending is None else session.spending.name
     summary = summarise(prepared, on_disk, loop.reached, session.lineage, budget, loop.statistics())
     if folder is not None:
-        finish(prepared, folder, summary)
+        summary = finish(prepared, folder, summary)
     return Run(prepared.model.eval(), summary, folder.path if folder is not None else None)
 
 

@@ -20,7 +20,7 @@ from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError, Phase, Plan, PoissonSampler, Release, Stateful, StepContext
 from dpigu.dpcore.randomness import coins
 from dpigu.trainers import recipe_from_file
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import Tensor
 
 OBSERVATIONS = "audit-observations.jsonl"
@@ -100,10 +100,10 @@ class GradientCanaries:
         if not (folder.private / OBSERVATIONS).exists():
             write_private(folder.private / OBSERVATIONS, b"")
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         """This step's sample of the canaries that are in, a row each."""
         assert self._sampler is not None  # begin comes first
-        self._now = self._directions(frame)
+        self._now = self._directions(context)
         joins = self._heads[self._sampler.draw(len(self._heads))]
         joins = joins[self._now.there_m.cpu().numpy()[joins]]
         if len(joins) == 0:
@@ -134,8 +134,8 @@ class GradientCanaries:
         line = {"phase": phase, "step": release.clock.step, "ratios": _short(seen_m)}
         folder.note_privately(OBSERVATIONS, line)
 
-    def _directions(self, frame: StepContext) -> _Step:
-        noised_K = frame.noise_support_K
+    def _directions(self, context: StepContext) -> _Step:
+        noised_K = context.noise_support_K
         size = len(noised_K)
         owner_K = self._owned(size, noised_K.device)
         sign_K = torch.from_numpy(coins(0.5, size) * 2.0 - 1.0)

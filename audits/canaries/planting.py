@@ -22,7 +22,7 @@ from dpigu.audits.evidence import EvidenceError, read_evidence, write_private
 from dpigu.audits.statistics import TESTS, GuessGrid, check_confidence, guess_grid, one_run_ceiling
 from dpigu.dpcore import DataError, RunError
 from dpigu.trainers import Data, Tensors
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.tasks import CLASSIFICATION
 from torch import Tensor
 

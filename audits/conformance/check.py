@@ -149,7 +149,7 @@ def for_all(
     nothing is read from or written to a database. A stage that refuses an example with a
     `DpiguError` is asked another; one that refuses them all has failed.
     """
-    examples = max(2, round(share * hypothesis.settings.default.max_examples))  # type: ignore[union-attr]  # there is always a default profile
+    examples = max(1, round(share * hypothesis.settings.default.max_examples))  # type: ignore[union-attr]  # there is always a default profile
     found: list[Broken] = []
     refusals: list[Refused] = []
 

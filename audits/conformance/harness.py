@@ -14,9 +14,9 @@ from dpigu.audits.conformance.scenario import SHAPE, Scenario
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
-    DenseRows,
     DpiguError,
-    Kernel,
+    Driver,
+    OpenStep,
     PhaseContext,
     Pipeline,
     PrivacyError,
@@ -27,7 +27,6 @@ from dpigu.dpcore import (
     Space,
     State,
     Stateful,
-    StepContext,
 )
 from dpigu.dpcore.registry import KIND_OF, lookup
 from dpigu.dpcore.stages import KINDS, name_of, reads_of
@@ -62,21 +61,21 @@ class Harness:
         earlier, beside = _companions(subject)
         try:
             context = scenario.context()
-            pipeline = _pipeline(subject, beside, scenario.space, loud)
-            space = pipeline.row_space(scenario.space, SHAPE)
-            self.binding = BoundPipeline(pipeline, space, _trained(earlier, scenario))
-            self.states = self.binding.begin(context)
+            stages = _pipeline(subject, beside, scenario.space, loud)
+            space = stages.row_space(scenario.space, SHAPE)
+            self.pipeline = BoundPipeline(stages, space, _trained(earlier, scenario))
+            self.states = self.pipeline.begin(context)
         except PrivacyError:
             raise
         except DpiguError as refusal:
             raise Refused(str(refusal)) from refusal
-        self.kernel = Kernel(
-            self.binding,
+        self._driver = Driver(
+            self.pipeline,
             expected_batch=4.0,
             relative_error=0.0,
             noise=ReproducibleNoise(scenario.seed),
         )
-        self._placed = next((p for p in pipeline.placed if p.stage is self.stage), None)
+        self._placed = next((p for p in stages.placed if p.stage is self.stage), None)
         self.done = 0
         self.last: Release
 
@@ -88,7 +87,7 @@ class Harness:
     @property
     def reads(self) -> Reads:
         """What the stage sees of the others."""
-        return self.binding.reads(self._placed, self.states) if self._placed is not None else {}
+        return self.pipeline.reads(self._placed, self.states) if self._placed is not None else {}
 
     @property
     def clock(self) -> Clock:
@@ -98,8 +97,8 @@ class Harness:
     @property
     def input_space(self) -> Space:
         """The space of the vectors that a row or post map is given."""
-        space = self.binding.space
-        for placed in self.binding.pipeline.placed:
+        space = self.pipeline.space
+        for placed in self.pipeline.stages.placed:
             if placed is self._placed:
                 break
             if placed.slot in ("row", "post"):
@@ -109,22 +108,20 @@ class Harness:
     @property
     def groups(self) -> int:
         """G, how many norms the clipper sees."""
-        return self.binding.groups[1]
+        return self.pipeline.groups[1]
 
-    def frame(self) -> StepContext:
-        """The support and the transform of the next step."""
-        return self.binding.open(self.states, self.clock, self.scenario.public_MD(self.done))
+    def opened(self) -> OpenStep:
+        """The next step, before its rows."""
+        return self._driver.open(self.states, self.clock, self.scenario.public_MD(self.done))
 
     def step(self, g_BD: Tensor | None = None) -> Release:
         """One step of the kernel, on these gradients or on the scenario's."""
-        frame = self.frame()
+        opened = self.opened()
         if g_BD is None:
-            g_BD = self.scenario.rows(self.done, size=self.binding.space.size)
-        batch = [DenseRows(frame.transform(g_BD), *self.binding.groups)] if len(g_BD) else []
-        release, self.states = self.kernel.release(self.states, frame, batch)
+            g_BD = self.scenario.rows(self.done, size=self.pipeline.space.size)
+        self.last, self.states = opened.release(opened.dense(g_BD))
         self.done += 1
-        self.last = release
-        return release
+        return self.last
 
     def run(self) -> Harness:
         """Every step of the phase, on the scenario's rows."""
@@ -243,7 +240,7 @@ def _trained(scorers: Sequence[Any], scenario: Scenario) -> Reads:
         harness = Harness(Subject(scorer), scenario)
         for _ in range(3):
             harness.step()
-        views = {**views, **harness.binding.views(harness.states)}
+        views = {**views, **harness.pipeline.views(harness.states)}
     return views
 
 

@@ -10,7 +10,7 @@ import torch
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
-    Kernel,
+    Driver,
     PhaseContext,
     Pipeline,
     Record,
@@ -110,11 +110,11 @@ def scenarios(
 def minted() -> Released:
     """A value that a kernel released; others derive from it."""
     space = Space.flat("one", 1)
-    pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(noise_multiplier=0.0))
-    binding = BoundPipeline(pipeline, space)
-    states = binding.begin(PhaseContext(space, torch.zeros(1), 1, 0))
-    kernel = Kernel(binding, expected_batch=1.0, relative_error=0.0, noise=ReproducibleNoise(0))
-    release, _ = kernel.release(states, binding.open(states, Clock(0, 1)), [])
+    stages = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(noise_multiplier=0.0))
+    pipeline = BoundPipeline(stages, space)
+    states = pipeline.begin(PhaseContext(space, torch.zeros(1), 1, 0))
+    driver = Driver(pipeline, expected_batch=1.0, relative_error=0.0, noise=ReproducibleNoise(0))
+    release, _ = driver.open(states, Clock(0, 1)).release([])
     return release.noised
 
 

@@ -22,6 +22,8 @@ def bits(value: object) -> object:
     if isinstance(value, Tensor):
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         return str(value.dtype), tuple(value.shape), raw.numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, Released):
         return bits((value.value, value.variance))
     if isinstance(value, Mapping):
@@ -33,7 +35,7 @@ def bits(value: object) -> object:
 
 def generators() -> object:
     """The states of the global random generators of Python, NumPy and torch."""
-    return bits((random.getstate(), np.random.get_state(), torch.get_rng_state()))
+    return random.getstate(), bits((np.random.get_state(), torch.get_rng_state()))
 
 
 def package_of(module: str) -> str:

@@ -83,7 +83,7 @@ class AdversarialRows:
 
 
 def adversarial_rows(
-    situation: Situation, frame: StepContext, bound: float, step: int, released_D: Tensor
+    situation: Situation, context: StepContext, bound: float, step: int, released_D: Tensor
 ) -> AdversarialRows:
     """The batch's gradients and the one record's.
 
@@ -91,19 +91,19 @@ def adversarial_rows(
     is meant (z itself where w = 0), so that the row at the clipper is exactly the one meant.
 
     Args:
-        frame: what is public before the step.
+        context: what is public before the step.
         bound: C at this step.
         step: of the short run, from 0.
         released_D: the sum of the gradients released so far, length D.
     """
-    support_D = frame.support_D
+    support_D = context.support_D
     direction_D = _direction(situation.shape, support_D, released_D)
     live_D = torch.where(support_D, direction_D, 0)
     length = float((live_D if situation.shape != "frozen" else direction_D).norm())
     unit_D = direction_D * (bound / length if length > 0 else 0.0)
     scale = situation.sign(step) * situation.norm
     z_BD = torch.stack([situation.crowd * unit_D, scale * unit_D])
-    affine = frame.transform.affine(z_BD.device) if frame.transform.maps else IDENTITY
+    affine = context.transform.affine(z_BD.device) if context.transform.maps else IDENTITY
     row_D = torch.where(support_D, z_BD[1], 0) if affine is not None else None
     if affine is not None and affine is not IDENTITY:
         weight_D, shift_D = affine.dense()

@@ -25,7 +25,7 @@ from dpigu.audits.mechanism.distinguishers import (
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit, MechanismTest, judged
 from dpigu.audits.mechanism.sampling import audit_sampler, records_for
 from dpigu.audits.mechanism.short_runs import short_runs
-from dpigu.audits.mechanism.traces import SPACE, MakeReleaser, ShortRun
+from dpigu.audits.mechanism.traces import SPACE, ShortRun
 from dpigu.audits.statistics import (
     ErrorCounts,
     check_claim,
@@ -33,7 +33,15 @@ from dpigu.audits.statistics import (
     runs_for_ceiling,
     runs_needed,
 )
-from dpigu.dpcore import Kernel, NoiseSource, Plan, PoissonSampler, PrivacyError, Space
+from dpigu.dpcore import (
+    Kernel,
+    MakeReleaser,
+    NoiseSource,
+    Plan,
+    PoissonSampler,
+    PrivacyError,
+    Space,
+)
 from dpigu.mechanisms.public_random import public_generator
 
 RATE, DECLARED = 0.1, 320

@@ -14,18 +14,15 @@ from dpigu.accountants.events import flatten
 from dpigu.audits.mechanism.traces import (
     RECORDS,
     Leg,
-    MakeReleaser,
     ShortRun,
-    batch_of,
     begin,
-    bound_in,
     distance_of,
-    make_releaser,
     public_MD,
 )
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
+    MakeReleaser,
     NoiseSource,
     Phase,
     Plan,
@@ -51,17 +48,19 @@ def short_runs(
     """
     plan = dataclasses.replace(plan, phases=tuple(_at_rate_1(phase) for phase in plan.phases))
     short = tuple(dataclasses.replace(phase, steps=2) for phase in plan.phases)
-    start = begin(bound_in(short[0].pipeline, space), 2)
-    legs = (Leg(short[0], 2, start=start), *(Leg(phase, 2) for phase in short[1:]))
+    legs = tuple(Leg(phase, 2) for phase in short)
     mu = allowed_mu(plan, (2,) * len(short))
     whole = ShortRun("two steps of every phase", legs, mu, plan.adjacency, space, make, noise)
+    start = begin(whole.driver(short[0].pipeline, {}).pipeline, 2)
+    begun = dataclasses.replace(legs[0], start=start)
+    whole = dataclasses.replace(whole, legs=(begun, *legs[1:]))
     last = plan.phases[-1]
     if last.steps <= 3:
         return (whole,)
     earlier: Reads = {}
     for phase in plan.phases[:-1]:
-        binding, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
-        earlier = binding.views(states)
+        pipeline, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
+        earlier = pipeline.views(states)
     first = min(last.steps - 3, WARM)
     _, states = _warmed(last, first, earlier, whole)
     middle = dataclasses.replace(
@@ -83,7 +82,7 @@ def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
 
 
 def _at_rate_1(phase: Phase) -> Phase:
-    """A phase whose look, if any, is at the rate of its steps."""
+    """A phase whose selective update, if any, is at the rate of its steps."""
     if (selective := phase.selective_update) is None:
         return phase
     return dataclasses.replace(phase, selective_update=dataclasses.replace(selective, rate=None))
@@ -93,13 +92,12 @@ def _warmed(
     phase: Phase, steps: int, earlier: Reads, short_run: ShortRun
 ) -> tuple[BoundPipeline, States]:
     """A phase after some steps on a batch that changes sign, short in the first layers."""
-    binding = bound_in(phase.pipeline, short_run.space, earlier)
-    releaser = make_releaser(short_run.make, binding, short_run.noise)
-    states = begin(binding, phase.steps)
-    ramp_D = torch.linspace(0.05, 1.0, binding.space.size)
-    for step in range(steps):
-        frame = binding.open(states, Clock(step, phase.steps), public_MD(binding.space.size, step))
-        g_D = (1 - 2 * (step % 2)) * float(binding.bound(states)) * ramp_D / ramp_D.norm()
-        batch = batch_of(binding, frame, g_D.expand(RECORDS, -1))
-        _, states = releaser.release(states, frame, batch)
-    return binding, states
+    driver = short_run.driver(phase.pipeline, earlier)
+    pipeline, size = driver.pipeline, driver.pipeline.space.size
+    states = begin(pipeline, phase.steps)
+    ramp_D = torch.linspace(0.05, 1.0, size)
+    for done in range(steps):
+        step = driver.open(states, Clock(done, phase.steps), public_MD(size, done))
+        g_D = (1 - 2 * (done % 2)) * step.bound * ramp_D / ramp_D.norm()
+        _, states = step.release(step.dense(g_D.expand(RECORDS, -1)))
+    return pipeline, states

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 from dpigu.audits.mechanism.adversary import Situation, adversarial_rows
@@ -15,18 +14,17 @@ from dpigu.dpcore import (
     Adjacency,
     BoundPipeline,
     Clock,
-    DenseRows,
     DpiguError,
+    Driver,
+    MakeReleaser,
     NoiseSource,
     Phase,
     PhaseContext,
     Pipeline,
     Reads,
     Release,
-    Rows,
     Space,
     States,
-    StepContext,
 )
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.mechanisms.public_random import public_generator
@@ -46,29 +44,6 @@ PUBLIC = 6
 
 SHAPE = (2, 2, 2)
 """The shape of a record, for pipelines whose rows are a statistic of it."""
-
-
-class Releaser(Protocol):
-    """What releases a step: `dpcore.Kernel`, or whatever else is to be audited."""
-
-    def release(
-        self, states: States, frame: StepContext, batch: Iterable[Rows]
-    ) -> tuple[Release, States]:
-        """See `Kernel.release`."""
-        ...
-
-
-class MakeReleaser(Protocol):
-    """Makes the releaser of a phase: `dpcore.Kernel` itself is one."""
-
-    def __call__(
-        self,
-        binding: BoundPipeline,
-        *,
-        expected_batch: float,
-        relative_error: float,
-        noise: NoiseSource | None,
-    ) -> Releaser: ...
 
 
 @dataclass(frozen=True)
@@ -180,62 +155,63 @@ class ShortRun:
         done = 0
         for leg in self.legs:
             phase = leg.phase
-            binding = bound_in(phase.pipeline, self.space, earlier)
-            states = leg.start if leg.start is not None else begin(binding, phase.steps)
-            releaser = self._releaser(binding)
-            released_D = torch.zeros(binding.space.size, dtype=torch.float64)
+            driver = self.driver(phase.pipeline, earlier)
+            pipeline = driver.pipeline
+            states = leg.start if leg.start is not None else begin(pipeline, phase.steps)
+            released_D = torch.zeros(pipeline.space.size, dtype=torch.float64)
             for step in range(leg.first, leg.first + leg.steps):
                 clock = Clock(step, phase.steps)
                 moment = Moment(situation, present, clock, done, released_D)
-                shown = self._shown(phase.name, binding, releaser, states, moment)
+                shown = self._shown(phase.name, driver, states, moment)
                 yield shown
                 states = shown.states
                 if phase.selective_update is not None:
-                    yield self._looked(phase, binding.views(states), moment)
+                    yield self._decided(phase, pipeline.views(states), moment)
                 released_D = released_D + shown.release.gradient.value
                 done += 1
-            earlier = binding.views(states)
+            earlier = pipeline.views(states)
 
-    def _looked(self, phase: Phase, reads: Reads, moment: Moment) -> ReleasedStep:
-        """The look at an update, where the record may be as adversarial again."""
+    def _decided(self, phase: Phase, reads: Reads, moment: Moment) -> ReleasedStep:
+        """The release of a selective update, where the record may be as adversarial again."""
         assert phase.selective_update is not None
-        binding = bound_in(phase.selective_update.pipeline, self.space, reads)
-        nothing_K = torch.zeros(binding.space.size, dtype=torch.float64)
+        driver = self.driver(phase.selective_update.pipeline, reads)
+        nothing_K = torch.zeros(driver.pipeline.space.size, dtype=torch.float64)
         moment = dataclasses.replace(moment, released_D=nothing_K)
-        states = begin(binding, phase.steps)
-        name = f"{phase.name}, look"
-        return self._shown(name, binding, self._releaser(binding), states, moment)
+        states = begin(driver.pipeline, phase.steps)
+        return self._shown(f"{phase.name}, selective update", driver, states, moment)
 
-    def _shown(
-        self, name: str, binding: BoundPipeline, releaser: Releaser, states: States, moment: Moment
-    ) -> ReleasedStep:
+    def _shown(self, name: str, driver: Driver, states: States, moment: Moment) -> ReleasedStep:
         """One release of a pipeline, on the rows of a situation."""
-        frame = binding.open(states, moment.clock, public_MD(binding.space.size, moment.done))
-        bound = float(binding.bound(states))
-        drawn = adversarial_rows(moment.situation, frame, bound, moment.done, moment.released_D)
-        expected = expected_share(binding, states, bound, row_at_the_clipper(frame, drawn))
+        pipeline = driver.pipeline
+        step = driver.open(states, moment.clock, public_MD(pipeline.space.size, moment.done))
+        drawn = adversarial_rows(
+            moment.situation, step.context, step.bound, moment.done, moment.released_D
+        )
+        expected = expected_share(step, row_at_the_clipper(step.context, drawn))
         g_BD = drawn.crowd_BD
         if moment.present or self.adjacency is Adjacency.REPLACE_ONE:
             own_D = drawn.record_D if moment.present else -drawn.record_D
             g_BD = torch.cat([g_BD, own_D[None]])
-        release, states = releaser.release(states, frame, batch_of(binding, frame, g_BD))
-        sigma = binding.pipeline.noiser.noise_multiplier
-        return ReleasedStep(name, release, states, bound, sigma, *expected)
+        release, states = step.release(step.dense(g_BD))
+        sigma = pipeline.stages.noiser.noise_multiplier
+        return ReleasedStep(name, release, states, step.bound, sigma, *expected)
 
-    def _releaser(self, binding: BoundPipeline) -> Releaser:
-        return make_releaser(self.make, binding, self.noise)
+    def driver(self, pipeline: Pipeline, earlier: Reads) -> Driver:
+        """What drives a pipeline here, with the margin that dense rows need."""
+        return Driver(
+            BoundPipeline(pipeline, pipeline.row_space(self.space, SHAPE), earlier),
+            expected_batch=float(RECORDS),
+            relative_error=2 * RECORDS * UNIT_ROUNDOFF,
+            noise=self.noise,
+            make=self.make,
+        )
 
 
-def bound_in(pipeline: Pipeline, parameters: Space, earlier: Reads | None = None) -> BoundPipeline:
-    """A pipeline in the space of its rows: that of the parameters, or of its statistic."""
-    return BoundPipeline(pipeline, pipeline.row_space(parameters, SHAPE), earlier)
-
-
-def begin(binding: BoundPipeline, steps: int) -> States:
+def begin(pipeline: BoundPipeline, steps: int) -> States:
     """The states at the start of a phase, at made-up weights."""
-    space = binding.space
+    space = pipeline.space
     weights_D = torch.linspace(-1.0, 2.0, space.size, dtype=torch.float64)
-    return binding.begin(PhaseContext(space, weights_D, steps, 0, public_MD(space.size, -1)))
+    return pipeline.begin(PhaseContext(space, weights_D, steps, 0, public_MD(space.size, -1)))
 
 
 @cache
@@ -243,19 +219,6 @@ def public_MD(size: int, step: int) -> Tensor:
     """The gradients of some public records at a step."""
     generator = public_generator("public records", size, step)
     return torch.randn((PUBLIC, size), generator=generator, dtype=torch.float64)
-
-
-def make_releaser(
-    make: MakeReleaser, binding: BoundPipeline, noise: NoiseSource | None
-) -> Releaser:
-    """The releaser of a phase, with the margin that `DenseRows` needs."""
-    error = 2 * RECORDS * UNIT_ROUNDOFF
-    return make(binding, expected_batch=float(RECORDS), relative_error=error, noise=noise)
-
-
-def batch_of(binding: BoundPipeline, frame: StepContext, g_BD: Tensor) -> list[Rows]:
-    """What the kernel is given: nothing for a batch of no records."""
-    return [DenseRows(frame.transform(g_BD), *binding.groups)] if len(g_BD) else []
 
 
 def distance_of(adjacency: Adjacency) -> float:

@@ -23,7 +23,7 @@ from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import RunError
 from dpigu.trainers import Data, Tensors, load_run
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 from dpigu.trainers.tasks import CLASSIFICATION
 from torch import nn

@@ -44,7 +44,7 @@ from dpigu.trainers import (
     train,
 )
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from numpy.typing import NDArray
 from torch import nn
 

@@ -24,8 +24,8 @@ from dpigu.trainers import train
 from dpigu.trainers.calibration import noise_factor
 from dpigu.trainers.data import Data, Tensors
 from dpigu.trainers.models.registry import build_model
-from dpigu.trainers.recipes.recipe import Recipe, clipped_at, recipe_for
-from dpigu.trainers.runs.folder import RunFolder, versions
+from dpigu.trainers.recipes import Recipe, clipped_at, recipe_for
+from dpigu.trainers.runs import RunFolder, versions
 from dpigu.trainers.settings import Settings
 
 from benchmarks.study.plans import ablated
@@ -43,7 +43,7 @@ class Cell:
         data: a data set's name.
         preset: a preset's name.
         epsilon: the target ε; None where the noise multiplier is given in the options.
-        options: of `dpigu.trainers.recipes.recipe.recipe_for`.
+        options: of `dpigu.trainers.recipes.recipe_for`.
         plan: options of `benchmarks.study.plans.ablated`, in place of the preset's plan.
         validation: train without the last 10,000 training records, and score those; the test
             records are not looked at.

@@ -17,7 +17,7 @@ import torch
 from dpigu.dpcore import Release, StepContext
 from dpigu.trainers import build_model, train
 from dpigu.trainers.calibration import noise_factor
-from dpigu.trainers.engines.materialising import row_gradients
+from dpigu.trainers.engines import row_gradients
 from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor
 
@@ -47,7 +47,7 @@ class Looks:
         self._sum: Tensor | float = 0.0
         self._sizes: Tensor | float = 0.0
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:

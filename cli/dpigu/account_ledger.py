@@ -34,10 +34,8 @@ def ledger(run: Path, event_file: Path | None, as_json: bool) -> None:
     Example:
       dpigu account ledger runs/low --event event.json
     """
-    from dpigu.dpcore.events import event_to_dict
-    from dpigu.dpcore.ledger import read_ledger
-    from dpigu.trainers.runs import disk
-    from dpigu.trainers.runs.folder import LEDGER
+    from dpigu.dpcore.claim import event_to_dict, read_ledger
+    from dpigu.trainers.runs import LEDGER, disk
 
     path = run if run.is_file() else run / "public" / LEDGER
     read = read_ledger(disk.read(path), str(path))

@@ -58,7 +58,7 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     from dpigu.dpcore import describe as guarantees
     from dpigu.trainers import build_model
     from dpigu.trainers.calibration import noise_factor
-    from dpigu.trainers.engines.materialising import trainable
+    from dpigu.trainers.engines import trainable
 
     settings, plan = recipe.settings, recipe.plan
     sampler = settings.sampler(declared_records(recipe))
@@ -97,7 +97,7 @@ def _engines(
 ) -> list[dict[str, Any]]:
     """Each phase's engine and, of the fast one, how each parameter's rows go."""
     import torch
-    from dpigu.trainers.engines.explain import explain
+    from dpigu.trainers.engines import explain
 
     if spec.task.loss is None:
         return []
@@ -140,13 +140,15 @@ def _phases(
                 "event": str(sampler.event(phase.pipeline.event())),
                 "support": _support(phase, space, shape),
                 "stages": stages,
-                "selective_update": _look(phase, table, sampler),
+                "selective_update": _selective_update(phase, table, sampler),
             }
         )
     return found
 
 
-def _look(phase: Phase, table: dict[str, Any], sampler: PoissonSampler) -> dict[str, Any] | None:
+def _selective_update(
+    phase: Phase, table: dict[str, Any], sampler: PoissonSampler
+) -> dict[str, Any] | None:
     """The look at every update, if there is one: its rate, event and stages."""
     if phase.selective_update is None:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from dpigu.cli.dpigu.group import main
+from dpigu.cli.dpigu.train_canaries import planned_canaries, planted, with_planned_canaries
+from dpigu.cli.dpigu.train_report import plan_line, report
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,
@@ -22,7 +23,7 @@ from dpigu.cli.shared.options import (
     together,
     trust_code_option,
 )
-from dpigu.cli.shared.output import print_fields, printable
+from dpigu.cli.shared.output import printable
 
 from dpigu.names import (
     AVERAGING_NAMES,
@@ -33,11 +34,8 @@ from dpigu.names import (
 )
 
 if TYPE_CHECKING:
-    from dpigu.audits.canaries.gradients import GradientCanaries
-    from dpigu.audits.canaries.planting import CanaryPlan
-    from dpigu.dpcore import Plan
-    from dpigu.trainers import Data, Recipe, Run
-    from dpigu.trainers.runs.folder import RunFolder
+    from dpigu.trainers import Recipe, Run
+    from dpigu.trainers.runs import RunFolder
 
 RESUMABLE = ("resume", "out", "budget", "data_dir", "trust_code", "quiet", "as_json")
 """The options that may stand beside --resume."""
@@ -189,7 +187,7 @@ def train(
     if as_json:
         click.echo((out / "public" / "summary.json").read_text(), nl=False)
     else:
-        _report(run, out, time.monotonic() - began)
+        report(run, out, time.monotonic() - began)
 
 
 def _start(
@@ -204,14 +202,14 @@ def _start(
     show: bool,
 ) -> Run:
     """A new run of a recipe, with canaries, if any are wanted."""
-    from dpigu.trainers import build_model
+    from dpigu.trainers import build_model, recipe_from_file
     from dpigu.trainers import train as run_training
 
     data = recipe.load_data(data_dir, progress=show)
     public = recipe.load_public(data.spec, data_dir, progress=show)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
-    planned = _planned_canaries(data, canaries, canary_kind)
-    data, observer = _planted(data, planned, recipe.plan)
+    planned = planned_canaries(data, canaries, canary_kind)
+    data, observer = planted(data, planned, recipe.plan)
 
     def before_training(folder: RunFolder) -> None:
         if planned is not None:
@@ -219,7 +217,8 @@ def _start(
         if observer is not None:
             observer.begin(folder)
         if show:
-            click.echo(printable(_plan_line(recipe, _calibrated(folder))))
+            calibrated = recipe_from_file(folder.public / "config.toml").plan
+            click.echo(printable(plan_line(recipe, calibrated)))
 
     return run_training(
         recipe.plan,
@@ -249,12 +248,13 @@ def _go_on(
     from dpigu.trainers import resume as resume_training
     from dpigu.trainers.runs.load import refuse_code
 
+    folder.check()
     recipe = recipe_from_file(folder.public / "config.toml")
     if show:
-        click.echo(printable(_plan_line(recipe, recipe.plan)))
+        click.echo(printable(plan_line(recipe, recipe.plan)))
     refuse_code(folder, "data", recipe.data, trust_code)
     data = recipe.load_data(data_dir, progress=show)
-    data, observer = _with_planned_canaries(data, folder, recipe.plan)
+    data, observer = with_planned_canaries(data, folder, recipe.plan)
     return resume_training(
         folder.path,
         data=data,
@@ -268,7 +268,7 @@ def _go_on(
 
 def _resumed(out: Path | None) -> RunFolder:
     """The folder to go on in, if no option stands beside --resume that would change the run."""
-    from dpigu.trainers.runs.folder import RunFolder
+    from dpigu.trainers.runs import RunFolder
 
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
@@ -290,39 +290,6 @@ def _refuse_kind_alone(canaries: int | None) -> None:
         raise click.UsageError("--canary-kind needs --canaries: how many of them.")
 
 
-def _planned_canaries(data: Data, count: int | None, kind: str) -> CanaryPlan | None:
-    """A plan of canaries with fresh coins, if any are wanted."""
-    if count is None:
-        return None
-    from dpigu.audits.canaries.planting import plan_canaries
-
-    return plan_canaries(data, count, kind)
-
-
-def _planted(
-    data: Data, planned: CanaryPlan | None, plan: Plan
-) -> tuple[Data, GradientCanaries | None]:
-    """The data with canaries planted, and what plants those that are no data."""
-    if planned is None:
-        return data, None
-    from dpigu.audits.canaries.gradients import GradientCanaries
-
-    return planned.apply(data), GradientCanaries(planned, plan) if planned.white_box else None
-
-
-def _with_planned_canaries(
-    data: Data, folder: RunFolder, plan: Plan
-) -> tuple[Data, GradientCanaries | None]:
-    """The data as the run saw it before: with the canaries of its plan, if it has one."""
-    from dpigu.audits.canaries.planting import COMMITMENT, PLAN, load_plan
-
-    there = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
-    data, observer = _planted(data, load_plan(folder) if there else None, plan)
-    if observer is not None:
-        observer.begin(folder)
-    return data, observer
-
-
 def _free_folder(recipe: Recipe) -> Path:
     """runs/<preset>-<data>-<n>, for the first n that is free."""
     name = f"{recipe.preset}-{Path(recipe.data).stem}"
@@ -330,102 +297,3 @@ def _free_folder(recipe: Recipe) -> Path:
     while (folder := Path("runs") / f"{name}-{n}").exists():
         n += 1
     return folder
-
-
-def _calibrated(folder: RunFolder) -> Plan:
-    from dpigu.trainers import recipe_from_file
-
-    return recipe_from_file(folder.public / "config.toml").plan
-
-
-def _plan_line(recipe: Recipe, plan: Plan) -> str:
-    """Phases, σ and the target, in one line."""
-    settings = recipe.settings
-    phases = ", then ".join(f"{phase.name} {phase.steps} steps" for phase in plan.phases)
-    if not plan.private:
-        return f"plan       {phases}; no noise: NOT PRIVATE"
-    sigmas = dict.fromkeys(f"{p.pipeline.noiser.noise_multiplier:.5g}" for p in plan.phases)
-    line = f"plan       {phases}; σ = {', '.join(sigmas)}"
-    if looks := [
-        phase.selective_update.pipeline.noiser
-        for phase in plan.phases
-        if phase.selective_update is not None
-    ]:
-        of_looks = dict.fromkeys(f"{noiser.noise_multiplier:.5g}" for noiser in looks)
-        line += f", at every look {', '.join(of_looks)},"
-    if settings.epsilon is not None:
-        calibrated = settings.noise_multiplier is None
-        line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
-    return f"{line} at δ = {settings.delta:g} ({settings.accountant.upper()})"
-
-
-def _report(run: Run, out: Path, seconds: float) -> None:
-    """What the run reached, what it cost, and where everything lies."""
-    from dpigu.audits.canaries.planting import PLAN
-
-    summary = run.summary
-    audited = (out / "private" / PLAN).is_file()
-    print_fields(
-        [
-            ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
-            *_reached(summary),
-            *_measured(summary),
-            *_privacy(summary),
-            ("folder", str(out)),
-            ("statement", str(out / "public" / "STATEMENT.txt")),
-            ("picture", str(out / "public" / "run.png")),
-            *([("audit", f"dpaudit model {out}")] if audited else []),
-            ("time", f"{seconds:.0f} s"),
-        ]
-    )
-
-
-def _reached(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The task's metrics and the user's."""
-    from dpigu.trainers.tasks.metrics import titled, told
-
-    values = {name: told(name, summary[f"test_{name}"]) for name in summary["metrics"]}
-    return [(titled(n), f"{v} of held-out records, at the last step") for n, v in values.items()]
-
-
-def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What phases measured on training records, noised and charged."""
-    return [
-        (name, f"{told['estimate']:.2%}, {told['low']:.2%} to {told['high']:.2%}, noised")
-        for name, told in summary["statistics"].items()
-    ]
-
-
-def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    steps = f"{summary['steps']} steps"
-    if summary["repeated_steps"]:
-        steps += f", {summary['repeated_steps']} of them repeated or lost to an interruption,"
-    steps += f" at rate {summary['rate']:.6g}"
-    if summary["stopped_early"]:
-        by = "at the budget" if summary["epsilon_is"] == "claim" else "by choice"
-        steps += f", stopped {by} before the {summary['planned_steps']} planned"
-    if not summary["private"]:
-        return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
-    target = summary["target_epsilon"]
-    claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
-    if summary["epsilon_is"] != "claim":
-        claim = (
-            f"ε = {summary['claimed_epsilon']:.4f}, of which {summary['epsilon']:.4f} spent so far"
-        )
-    claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
-    lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
-    if summary["accountant_note"]:
-        lines.append(("note", summary["accountant_note"]))
-    if summary["delta"] > 1 / summary["records"]:
-        lines.append(("warning", f"δ is above one over the {summary['records']} records"))
-    sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
-    lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
-    if looks := [
-        phase["selective_update"] for phase in summary["phases"] if phase["selective_update"]
-    ]:
-        each = dict.fromkeys(
-            f"σ = {selective_update['noise_multiplier']:.5g} at rate {selective_update['rate']:.6g}"
-            for selective_update in looks
-        )
-        lines.append(("looks", f"one at every step, charged too: {', '.join(each)}"))
-    return lines

@@ -67,7 +67,12 @@ class Law(Protocol):
         ...
 
 
-class RoundedGaussian:
+class _Gaussian:
+    def event(self, noise_multiplier: float) -> DpEvent:
+        return GaussianDpEvent(noise_multiplier)
+
+
+class RoundedGaussian(_Gaussian):
     """The rounding to a grid of a release with real Gaussian noise: post-processing of it.
 
     release = g · (round(Σ/g) + round(N(0, s²)/g)),  s = σ(Δ + g√K)
@@ -85,9 +90,6 @@ class RoundedGaussian:
 
     says = "an exactly rounded Gaussian on a grid: its low bits are those of the proof"
     held = "enforced"
-
-    def event(self, noise_multiplier: float) -> DpEvent:
-        return GaussianDpEvent(noise_multiplier)
 
     def noised(
         self,
@@ -120,7 +122,7 @@ class RoundedGaussian:
         return Noised(grid * (steps_K + drawn_K.to(sum_K)), std)
 
 
-class FloatGaussian:
+class FloatGaussian(_Gaussian):
     """Normal draws in float64, scaled and added to the sum as it is.
 
     Fast and familiar, and not what the proof speaks of: the low bits of sum and noise are not
@@ -130,9 +132,6 @@ class FloatGaussian:
 
     says = "float64 draws: its low bits are not a Gaussian's, and what they tell is not counted"
     held = "declared"
-
-    def event(self, noise_multiplier: float) -> DpEvent:
-        return GaussianDpEvent(noise_multiplier)
 
     def noised(
         self,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import mpmath
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -101,6 +100,8 @@ def _decided(digits: int, bits: int, scale: float, words: Words) -> int:
 
 def _tail(k: int, scale: float, bits: int) -> tuple[int, int]:
     """2^bits · P(N(0, scale²) ≥ k − ½), rounded down and up."""
+    import mpmath  # slow to load, and needed about once in 10⁵ draws
+
     with mpmath.workprec(bits + SPARE):
         tail = mpmath.erfc((2 * k - 1) / (mpmath.sqrt(8) * mpmath.mpf(scale))) / 2
         scaled, slack = mpmath.ldexp(tail, bits), mpmath.mpf(2) ** (-SPARE // 2)

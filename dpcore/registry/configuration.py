@@ -198,8 +198,8 @@ def _phase(table: Mapping[str, Any], where: str) -> Phase:
         if key in table
     }
     selective = None
-    if (look := table.get("selective_update")) is not None:
-        selective = _selective_update(look, f"{where}.selective_update")
+    if (inner := table.get("selective_update")) is not None:
+        selective = _selective_update(inner, f"{where}.selective_update")
     return Phase(pipeline=_pipeline(table, where), selective_update=selective, **options)
 
 

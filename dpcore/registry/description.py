@@ -43,7 +43,7 @@ def _phase(phase: Phase) -> list[Guarantee]:
     if phase.selective_update is not None:
         own = phase.selective_update.rate
         rate = "the plan's rate" if own is None else f"rate {own:g}"
-        lines += _pipeline(f"{phase.name}, look", phase.selective_update.pipeline)
+        lines += _pipeline(f"{phase.name}, selective update", phase.selective_update.pipeline)
         lines.append(
             Guarantee(
                 f"{phase.name}: every update is looked at, at {rate}, and every look is charged "

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from dpigu.dpcore.errors import DpiguError, RegistryError
@@ -94,12 +97,25 @@ def _entry_points() -> tuple[dict[str, metadata.EntryPoint], dict[str, RegistryE
     """Every entry point by name; and the error of each name that two distributions claim."""
     points: dict[str, metadata.EntryPoint] = {}
     claimed_twice: dict[str, RegistryError] = {}
-    for point in metadata.entry_points(group=GROUP):
+    for point in _installed(_search_path()):
         known = points.setdefault(point.name, point)
         if known.value != point.value:
             claimed_twice[point.name] = _duplicate(point.name, _owner(known), _owner(point))
     unique = {name: point for name, point in points.items() if name not in claimed_twice}
     return unique, claimed_twice
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(search_path: tuple[tuple[str, int], ...]) -> tuple[metadata.EntryPoint, ...]:
+    """Every distribution's entry points of the group: slow to read, so kept while the folders
+    of the search path are the same and unchanged."""
+    return tuple(metadata.entry_points(group=GROUP))
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Where distributions are looked for, each place with the time of its last change."""
+    places = [Path(place) for place in sys.path]
+    return tuple((str(p), p.stat().st_mtime_ns if p.exists() else 0) for p in places)
 
 
 def _load(name: str, point: metadata.EntryPoint) -> None:
@@ -206,11 +222,13 @@ def _same_class(a: type, b: type) -> bool:
 
 
 def _distribution_of(name: str, cls: type) -> str:
+    if cls.__module__.startswith(OWN_PACKAGE + "."):
+        return OWN_DISTRIBUTION
     value = f"{cls.__module__}:{cls.__qualname__}"
-    for point in metadata.entry_points(group=GROUP):
+    for point in _installed(_search_path()):
         if point.name == name and point.value == value:
             return _owner(point)
-    return OWN_DISTRIBUTION if cls.__module__.startswith(OWN_PACKAGE + ".") else THIS_PROCESS
+    return THIS_PROCESS
 
 
 def _owner(point: metadata.EntryPoint) -> str:

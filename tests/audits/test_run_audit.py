@@ -17,7 +17,7 @@ from dpigu.dpcore import DataError, Plan, RunError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
 from dpigu.trainers.data import Scaling
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from safetensors.torch import load_file, save_file
 from torch import nn
 

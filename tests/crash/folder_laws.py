@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from dpigu.dpcore import Plan, RunError
 from dpigu.trainers import resume, train
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs import LedgerFile, RunFolder
 
 from tests.crash.runs import Bystander, linear, points, settings, two_phases, watched
 from tests.crash.test_every_operation import (

@@ -60,9 +60,9 @@ def watched(bystander: Bystander, sampler: Any) -> Iterator[None]:
     """Let the bystander see every release; the batch is sampled by `sampler`."""
     release = Kernel.release
 
-    def seen(self: Kernel, states: Any, frame: Any, batch: Any) -> Any:
-        made = release(self, states, frame, batch)
-        bystander.events.append(sampler.event(self.binding.pipeline.event()))
+    def seen(self: Kernel, states: Any, context: Any, batch: Any) -> Any:
+        made = release(self, states, context, batch)
+        bystander.events.append(sampler.event(self.pipeline.stages.event()))
         return made
 
     with pytest.MonkeyPatch.context() as patch:

@@ -17,8 +17,7 @@ from dpigu.accountants import get_accountant
 from dpigu.dpcore import DpiguError, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
-from dpigu.trainers.runs import disk
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder, disk
 
 from tests.crash.file_layer import FileLayer, Image, laid_out
 from tests.crash.runs import Bystander, linear, points, settings, two_phases, watched

@@ -17,7 +17,7 @@ import torch
 from dpigu.dpcore import Kernel, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 
 from tests.crash.runs import linear, points, settings, two_phases
 
@@ -127,7 +127,7 @@ def _interrupted(out: Path) -> None:
     class Stop:
         left = 5
 
-        def extra_rows(self, phase: str, frame: object) -> None:
+        def extra_rows(self, phase: str, context: object) -> None:
             return None
 
         def see(self, phase: str, release: object) -> None:

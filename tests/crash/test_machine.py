@@ -23,8 +23,7 @@ from dpigu.accountants.events import flatten
 from dpigu.dpcore import BudgetError, DpiguError, PoissonSampler, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs import LedgerFile, RunFolder
 from dpigu.trainers.spending import Spending
 from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
@@ -54,7 +53,7 @@ class Stops:
     left: int
     how: type[BaseException]
 
-    def extra_rows(self, phase: str, frame: object) -> None:
+    def extra_rows(self, phase: str, context: object) -> None:
         return None
 
     def see(self, phase: str, release: object) -> None:

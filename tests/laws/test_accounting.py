@@ -31,12 +31,12 @@ from dpigu.dpcore import (
     PoissonSampler,
     Release,
 )
-from dpigu.dpcore.ledger import read_ledger
+from dpigu.dpcore.claim import read_ledger
 from dpigu.dpcore.noise import LAWS, Law
 from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
 from dpigu.trainers import Tensors, resume, train
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -76,10 +76,10 @@ def instrumented(ledger: Path) -> Iterator[Ran]:
         sums.append(value)
         return bounded(self, value, bound)
 
-    def watched_release(self: Kernel, states: Any, frame: Any, batch: Any) -> Any:
+    def watched_release(self: Kernel, states: Any, context: Any, batch: Any) -> Any:
         ran.charged.append(read_ledger(ledger.read_bytes()).steps)
         sums.clear()
-        made, after = release(self, states, frame, batch)
+        made, after = release(self, states, context, batch)
         ran.multipliers.append(joint(self, states, made, sums))
         return made, after
 
@@ -92,7 +92,7 @@ def instrumented(ledger: Path) -> Iterator[Ran]:
 
 def joint(kernel: Kernel, states: Any, made: Release, sums: list[Tensor]) -> float:
     """z = (Σ_k (bound_k / std_k)²)^(−1/2), from the noise that was in fact added."""
-    pipeline = kernel.binding.pipeline
+    pipeline = kernel.pipeline.stages
     bound = float(pipeline.clipper.joint_bound(states[pipeline.name_in("clipper")]))
     asked = [(made.noised, bound)]
     asked += [(made.queries[p.name], p.stage.bound) for p in pipeline.of("query")]
@@ -210,7 +210,7 @@ def law_the_divisor_is_public() -> None:
     seen: list[Tensor] = []
 
     class Watch:
-        def extra_rows(self, phase: str, frame: object) -> Tensor | None:
+        def extra_rows(self, phase: str, context: object) -> Tensor | None:
             return None
 
         def see(self, phase: str, release: Release) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from dpigu.dpcore import Transform
 from dpigu.mechanisms import EmaStandardizer, GroupStandardizer, RowTopK
-from dpigu.trainers.engines.materialising import Norms
+from dpigu.trainers.engines import Norms
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
@@ -35,10 +35,10 @@ def law_microbatches_and_order(here: Opened, g_BD: Tensor, order: list[int], siz
     seen = []
     for batch_BD, pieces in ((g_BD, len(g_BD) + 1), (g_BD[index], size)):
         kernel = here.kernel()
-        kernel.release(here.states, here.frame, here.pieces(batch_BD, pieces))
+        kernel.release(here.states, here.context, here.pieces(batch_BD, pieces))
         seen.append(kernel.bounded)
-    bounds = [float(here.binding.bound(here.states))]
-    bounds += [p.stage.bound for p in here.binding.pipeline.of("query")]
+    bounds = [float(here.pipeline.bound(here.states))]
+    bounds += [p.stage.bound for p in here.pipeline.stages.of("query")]
     for one, other, bound in zip(*seen, bounds, strict=True):
         margin = float(one.sensitivity) - bound
         assert float((one.value - other.value).norm()) <= margin

@@ -61,21 +61,21 @@ class AllButTheLast:
 
 
 def step(
-    pipeline: Pipeline, space: Space, g_BD: Tensor, sizes: tuple[int, ...]
+    stages: Pipeline, space: Space, g_BD: Tensor, sizes: tuple[int, ...]
 ) -> tuple[Release, list[int]]:
     """A release of these gradients in pieces of these sizes; how much noise was drawn."""
-    binding, noise = BoundPipeline(pipeline, space), Rising()
-    states = binding.begin(PhaseContext(space, torch.zeros(space.size).double(), 1, 0))
-    frame = binding.open(states, Clock(0, 1))
-    by = pipeline.clipper.groups
+    pipeline, noise = BoundPipeline(stages, space), Rising()
+    states = pipeline.begin(PhaseContext(space, torch.zeros(space.size).double(), 1, 0))
+    context = pipeline.open(states, Clock(0, 1))
+    by = stages.clipper.groups
 
     def pieces() -> Iterator[DenseRows]:
         for piece_BD in g_BD.split(sizes):
-            z_BK = frame.transform(piece_BD) if len(piece_BD) else torch.zeros(0, space.size)
-            yield DenseRows(z_BK, binding.output.groups(by), binding.output.group_count(by))
+            z_BK = context.transform(piece_BD) if len(piece_BD) else torch.zeros(0, space.size)
+            yield DenseRows(z_BK, pipeline.output.groups(by), pipeline.output.group_count(by))
 
-    made = Kernel(binding, expected_batch=BATCH, relative_error=ERROR, noise=noise)
-    return made.release(states, frame, pieces())[0], noise.sizes
+    made = Kernel(pipeline, expected_batch=BATCH, relative_error=ERROR, noise=noise)
+    return made.release(states, context, pieces())[0], noise.sizes
 
 
 @pytest.mark.parametrize("sizes", [(4,), (1, 1, 1, 1), (0, 3, 0, 1)])

@@ -28,12 +28,12 @@ def law_others_leave_a_row_alone(here: Opened, g_BD: Tensor, at: int, poison: fl
     for gradients in (g_BD, others_BD):
         rows = here.rows(gradients)
         norms_BG = rows.norm_upper_bounds()
-        pipeline = here.binding.pipeline
+        pipeline = here.pipeline.stages
         c_BG, _ = kernel.guarded_factors(
             pipeline.clipper,
             here.states[pipeline.name_in("clipper")],
             norms_BG,
-            here.binding.bound(here.states),
+            here.pipeline.bound(here.states),
         )
         seen.append((rows.z_BK[at], norms_BG[at], c_BG[at]))
     assert all(same(x, y) for x, y in zip(*seen, strict=True))
@@ -42,15 +42,15 @@ def law_others_leave_a_row_alone(here: Opened, g_BD: Tensor, at: int, poison: fl
 def law_rows_move_with_their_records(here: Opened, g_BD: Tensor, order: list[int]) -> None:
     """Permuting, dropping and duplicating records does the same to the rows."""
     index = torch.tensor([i % len(g_BD) for i in order], dtype=torch.int64)
-    moved_BK = here.frame.transform(g_BD[index])
-    close(moved_BK, here.frame.transform(g_BD)[index])
+    moved_BK = here.context.transform(g_BD[index])
+    close(moved_BK, here.context.transform(g_BD)[index])
 
 
 def law_one_by_one_is_batched(here: Opened, g_BD: Tensor) -> None:
     """A batch's rows are those of its records taken one at a time."""
-    whole_BK = here.frame.transform(g_BD)
+    whole_BK = here.context.transform(g_BD)
     for i, g_D in enumerate(g_BD):
-        close(here.frame.transform(g_D[None])[0], whole_BK[i])
+        close(here.context.transform(g_D[None])[0], whole_BK[i])
 
 
 def close(a: Tensor, b: Tensor) -> None:

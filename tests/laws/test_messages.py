@@ -37,9 +37,9 @@ def quoted_from_mypy() -> list[str]:
 
 def _one_factor() -> None:
     here = opened(Plan((Phase("main", Pipeline(Misshapen(), Gaussian()), 1),)))
-    rows = DenseRows(torch.ones(3, 24), here.binding.space.groups("parameter"), 3)
-    found = Kernel(here.binding, expected_batch=4.0, relative_error=0.0)
-    found.release(here.states, here.frame, [rows])
+    rows = DenseRows(torch.ones(3, 24), here.pipeline.space.groups("parameter"), 3)
+    found = Kernel(here.pipeline, expected_batch=4.0, relative_error=0.0)
+    found.release(here.states, here.context, [rows])
 
 
 REFUSED: tuple[Callable[[], object], ...] = (

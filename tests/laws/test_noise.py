@@ -37,12 +37,12 @@ QUERY = WildQuery(bound=2.0, factor=1.0, noise_ratio=3.0)
 def law_scale(here: Opened, g_BD: Tensor, size: int) -> None:
     """Noise of one deviation is σ · C · (1 + margin), the grid added; for queries times their
     ratio. Bit for bit, with the grid and the integers computed in fractions and mpmath."""
-    pipeline, kernel = here.binding.pipeline, here.kernel(noise=Ones())
-    release, _ = kernel.release(here.states, here.frame, here.pieces(g_BD, size))
+    pipeline, kernel = here.pipeline.stages, here.kernel(noise=Ones())
+    release, _ = kernel.release(here.states, here.context, here.pieces(g_BD, size))
     most = max_batch(4.0)
     margin = 2 * most * (8 * UNIT_ROUNDOFF + most * UNIT_ROUNDOFF)
     sigma = pipeline.noiser.noise_multiplier
-    asked = [(release.noised, float(here.binding.bound(here.states)), 1.0)]
+    asked = [(release.noised, float(here.pipeline.bound(here.states)), 1.0)]
     for placed in pipeline.of("query"):
         stage = placed.stage
         asked.append((release.queries[placed.name], stage.bound, stage.noise_ratio))
@@ -63,9 +63,9 @@ def law_once_a_step(here: Opened, g_BD: Tensor, size: int) -> None:
     A single word is none of them: it has further digits of a draw that lies at a boundary.
     """
     noise = Ones()
-    here.kernel(noise=noise).release(here.states, here.frame, here.pieces(g_BD, size))
-    pipeline = here.binding.pipeline
-    sizes = [here.binding.output.size, *(p.stage.size for p in pipeline.of("query"))]
+    here.kernel(noise=noise).release(here.states, here.context, here.pieces(g_BD, size))
+    pipeline = here.pipeline.stages
+    sizes = [here.pipeline.output.size, *(p.stage.size for p in pipeline.of("query"))]
     if pipeline.noiser.law == "gaussian-float":
         sizes = [2] * len(sizes)  # a key
     assert [n for n in noise.sizes if n > 1] == [n for n in sizes if n > 1]
@@ -91,14 +91,14 @@ def released_noise(count: int, size: int, pieces: int = 3) -> NDArray[np.float64
     """
     plan = dpsgd(noise_multiplier=2.0)
     space = Space.flat("all", size)
-    binding = BoundPipeline(plan.phases[0].pipeline, space)
-    states = binding.begin(PhaseContext(space, torch.zeros(size), 4, 0))
-    here = Opened(binding, states, binding.open(states, Clock(0, 4)))
-    kernel = Kernel(binding, expected_batch=4.0, relative_error=0.0)
+    pipeline = BoundPipeline(plan.phases[0].pipeline, space)
+    states = pipeline.begin(PhaseContext(space, torch.zeros(size), 4, 0))
+    here = Opened(pipeline, states, pipeline.open(states, Clock(0, 4)))
+    kernel = Kernel(pipeline, expected_batch=4.0, relative_error=0.0)
     zeros = torch.zeros(pieces, size)
     found = []
     for _ in range(count):
-        release, _ = kernel.release(states, here.frame, here.pieces(zeros, 1))
+        release, _ = kernel.release(states, here.context, here.pieces(zeros, 1))
         found.append((release.noised.value * 4.0 / 2.0).numpy())
     return np.stack(found)
 
@@ -167,7 +167,7 @@ class StopAt:
     def __init__(self, releases: int) -> None:
         self.left = releases
 
-    def extra_rows(self, phase: str, frame: object) -> Tensor | None:
+    def extra_rows(self, phase: str, context: object) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:
@@ -205,4 +205,4 @@ def test_noise_is_never_replayed(tmp_path: Path) -> None:
 
 def test_the_size_of_the_space_is_the_size_of_the_noise() -> None:
     assert released_noise(1, SPACE.size).shape == (1, SPACE.size)
-    assert opened(dpsgd()).binding.output == SPACE
+    assert opened(dpsgd()).pipeline.output == SPACE

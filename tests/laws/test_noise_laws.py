@@ -43,9 +43,9 @@ EXACT = steps(
 def law_released_on_the_grid(here: Opened, g_BD: Tensor) -> None:
     """Before the divisor (a power of two here) every release is a whole number of grid steps."""
     kernel = here.kernel(noise=SystemNoise())
-    release, _ = kernel.release(here.states, here.frame, here.pieces(g_BD, 3))
-    multiplier = here.binding.pipeline.noiser.noise_multiplier
-    queries = here.binding.pipeline.of("query")
+    release, _ = kernel.release(here.states, here.context, here.pieces(g_BD, 3))
+    multiplier = here.pipeline.stages.noiser.noise_multiplier
+    queries = here.pipeline.stages.of("query")
     ratios = [1.0, *(p.stage.noise_ratio for p in queries)]
     released = [release.noised, *(release.queries[p.name] for p in queries)]
     for one, made, ratio in zip(released, kernel.bounded, ratios, strict=True):
@@ -68,10 +68,10 @@ def law_sensitivity_on_the_grid(here: Opened, g_BD: Tensor, at: int, seed: int) 
     without_BD = torch.cat([g_BD[:at], g_BD[at + 1 :]])
     kernels = [here.kernel(noise=ReproducibleNoise(seed)) for _ in range(2)]
     released = [
-        kernel.release(here.states, here.frame, here.pieces(rows_BD, 3))[0].noised
+        kernel.release(here.states, here.context, here.pieces(rows_BD, 3))[0].noised
         for kernel, rows_BD in zip(kernels, (g_BD, without_BD), strict=True)
     ]
-    multiplier = here.binding.pipeline.noiser.noise_multiplier
+    multiplier = here.pipeline.stages.noiser.noise_multiplier
     sensitivity = float(kernels[0].bounded[0].sensitivity)
     size = len(released[0].value)
     limit = sensitivity + grid_of(multiplier * sensitivity) * math.sqrt(size)
@@ -115,18 +115,18 @@ def test_a_sum_that_is_not_finite_or_too_long_is_refused(value: float) -> None:
     here = opened(dpsgd())
     LIE[0] = value
     with pytest.raises(PrivacyError, match="not finite, or longer than its records allow"):
-        here.kernel().release(here.states, here.frame, [Lying(torch.zeros(1, 24))])
+        here.kernel().release(here.states, here.context, [Lying(torch.zeros(1, 24))])
     LIE[0] = 100.0  # fewer than the 148 records that there may be
-    here.kernel().release(here.states, here.frame, [Lying(torch.zeros(1, 24))])
+    here.kernel().release(here.states, here.context, [Lying(torch.zeros(1, 24))])
 
 
 def test_noise_too_small_for_the_grid_is_refused_whatever_the_data() -> None:
     """148 records of norm C at σ = 10⁻⁶ are 2⁵³ steps of the grid; the plain draw takes it."""
     exact = opened(plan_with(Gaussian(noise_multiplier=1e-6)))
     with pytest.raises(PrivacyError, match="do not fit on the grid of the noise"):
-        exact.kernel().release(exact.states, exact.frame, [])
+        exact.kernel().release(exact.states, exact.context, [])
     plain = opened(plan_with(FloatGaussian(noise_multiplier=1e-6)))
-    plain.kernel().release(plain.states, plain.frame, [])
+    plain.kernel().release(plain.states, plain.context, [])
 
 
 @pytest.mark.parametrize("law", sorted(LAWS))

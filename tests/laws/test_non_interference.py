@@ -59,15 +59,15 @@ def public_trace(plan: Plan, raw: Sequence[Tensor], seed: int) -> list[tuple[obj
     """All that becomes public in a plan on these gradients, step by step."""
     noise, earlier, trace, t = ReproducibleNoise(seed), {}, [], 0
     for phase in plan.phases:
-        binding, states = begun(phase, earlier, seed)
-        kernel = Kernel(binding, expected_batch=4.0, relative_error=0.0, noise=noise)
+        pipeline, states = begun(phase, earlier, seed)
+        kernel = Kernel(pipeline, expected_batch=4.0, relative_error=0.0, noise=noise)
         for step in range(phase.steps):
-            frame = binding.open(states, Clock(step, phase.steps), public_MD(seed, step))
-            here, g_BD = Opened(binding, states, frame), raw[t][:, : binding.space.size]
-            release, states = kernel.release(states, frame, here.pieces(g_BD, 2))
+            context = pipeline.open(states, Clock(step, phase.steps), public_MD(seed, step))
+            here, g_BD = Opened(pipeline, states, context), raw[t][:, : pipeline.space.size]
+            release, states = kernel.release(states, context, here.pieces(g_BD, 2))
             trace.append((release, states))
             t += 1
-        earlier: Reads = binding.views(states)
+        earlier: Reads = pipeline.views(states)
     return trace
 
 
@@ -101,7 +101,7 @@ def test_no_graph_leads_back_to_the_rows() -> None:
     """A released tensor that kept its graph would keep every private row reachable."""
     here = opened(dpsgd())
     rows = here.rows(torch.ones(2, SPACE.size, requires_grad=True))
-    release, _ = here.kernel().release(here.states, here.frame, [rows])
+    release, _ = here.kernel().release(here.states, here.context, [rows])
     assert not release.gradient.value.requires_grad and not release.noised.value.requires_grad
 
 

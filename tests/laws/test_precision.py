@@ -71,7 +71,7 @@ def test_the_kernel_asks_for_norms_and_sums_at_full_precision(coarse: list[objec
             yield Watched(torch.ones(3, 24))
 
     SEEN.clear()
-    here.kernel().release(here.states, here.frame, batch())
+    here.kernel().release(here.states, here.context, batch())
     assert SEEN == [WANTED] * 4 and forward == [coarse] * 2 and switches() == coarse
 
 

@@ -20,7 +20,7 @@ from dpigu.dpcore import randomness as system
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import TASKS, Data, DataSpec, Settings, Tensors, slots
 from dpigu.trainers.data import Scaling
-from dpigu.trainers.engines import randomness
+from dpigu.trainers.engines.guards import randomness
 from dpigu.trainers.phase import RunningPhase
 from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.reading import Records

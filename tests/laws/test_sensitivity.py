@@ -92,13 +92,13 @@ def law_capped_norm_is_within_the_bound(norm: float, bound: float) -> None:
 def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
     """√Σ_g (c_g ‖z_g‖)² ≤ C exactly, and a row that is not finite has factor 0."""
     rows = here.rows(g_BD)
-    pipeline = here.binding.pipeline
-    bound = here.binding.bound(here.states)
+    pipeline = here.pipeline.stages
+    bound = here.pipeline.bound(here.states)
     state = here.states[pipeline.name_in("clipper")]
     norms_BG = rows.norm_upper_bounds()
     c_BG, good_B = kernel.guarded_factors(pipeline.clipper, state, norms_BG, bound)
     assert bool(c_BG.isfinite().all())
-    groups_K = here.binding.output.groups(pipeline.clipper.groups)
+    groups_K = here.pipeline.output.groups(pipeline.clipper.groups)
     for z_K, c_G, norms_G, good in zip(rows.z_BK, c_BG, norms_BG, good_B, strict=True):
         if not bool(good):
             assert not c_G.any()
@@ -115,12 +115,12 @@ def law_guarded_row(here: Opened, g_BD: Tensor) -> None:
 
 def law_guarded_query(here: Opened, g_BD: Tensor) -> None:
     """A query's vectors are within its bound exactly, and 0 for a record that is not valid."""
-    pipeline, states = here.binding.pipeline, here.states
+    pipeline, states = here.pipeline.stages, here.states
     norms_BG = here.rows(g_BD).norm_upper_bounds()
     good_B = norms_BG.isfinite().all(1)
     for placed in pipeline.of("query"):
         q_BQ = kernel.guarded_vectors(
-            placed, states[placed.name], here.binding, states, norms_BG, good_B
+            placed, states[placed.name], here.pipeline, states, norms_BG, good_B
         )
         assert not q_BQ[~good_B].any()
         for q_Q in q_BQ:
@@ -227,15 +227,15 @@ def test_the_guard_holds_for_any_number_of_coordinates(size: int, dtype: torch.d
 def test_sums_of_many_equal_records_stay_within_the_margin(count: int) -> None:
     """All errors of summation point one way here."""
     space = Space.flat("one", 3)
-    pipeline = Pipeline(clipper=Flat(bound=0.1), noiser=Gaussian())
-    binding = BoundPipeline(pipeline, space)
-    states = binding.begin(PhaseContext(space, torch.zeros(3), 1, 0))
-    here = Opened(binding, states, binding.open(states, Clock(0, 1)))
+    stages = Pipeline(clipper=Flat(bound=0.1), noiser=Gaussian())
+    pipeline = BoundPipeline(stages, space)
+    states = pipeline.begin(PhaseContext(space, torch.zeros(3), 1, 0))
+    here = Opened(pipeline, states, pipeline.open(states, Clock(0, 1)))
     g_BD = torch.full((count + 1, 3), 0.7, dtype=torch.float64)
     sums = []
     for rows in (g_BD, g_BD[1:]):
         found = here.kernel(expected_batch=float(count), largest=7)
-        found.release(states, here.frame, here.pieces(rows, 7))
+        found.release(states, here.context, here.pieces(rows, 7))
         sums.append(found.bounded[0])
     moved = exact_distance_square(sums[0].value, sums[1].value)
     assert moved <= Fraction(float(sums[0].sensitivity)) ** 2
@@ -263,11 +263,11 @@ def test_a_batch_beyond_the_margin_is_refused() -> None:
 def test_an_empty_piece_is_no_piece(here: Opened) -> None:
     """No stage ever sees a batch of no records."""
     found, none = here.kernel(), here.kernel()
-    output = here.binding.output
-    by = here.binding.pipeline.clipper.groups
+    output = here.pipeline.output
+    by = here.pipeline.stages.clipper.groups
     empty = DenseRows(torch.zeros(0, output.size), output.groups(by), output.group_count(by))
-    one, _ = found.release(here.states, here.frame, [empty])
-    other, _ = none.release(here.states, here.frame, [])
+    one, _ = found.release(here.states, here.context, [empty])
+    other, _ = none.release(here.states, here.context, [])
     assert same_release(one, other)
 
 
@@ -308,13 +308,13 @@ def test_a_shape_that_would_broadcast_is_refused(slot: dict[str, Any], words: st
     """Broadcasting would give a record another's factor, or repeat its number D times."""
     pipeline = Pipeline(**{"clipper": Flat(bound=1.0), "noiser": Gaussian(), **slot})
     here = opened(Plan((Phase("main", pipeline, 1),)))
-    rows = here.frame.transform(torch.ones(3, 24))
-    groups_K = here.binding.output.groups(pipeline.clipper.groups)
+    rows = here.context.transform(torch.ones(3, 24))
+    groups_K = here.pipeline.output.groups(pipeline.clipper.groups)
     whole = rows.shape[1] == 24
     dense = DenseRows(rows, groups_K, 3) if whole and "clipper" in slot else DenseRows(rows)
-    found = Kernel(here.binding, expected_batch=4.0, relative_error=0.0)
+    found = Kernel(here.pipeline, expected_batch=4.0, relative_error=0.0)
     with pytest.raises(PrivacyError, match=words):
-        found.release(here.states, here.frame, [dense])
+        found.release(here.states, here.context, [dense])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +342,7 @@ def test_a_bound_that_left_the_range_is_refused(bound: float) -> None:
     here = opened(Plan((Phase("main", Pipeline(Drifting(), Gaussian()), 1),)))
     far = {**here.states, "Drifting": {"bound": torch.tensor(bound, dtype=torch.float64)}}
     with pytest.raises(PrivacyError, match="not a number in range"):
-        here.kernel().release(far, here.frame, [])
+        here.kernel().release(far, here.context, [])
 
 
 @pytest.mark.parametrize("cls", registered_stages(), ids=name_of)

@@ -10,7 +10,7 @@ import torch
 from dpigu.dpcore import BoundPipeline, Clock, Phase, PhaseContext, Pipeline, Plan, Space, States
 from dpigu.dpcore.stages import name_of
 from dpigu.mechanisms import Coherent, Flat, Gaussian, Random, TopK
-from dpigu.trainers.engines.materialising import trainable
+from dpigu.trainers.engines import trainable
 from dpigu.trainers.settings import masked_step
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.numerical
 def law_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None:
     """Noise of one deviation moves the sum by it on the support, bit for bit; off it all is 0."""
     kernel = here.kernel(noise=Ones())
-    release, _ = kernel.release(here.states, here.frame, here.pieces(g_BD, 3))
-    total, pipeline = kernel.bounded[0], here.binding.pipeline
-    at_home = here.binding.output == here.binding.space
-    live_K = here.frame.support_D if at_home else torch.ones_like(total.value, dtype=torch.bool)
+    release, _ = kernel.release(here.states, here.context, here.pieces(g_BD, 3))
+    total, pipeline = kernel.bounded[0], here.pipeline.stages
+    at_home = here.pipeline.output == here.pipeline.space
+    live_K = here.context.support_D if at_home else torch.ones_like(total.value, dtype=torch.bool)
     multiplier, sensitivity = pipeline.noiser.noise_multiplier, float(total.sensitivity)
     noised_K, std = with_ones(pipeline.noiser.law, total.value, sensitivity, multiplier)
     assert torch.equal(release.noised.value, torch.where(live_K, noised_K / 4.0, 0.0))
     variance_K = torch.full_like(noised_K, (std / 4.0) ** 2)
     assert torch.equal(release.noised.variance, torch.where(live_K, variance_K, 0.0))
-    frozen_D = ~here.frame.support_D
+    frozen_D = ~here.context.support_D
     assert not release.gradient.value[frozen_D].any()
     assert not release.gradient.variance[frozen_D].any()
 
@@ -47,9 +47,9 @@ def test_noise_on_the_support_and_only_there(here: Opened, g_BD: Tensor) -> None
 
 def law_frozen_coordinates_spend_no_budget(here: Opened, g_BD: Tensor) -> None:
     """A row is exactly 0 off the support, after every map that stays in the parameters' space."""
-    if here.binding.output == here.binding.space:
-        z_BK = here.frame.transform(g_BD)
-        assert not z_BK[:, ~here.frame.support_D].any()
+    if here.pipeline.output == here.pipeline.space:
+        z_BK = here.context.transform(g_BD)
+        assert not z_BK[:, ~here.context.support_D].any()
 
 
 @given(here=steps(wild=True), g_BD=batches())
@@ -59,13 +59,13 @@ def test_frozen_coordinates_spend_no_budget(here: Opened, g_BD: Tensor) -> None:
 
 def supports(scheduler: Any, size: int, length: int, seed: int) -> list[Tensor]:
     """A scheduler's support at every step of a phase."""
-    pipeline = Pipeline(
+    stages = Pipeline(
         Flat(bound=1.0), Gaussian(), scorer=Random(), scheduler=scheduler, rows=(Shifted(),)
     )
-    binding = BoundPipeline(pipeline, Space.flat("all", size))
-    states: States = binding.begin(PhaseContext(binding.space, torch.zeros(size), length, seed))
+    pipeline = BoundPipeline(stages, Space.flat("all", size))
+    states: States = pipeline.begin(PhaseContext(pipeline.space, torch.zeros(size), length, seed))
     clocks = [Clock(step, length) for step in range(length)]
-    return [binding.open(states, clock).support_D for clock in clocks]
+    return [pipeline.open(states, clock).support_D for clock in clocks]
 
 
 def law_schedulers_are_as_declared(scheduler: Any, size: int, length: int, seed: int) -> None:
@@ -119,12 +119,12 @@ def law_frozen_weights_stay(scheduler: Any, optimizer: str, seed: int) -> None:
         model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     parameters, space = dict(model.named_parameters()), Space.of(trainable(model))
     made = OPTIMIZERS[optimizer](list(parameters.values()))
-    pipeline = Pipeline(Flat(bound=1.0), Gaussian(), scorer=Random(), scheduler=scheduler)
-    binding = BoundPipeline(pipeline, space)
-    states = binding.begin(PhaseContext(space, torch.zeros(space.size), 4, seed))
+    stages = Pipeline(Flat(bound=1.0), Gaussian(), scorer=Random(), scheduler=scheduler)
+    pipeline = BoundPipeline(stages, space)
+    states = pipeline.begin(PhaseContext(space, torch.zeros(space.size), 4, seed))
     for step in range(4):
-        here = Opened(binding, states, binding.open(states, Clock(step, 4)))
-        release, states = here.kernel().release(states, here.frame, [])
+        here = Opened(pipeline, states, pipeline.open(states, Clock(step, 4)))
+        release, states = here.kernel().release(states, here.context, [])
         before_D = space.join({n: p.detach() for n, p in parameters.items()}).clone()
         masked_step(made, parameters, space, release)
         moved_D = space.join({n: p.detach() for n, p in parameters.items()}) != before_D
@@ -146,6 +146,6 @@ def test_the_plan_resolves_supports_across_phases() -> None:
     first = Pipeline(Flat(bound=1.0), Gaussian(), scorer=Coherent())
     second = Pipeline(Flat(bound=1.0), Gaussian(), scheduler=TopK(ratio=0.25))
     here = opened(Plan((Phase("a", first, 2), Phase("b", second, 3))))
-    total_D = here.binding.views({})["scorer"].state["total_D"]
+    total_D = here.pipeline.views({})["scorer"].state["total_D"]
     want_D = torch.zeros(24, dtype=torch.bool).scatter(0, total_D.abs().topk(6).indices, True)
-    assert torch.equal(here.frame.support_D, want_D)
+    assert torch.equal(here.context.support_D, want_D)

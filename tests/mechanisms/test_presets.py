@@ -28,9 +28,9 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 STEPS = 20
 
 
-def gradients(step, frame):
+def gradients(step, context):
     """Four records' gradients, of different sizes."""
-    size = SPACE.size if frame is None else frame.transform.space.size
+    size = SPACE.size if context is None else context.transform.space.size
     return torch.tensor([0.01, 0.1, 1.0, 10.0])[:, None] * normal(4, size, seed=step).float()
 
 
@@ -87,10 +87,10 @@ def test_a_plan_survives_a_round_trip_through_toml(plan):
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_off_the_support_rows_and_releases_are_exactly_zero(plan):
-    for _, frame, release, _ in steps_of(plan, SPACE, gradients):
+    for _, context, release, _ in steps_of(plan, SPACE, gradients):
         frozen_D = ~release.support_D
-        rows_BD = frame.transform(gradients(0, frame))
-        if frame.transform.output == frame.transform.space:
+        rows_BD = context.transform(gradients(0, context))
+        if context.transform.output == context.transform.space:
             assert bool((rows_BD[:, frozen_D] == 0).all())
         assert bool((release.gradient.value[frozen_D] == 0).all())
         assert bool((release.gradient.variance[frozen_D] == 0).all())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from dpigu.accountants import rdp
 from dpigu.accountants.rdp import RDP
-from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform, ledger
+from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform
 from dpigu.dpcore import kernel as kernel_module
+from dpigu.dpcore.claim import ledger
 from dpigu.mechanisms import AffineRestorer, EmaStandardizer
 from dpigu.mechanisms.support.schedulers import LinearUnfreeze, _Ranked
 from dpigu.trainers import settings as trainer_settings
-from dpigu.trainers.engines.materialising import MaterialisingEngine, PaddedRows
+from dpigu.trainers.engines import MaterialisingEngine, PaddedRows
 from dpigu.trainers.loop import Loop
-from dpigu.trainers.runs import report
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs import LedgerFile, report
 from hypothesis import strategies as st
 
 from tests.laws import test_accounting as accounting

@@ -26,7 +26,7 @@ SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
 ON_SUPPORT = "torch.where(support_K, value_K, 0.0)"
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
-UPDATE = "return release, binding.updated(states, frame, release)"
+UPDATE = "return release, pipeline.updated(states, context, release)"
 
 GUARDED = "return torch.where(good_B[:, None] & (c_BG.abs() >= SMALLEST), c_BG, 0.0), good_B"
 CALIBRATED = "calibrate(plan, settings, data.spec.records)"
@@ -51,7 +51,7 @@ MUTANTS = (
         "noise scaled to one layer's bound",
         Kernel,
         "_mint",
-        ((SCALED, SCALED + " / self.binding.space.group_count('layer') ** 0.5"),),
+        ((SCALED, SCALED + " / self.pipeline.space.group_count('layer') ** 0.5"),),
         noise.law_scale,
         SIZED,
     ),
@@ -249,8 +249,8 @@ MUTANTS = (
         "release",
         (
             (
-                "support_D = frame.support_D",
-                "support_D = frame.support_D; self._divisor = count or 1",
+                "support_D = context.support_D",
+                "support_D = context.support_D; self._divisor = count or 1",
             ),
         ),
         support.law_noise_on_the_support_and_only_there,
@@ -270,12 +270,12 @@ MUTANTS = (
         (
             (
                 UPDATE,
-                "same = binding.output == binding.space\n"
+                "same = pipeline.output == pipeline.space\n"
                 "    raw_K = total_K / self._divisor if same else gradient.value\n"
                 "    clear = gradient.derive(raw_K, gradient.variance)\n"
-                "    clock, public_MD = frame.clock, frame.public_MD\n"
+                "    clock, public_MD = context.clock, context.public_MD\n"
                 "    secret = Release(clear, noised, answers, support_D, clock, public_MD)\n"
-                "    return release, binding.updated(states, frame, secret)",
+                "    return release, pipeline.updated(states, context, secret)",
             ),
         ),
         non_interference.law_raw_data_change_no_public_bit,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dpigu.dpcore.ledger import Ledger
-from dpigu.trainers.runs import checkpoint, disk
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.dpcore.claim import Ledger
+from dpigu.trainers.runs import LedgerFile, RunFolder, checkpoint, disk
 from dpigu.trainers.runs.lock import Lock
 from hypothesis import strategies as st
 
@@ -81,7 +79,7 @@ MUTANTS = (
     KernelMutant(
         "a checkpoint read without its digest",
         checkpoint,
-        "load",
+        "read",
         (("hashlib.sha256(body).hexdigest().encode() != digest", "not digest"),),
         folder_laws.law_a_damaged_checkpoint_is_refused,
     ),

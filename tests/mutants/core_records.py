@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dpigu.trainers import slots
-from dpigu.trainers.engines import randomness, rules
+from dpigu.trainers.engines import OneByOneEngine
 from dpigu.trainers.engines.capture import Capture
-from dpigu.trainers.engines.kept import Kept, Watch
-from dpigu.trainers.engines.one_by_one import OneByOneEngine
+from dpigu.trainers.engines.guards import randomness, rules
+from dpigu.trainers.engines.guards.kept import Kept
+from dpigu.trainers.engines.guards.watch import Watch
 from hypothesis import strategies as st
 
 from tests.laws import test_records_apart as apart
@@ -97,7 +98,7 @@ MUTANTS = (
         "globals that nobody looks at",
         Kept,
         "_globals",
-        (("names = _names(function.__code__)", "names = set()"),),
+        (("names = global_names(function.__code__)", "names = set()"),),
         apart.law_a_state_is_refused,
         {"name": st.just("a global that counts"), "engine": st.just("auto")},
     ),

@@ -34,13 +34,24 @@ from tests.laws import test_records_apart as records_apart
 from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import core_around, core_boundary, core_ledger, core_noise, core_records
+from tests.mutants import (
+    core_around,
+    core_boundary,
+    core_claim,
+    core_ledger,
+    core_noise,
+    core_records,
+)
 from tests.mutants.core_table import KernelMutant, Law
+from tests.trainers import test_lineage as lineage
+from tests.trainers import test_settings as trainer_settings
+from tests.trainers.data import test_overlap as overlap
 from tests.trainers.runs import test_ledger as ledger
 
 MUTANTS = (
     core_boundary.MUTANTS
     + core_around.MUTANTS
+    + core_claim.MUTANTS
     + core_noise.MUTANTS
     + core_ledger.MUTANTS
     + core_records.MUTANTS
@@ -98,15 +109,18 @@ MODULES = (
     folder_laws,
     inverse,
     ledger,
+    lineage,
     locality,
     noise,
     noise_laws,
     non_interference,
+    overlap,
     randomness,
     records_apart,
     rounded_gaussian,
     sensitivity,
     support,
+    trainer_settings,
 )
 
 

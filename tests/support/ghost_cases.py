@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from dpigu.dpcore import Affine, DenseRows, Rows, Space, State, Transform
 from dpigu.dpcore.spaces import Grouping
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, trainable
+from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, trainable
 from torch import Tensor, nn
 
 from tests.support.monte_carlo_arithmetic import MonteCarloArithmetic

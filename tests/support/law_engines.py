@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import Rows, Space, Transform
-from dpigu.trainers.engines.ghost import GhostEngine, reason_against
-from dpigu.trainers.engines.materialising import (
+from dpigu.trainers.engines import (
+    GhostEngine,
     MaterialisingEngine,
     Norms,
     RowEngine,
+    reason_against,
     trainable,
 )
 from dpigu.trainers.tasks.losses import cross_entropy

@@ -10,8 +10,7 @@ import torch
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
-    DenseRows,
-    Kernel,
+    Driver,
     PhaseContext,
     Pipeline,
     Plan,
@@ -31,11 +30,11 @@ SPACE = Space(("one.weight", "one.bias", "two.weight"), ((4, 3), (4,), (2, 4)))
 @cache
 def minted() -> Released:
     """A released value that a kernel made; others derive from it."""
-    pipeline = Pipeline(clipper=Unclipped(), noiser=Gaussian(noise_multiplier=0.0))
-    binding = BoundPipeline(pipeline, Space.flat("one", 1))
-    states = binding.begin(context(Space.flat("one", 1)))
-    kernel = Kernel(binding, expected_batch=1.0, relative_error=0.0, noise=ReproducibleNoise(0))
-    release, _ = kernel.release(states, binding.open(states, Clock(0, 1)), [])
+    stages = Pipeline(clipper=Unclipped(), noiser=Gaussian(noise_multiplier=0.0))
+    pipeline = BoundPipeline(stages, Space.flat("one", 1))
+    states = pipeline.begin(context(Space.flat("one", 1)))
+    driver = Driver(pipeline, expected_batch=1.0, relative_error=0.0, noise=ReproducibleNoise(0))
+    release, _ = driver.open(states, Clock(0, 1)).release([])
     return release.gradient
 
 
@@ -85,19 +84,18 @@ def steps_of(
     noise_seed: int = 0,
     expected_batch: float = 4.0,
 ) -> Iterator[tuple[str, StepContext, Release, States]]:
-    """Every step of a plan on gradients g_BD = rows(step, frame): what opened, what came out."""
+    """Every step of a plan on gradients g_BD = rows(step, context): what opened, what came out."""
     earlier, noise, done = {}, ReproducibleNoise(noise_seed), 0
     for phase in plan.phases:
         here = phase.pipeline.row_space(space, (2, 3, 2))
-        binding = BoundPipeline(phase.pipeline, here, earlier)
+        pipeline = BoundPipeline(phase.pipeline, here, earlier)
         public_MD = normal(4, space.size, seed=2)
         start = context(here, normal(space.size, seed=1), phase.steps)
-        states = binding.begin(dataclasses.replace(start, public_MD=public_MD))
-        kernel = Kernel(binding, expected_batch=expected_batch, relative_error=0.0, noise=noise)
-        for step in range(phase.steps):
-            frame = binding.open(states, Clock(step, phase.steps), public_MD)
-            batch = [DenseRows(frame.transform(rows(done, frame)), *binding.groups)]
-            release, states = kernel.release(states, frame, batch)
-            yield phase.name, frame, release, states
+        states = pipeline.begin(dataclasses.replace(start, public_MD=public_MD))
+        driver = Driver(pipeline, expected_batch=expected_batch, relative_error=0.0, noise=noise)
+        for i in range(phase.steps):
+            step = driver.open(states, Clock(i, phase.steps), public_MD)
+            release, states = step.release(step.dense(rows(done, step.context)))
+            yield phase.name, step.context, release, states
             done += 1
-        earlier = binding.views(states)
+        earlier = pipeline.views(states)

@@ -17,6 +17,7 @@ from dpigu.dpcore import (
     BoundPipeline,
     Clock,
     DenseRows,
+    Driver,
     GrammarError,
     Kernel,
     NoiseSource,
@@ -196,10 +197,10 @@ def plans(
 def begun(phase: Phase, earlier: Reads, seed: int) -> tuple[BoundPipeline, States]:
     """A phase at its start, at made-up weights and public gradients."""
     space = phase.pipeline.row_space(SPACE, SHAPE)
-    binding = BoundPipeline(phase.pipeline, space, earlier)
+    pipeline = BoundPipeline(phase.pipeline, space, earlier)
     weights_D = torch.from_numpy(np.random.default_rng(seed).standard_normal(SPACE.size))
     context = PhaseContext(space, weights_D, phase.steps, seed, public_MD(seed))
-    return binding, binding.begin(context)
+    return pipeline, pipeline.begin(context)
 
 
 def public_MD(*seed: int) -> Tensor:
@@ -222,15 +223,15 @@ class Watched(Kernel):
 class Opened:
     """A phase at one step: its stages, their states, and what is public before the step."""
 
-    binding: BoundPipeline
+    pipeline: BoundPipeline
     states: States
-    frame: StepContext
+    context: StepContext
 
     def rows(self, g_BD: Tensor) -> DenseRows:
         """The rows that these gradients have here."""
         padding_BD = g_BD.new_zeros(max(0, PADDED - len(g_BD)), g_BD.shape[1])
-        z_BK = self.frame.transform(torch.cat([g_BD, padding_BD]))[: len(g_BD)]
-        return DenseRows(z_BK, *self.binding.groups)
+        z_BK = self.context.transform(torch.cat([g_BD, padding_BD]))[: len(g_BD)]
+        return DenseRows(z_BK, *self.pipeline.groups)
 
     def pieces(self, g_BD: Tensor, size: int) -> list[DenseRows]:
         """The rows in microbatches of this size; none for an empty batch."""
@@ -241,7 +242,7 @@ class Opened:
     ) -> Watched:
         """A kernel whose engine sums up to `largest` dense rows at a time."""
         kernel = Watched(
-            self.binding,
+            self.pipeline,
             expected_batch=expected_batch,
             relative_error=largest * UNIT_ROUNDOFF,
             noise=noise if noise is not None else ReproducibleNoise(0),
@@ -252,7 +253,7 @@ class Opened:
     def guarded_sums(self, g_BD: Tensor, size: int) -> list[Bounded]:
         """The sums of a batch with their sensitivities: the gradient's, then each query's."""
         kernel = self.kernel()
-        kernel.release(self.states, self.frame, self.pieces(g_BD, size))
+        kernel.release(self.states, self.context, self.pieces(g_BD, size))
         return kernel.bounded
 
 
@@ -261,14 +262,14 @@ def opened(plan: Plan, step: int = 0, seed: int = 0) -> Opened:
     noise = ReproducibleNoise(seed)
     earlier: Reads = {}
     for phase in plan.phases:
-        binding, states = begun(phase, earlier, seed)
+        pipeline, states = begun(phase, earlier, seed)
         last = phase is plan.phases[-1]
-        kernel = Kernel(binding, expected_batch=2.0, relative_error=0.0, noise=noise)
+        driver = Driver(pipeline, expected_batch=2.0, relative_error=0.0, noise=noise)
         for t in range(step if last else phase.steps):
-            frame = binding.open(states, Clock(t, phase.steps), public_MD(seed, t))
-            _, states = kernel.release(states, frame, [])
-        earlier = binding.views(states)
-    return Opened(binding, states, binding.open(states, Clock(step, plan.phases[-1].steps)))
+            opened = driver.open(states, Clock(t, phase.steps), public_MD(seed, t))
+            _, states = opened.release([])
+        earlier = pipeline.views(states)
+    return Opened(pipeline, states, pipeline.open(states, Clock(step, plan.phases[-1].steps)))
 
 
 @st.composite
@@ -283,10 +284,10 @@ def steps(draw: DrawFn, *, wild: bool = False, **options: Any) -> Opened:
     for name, state in here.states.items():
         states[name] = {key: _replaced(t, draw(values)) for key, t in state.items()}
     try:
-        here.binding.bound(states)
+        here.pipeline.bound(states)
     except PrivacyError:  # a clipper's state that no noise can be calibrated to: refused
         reject()
-    return Opened(here.binding, states, here.binding.open(states, here.frame.clock))
+    return Opened(here.pipeline, states, here.pipeline.open(states, here.context.clock))
 
 
 def _replaced(tensor: Tensor, values: Sequence[float]) -> Tensor:

@@ -76,11 +76,11 @@ class _Counting(Kernel):
     count = 0
 
     def release(
-        self, states: States, frame: StepContext, batch: Iterable[Rows]
+        self, states: States, context: StepContext, batch: Iterable[Rows]
     ) -> tuple[Release, States]:
         rows = list(batch)
         self.count = sum(len(r.norm_upper_bounds()) for r in rows)
-        return super().release(states, frame, rows)
+        return super().release(states, context, rows)
 
 
 class RealisedDivisor(_Counting):
@@ -112,12 +112,12 @@ class _Wrapped(Kernel):
     rows: ClassVar[type[DenseRows]]
 
     def release(
-        self, states: States, frame: StepContext, batch: Iterable[Rows]
+        self, states: States, context: StepContext, batch: Iterable[Rows]
     ) -> tuple[Release, States]:
         wrapped = [
             self.rows(r.z_BK, r.groups_K, r.group_count) for r in batch if isinstance(r, DenseRows)
         ]
-        return super().release(states, frame, wrapped)
+        return super().release(states, context, wrapped)
 
 
 class MissingClip(_Wrapped):
@@ -175,9 +175,9 @@ class NoGuard(Kernel):
     """The clipper's own factors, without the kernel's cap."""
 
     def release(
-        self, states: States, frame: StepContext, batch: Iterable[Rows]
+        self, states: States, context: StepContext, batch: Iterable[Rows]
     ) -> tuple[Release, States]:
-        clipper = self.binding.pipeline.clipper
+        clipper = self.pipeline.stages.clipper
         clipped = []
         for r in batch:
             assert isinstance(r, DenseRows) and r.groups_K is not None
@@ -185,7 +185,7 @@ class NoGuard(Kernel):
             c_BG = torch.stack([clipper.factors({}, norms_G) for norms_G in norms_BG])
             z_BK = (c_BG[:, r.groups_K] * r.z_BK).nan_to_num(0, 0, 0)
             clipped.append(_Clipped(z_BK, r.groups_K, r.group_count))
-        return super().release(states, frame, clipped)
+        return super().release(states, context, clipped)
 
 
 class _Clipped(DenseRows):

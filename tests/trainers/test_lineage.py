@@ -13,7 +13,9 @@ from dpigu.accountants import get_accountant
 from dpigu.dpcore import Plan
 from dpigu.mechanisms import non_private
 from dpigu.trainers import Data, Run, Settings, load_run, resume, train
-from dpigu.trainers.lineage import Ancestor, lineage_of
+from dpigu.trainers.lineage import Ancestor, lineage_of, remember
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from tests.trainers.test_spending import Bystander
@@ -104,6 +106,32 @@ def test_lineage_survives_a_resumption(once, data: Data, model: nn.Module, tmp_p
     assert run.summary["together"]["epsilon"] > first.summary["epsilon"]
     third = once(load_run(tmp_path / "run", model=nn.Linear(2, 2)).model)
     assert len(third.summary["lineage"]) == 2
+
+
+CHANGES = {
+    "kept": st.sampled_from(["module", "tensors", "one tensor"]),
+    "shift": st.sampled_from([0.0, 1.0]),
+}
+
+
+def law_what_comes_from_a_run_is_known(kept: str, shift: float) -> None:
+    """By the module, though its weights move; by any tensor that was trained, in another module."""
+    trained = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    ancestor = Ancestor("a run", "points", "", ())
+    remember(trained, (ancestor,))
+    if kept == "module":
+        with torch.no_grad():
+            for parameter in trained.parameters():
+                parameter.add_(shift)
+        again: nn.Module = trained
+    elif kept == "tensors":
+        again = copy.deepcopy(trained)
+    else:
+        again = nn.Sequential(copy.deepcopy(trained[0]), nn.Linear(3, 5))
+    assert lineage_of(again) == (ancestor,)
+
+
+test_what_comes_from_a_run_is_known = given(**CHANGES)(law_what_comes_from_a_run_is_known)
 
 
 def test_an_ancestor_is_read_as_it_was_written(once, model: nn.Module) -> None:

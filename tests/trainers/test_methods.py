@@ -33,7 +33,7 @@ from dpigu.dpcore.registry.entries import Entry
 from dpigu.mechanisms import Flat, FloatGaussian, Gaussian
 from dpigu.mechanisms.statistics.selective_update import LossChange
 from dpigu.trainers import Tensors, resume, train
-from dpigu.trainers.engines.materialising import (
+from dpigu.trainers.engines import (
     MaterialisingEngine,
     Norms,
     row_gradients,

@@ -19,16 +19,19 @@ from dpigu.dpcore import (
     Transform,
 )
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers.engines.choice import Traced, choose, trace
-from dpigu.trainers.engines.explain import explain
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import (
+from dpigu.trainers.engines import (
+    GhostEngine,
+    LossOfOne,
     MaterialisingEngine,
     Norms,
+    OneByOneEngine,
+    Traced,
+    choose,
+    explain,
+    trace,
     trainable,
 )
-from dpigu.trainers.engines.one_by_one import OneByOneEngine
-from dpigu.trainers.engines.records import LossOfOne, MadeUp, each, one_number
+from dpigu.trainers.engines.records import MadeUp, each, one_number
 from dpigu.trainers.slots import EMPTY, Slots, microbatches, seated
 from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
@@ -115,7 +118,7 @@ class Hessian(nn.Module):
         return self.mix(x) + torch.func.jvp(lambda v: self.mix(v).tanh(), (x,), (x,))[1]
 
 
-def binding(model: nn.Module) -> BoundPipeline:
+def bound(model: nn.Module) -> BoundPipeline:
     pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian())
     return BoundPipeline(pipeline, Space.of(trainable(model)))
 
@@ -132,13 +135,13 @@ def test_the_fastest_engine_that_applies_is_chosen_and_says_why(
     model: nn.Module, engine: str, why: str
 ) -> None:
     seen = traced(model)
-    chosen, reason = choose("auto", seen, binding(model))
+    chosen, reason = choose("auto", seen, bound(model))
     assert chosen == engine and why in reason
-    assert choose("one-by-one", seen, binding(model)).engine == "one-by-one"
+    assert choose("one-by-one", seen, bound(model)).engine == "one-by-one"
     if engine == "one-by-one":
         for wanted in ("ghost", "materialising"):
             with pytest.raises(ConfigurationError, match=why):
-                choose(wanted, seen, binding(model))
+                choose(wanted, seen, bound(model))
 
 
 def test_describing_a_plan_says_so() -> None:

@@ -15,7 +15,7 @@ from dpigu.accountants.budgets.file import BudgetFile
 from dpigu.accountants.budgets.filters import RenyiFilter
 from dpigu.accountants.budgets.state import BudgetState
 from dpigu.dpcore import BudgetError, Plan, Release, StepContext
-from dpigu.dpcore.ledger import composed
+from dpigu.dpcore.claim import composed
 from dpigu.trainers import Data, Settings, Tensors, resume, train
 from dpigu.trainers.spending import Spending
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class Bystander:
     def __init__(self, until: int | None = None) -> None:
         self.until, self.seen = until, 0
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:

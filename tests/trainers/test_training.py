@@ -28,7 +28,7 @@ from dpigu.dpcore import (
 )
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import Data, Settings, Tensors, load_run, resume, train
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.numerical
@@ -40,7 +40,7 @@ class StopAt:
     def __init__(self, releases: int) -> None:
         self.left = releases
 
-    def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
         return None
 
     def see(self, phase: str, release: Release) -> None:
@@ -292,8 +292,8 @@ def test_phases_hand_on_only_what_the_plan_says(
     first: dict[str, Tensor] = {}
 
     class Watch:
-        def extra_rows(self, phase: str, frame: StepContext) -> Tensor | None:
-            if frame.clock.step == 0:
+        def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
+            if context.clock.step == 0:
                 first[phase] = flat(model).clone()
             return None
 

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import torch
 from dpigu.dpcore import ModelError
+from dpigu.trainers.engines.guards import no_rules_of_users
 from dpigu.trainers.engines.layers import (
     Formed,
-    Statistic,
+    ParameterRows,
     Summed,
     Workspace,
     own_dims,
@@ -31,12 +32,11 @@ from dpigu.trainers.engines.layers import (
 )
 from dpigu.trainers.engines.records import LossOfOne, Tree, count_of, device_of
 from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.rules import no_rules_of_users
 from dpigu.trainers.engines.side_by_side import Fused, SideBySide
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-Finish = Callable[[str, Statistic], None]
+Finish = Callable[[str, ParameterRows], None]
 
 
 class _Tap(torch.autograd.Function):
@@ -121,7 +121,7 @@ class Capture:
         finish: Finish,
         share: float = 1.0,
     ) -> None:
-        """One forward and backward of `share` × the losses; `finish` gets every statistic.
+        """One forward and backward of `share` × the losses; `finish` gets every parameter's rows.
 
         It gets that of a parameter as soon as backward has passed its last use, so that what
         the layer read can be let go.
@@ -201,7 +201,7 @@ class _Pass:
     finish: Finish
     reached: set[str] = field(default_factory=set)
     _expected: Counter[str] = field(default_factory=Counter)
-    _found: dict[str, list[Statistic]] = field(default_factory=lambda: defaultdict(list))
+    _found: dict[str, list[ParameterRows]] = field(default_factory=lambda: defaultdict(list))
 
     @contextmanager
     def ruling(self, at: Tensor) -> Iterator[None]:
@@ -258,9 +258,13 @@ class _Pass:
         for local, name in names.items():
             if name not in self.wanted:
                 continue
+<<<<<<< HEAD
             statistic = rows[local](module, seen)
+=======
+            rows = KNOWN[type(module)][local](module, seen)
+>>>>>>> records
             uses = self._found[name]
-            uses.append(statistic if call.fold == 1 else viewed(statistic, call.fold))
+            uses.append(rows if call.fold == 1 else viewed(rows, call.fold))
             if len(uses) == self._expected[name]:
                 self.done(name, _sum(self._found.pop(name)))
 
@@ -269,12 +273,12 @@ class _Pass:
         for name, uses in self._found.items():
             self.done(name, _sum(uses))
 
-    def done(self, name: str, statistic: Statistic) -> None:
-        self.finish(name, statistic)
+    def done(self, name: str, rows: ParameterRows) -> None:
+        self.finish(name, rows)
         self.reached.add(name)
 
 
-def _sum(uses: list[Statistic]) -> Statistic:
+def _sum(uses: list[ParameterRows]) -> ParameterRows:
     return uses[0] if len(uses) == 1 else Summed(uses)
 
 

@@ -13,12 +13,11 @@ from dataclasses import replace
 import torch
 from dpigu.dpcore import ModelError
 from dpigu.trainers.engines.capture import Capture
-from dpigu.trainers.engines.layers import Statistic, Workspace
+from dpigu.trainers.engines.guards import no_rules_of_users, reseeded
+from dpigu.trainers.engines.layers import ParameterRows, Workspace
 from dpigu.trainers.engines.layers.parameter_rows import from_layout
-from dpigu.trainers.engines.randomness import reseeded
 from dpigu.trainers.engines.records import LossOfOne, MadeUp, Tree, device_of
 from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.rules import no_rules_of_users
 from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -81,10 +80,10 @@ def refuse_batch_statistics(model: nn.Module) -> None:
             )
 
 
-def _statistics(
+def _collected(
     capture: Capture, weights: Mapping[str, Tensor], names: Collection[str], x_B: Tree, y_B: Tree
-) -> dict[str, Statistic]:
-    found: dict[str, Statistic] = {}
+) -> dict[str, ParameterRows]:
+    found: dict[str, ParameterRows] = {}
     with reseeded(device_of(x_B), seed=0):
         capture.collect(weights, x_B, y_B, Workspace(), names, finish=found.__setitem__)
     return found
@@ -105,7 +104,7 @@ def _format(
         return torch.contiguous_format
     last = replace(capture, memory_format=torch.channels_last)
     try:
-        _statistics(last, weights, names, x_B, y_B)
+        _collected(last, weights, names, x_B, y_B)
     except RuntimeError:
         return torch.contiguous_format
     return torch.channels_last
@@ -117,7 +116,7 @@ def _wide(v: Tensor) -> Tensor:
 
 def _both(
     capture: Capture, names: Collection[str], weights: Mapping[str, Tensor], x_B: Tree, y_B: Tree
-) -> tuple[Mapping[str, Statistic], Mapping[str, Tensor]]:
+) -> tuple[Mapping[str, ParameterRows], Mapping[str, Tensor]]:
     """The rows as collected, and those of vmap(grad), B × P each."""
     free = {name: weights[name].detach() for name in names}
     fixed = {name: w.detach() for name, w in weights.items() if name not in free}
@@ -125,7 +124,7 @@ def _both(
     def loss(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
         return capture.loss({**fixed, **values}, x, y)
 
-    rows = _statistics(capture, weights, names, x_B, y_B)
+    rows = _collected(capture, weights, names, x_B, y_B)
     with reseeded(device_of(x_B), seed=0), no_rules_of_users(), unrolled(capture.loss.model):
         mapped = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
         expected = {name: g.flatten(1) for name, g in mapped(free, x_B, y_B).items()}
@@ -146,8 +145,8 @@ def _disagreeing(
     whole_B = torch.stack([g.square().sum(1) for g in expected.values()]).sum(0).sqrt()
     bad = set()
     for name, true_BP in expected.items():
-        statistic = rows[name]
-        row_BP = from_layout(statistic.block(0, RECORDS), statistic.layout).to(true_BP)
+        collected = rows[name]
+        row_BP = from_layout(collected.block(0, RECORDS), collected.layout).to(true_BP)
         same = (row_BP == true_BP) | (row_BP.isnan() & true_BP.isnan())
         apart_B = torch.where(same, 0, row_BP - true_BP).norm(dim=1)
         allowed_B = AGREEMENT * true_BP.norm(dim=1) + NOISE * whole_B

@@ -12,14 +12,18 @@ from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
 from dpigu.trainers.engines.attention import adapted
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
-from dpigu.trainers.engines.kept import Kept, Watch
-from dpigu.trainers.engines.layers import Statistic, Workspace
-from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, RowEngine
+from dpigu.trainers.engines.guards import (
+    Kept,
+    Watch,
+    no_checkpoints,
+    no_rules_of_users,
+    reseeded,
+)
+from dpigu.trainers.engines.layers import ParameterRows, Workspace
+from dpigu.trainers.engines.materialising import MaterialisingEngine
 from dpigu.trainers.engines.microbatch import automatic, evened
 from dpigu.trainers.engines.one_by_one import OneByOneEngine
-from dpigu.trainers.engines.randomness import reseeded
 from dpigu.trainers.engines.records import (
-    Loss,
     LossOfOne,
     MadeUp,
     Tree,
@@ -29,12 +33,12 @@ from dpigu.trainers.engines.records import (
     users_errors,
 )
 from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.rules import no_checkpoints, no_rules_of_users
+from dpigu.trainers.engines.rows import RowEngine, WholeEngine
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
 Engine = Literal["ghost", "materialising", "one-by-one"]
-ENGINES: Mapping[Engine, type[GhostEngine | MaterialisingEngine | OneByOneEngine]] = {
+ENGINES: Mapping[Engine, type[RowEngine]] = {
     "ghost": GhostEngine,
     "materialising": MaterialisingEngine,
     "one-by-one": OneByOneEngine,
@@ -144,17 +148,17 @@ def _why_not_fast(
     return None
 
 
-def _nothing(name: str, statistic: Statistic) -> None:
+def _nothing(name: str, rows: ParameterRows) -> None:
     """Nothing is made of a made-up record's rows."""
 
 
-def choose(wanted: str, traced: Traced, binding: BoundPipeline) -> Choice:
+def choose(wanted: str, traced: Traced, pipeline: BoundPipeline) -> Choice:
     """The engine that the settings ask for; `auto` takes the fastest one that applies.
 
     Errors: `ConfigurationError` for an engine that does not apply.
     """
     reasons: dict[Engine, str | None] = {
-        "ghost": reason_against_pipeline(binding) or traced.fast,
+        "ghost": reason_against_pipeline(pipeline) or traced.fast,
         "materialising": traced.mapped,
         "one-by-one": None,
     }
@@ -178,23 +182,10 @@ def choose(wanted: str, traced: Traced, binding: BoundPipeline) -> Choice:
     )
 
 
-def choose_whole(wanted: str, traced: Traced) -> type[MaterialisingEngine | OneByOneEngine]:
+def choose_whole(wanted: str, traced: Traced) -> type[WholeEngine]:
     """The engine that forms rows whole."""
     alone = wanted == "one-by-one" or traced.mapped is not None
     return OneByOneEngine if alone else MaterialisingEngine
-
-
-def engine_of(
-    engine: Engine,
-    model: nn.Module,
-    loss: Loss,
-    norms: Norms,
-    microbatch: int,
-    autocast: torch.dtype | None,
-    views: int | None = None,
-) -> RowEngine:
-    """The engine of that name."""
-    return ENGINES[engine](model, loss, norms, microbatch, autocast, views)
 
 
 def microbatch_of(
@@ -202,14 +193,14 @@ def microbatch_of(
     model: nn.Module,
     traced: Traced,
     physical_batch: int | Literal["auto"],
-    binding: BoundPipeline,
+    pipeline: BoundPipeline,
     expected_batch: float,
 ) -> int:
     """Records in a microbatch: as set, or from public shapes and the engine's budget."""
     records = physical_batch
     if records == "auto":
-        (x_1, _), views = traced.stand_in(), binding.pipeline.views
-        most = automatic(model, x_1, binding.space.size, fast=engine == "ghost")
+        (x_1, _), views = traced.stand_in(), pipeline.stages.views
+        most = automatic(model, x_1, pipeline.space.size, fast=engine == "ghost")
         most = max(1, most // (1 if views is None else views.count))
         records = evened(most, expected_batch)
     return min(records, math.ceil(expected_batch))

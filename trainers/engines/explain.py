@@ -10,8 +10,8 @@ from dpigu.dpcore import BoundPipeline, PhaseContext, Pipeline, Plan, Space, Sta
 from dpigu.dpcore.stages import Stateful
 from dpigu.trainers.engines.choice import choose, trace
 from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import norms_of, trainable
 from dpigu.trainers.engines.records import Loss, LossOfOne
+from dpigu.trainers.engines.rows import norms_of, trainable
 from torch import Tensor, nn
 
 
@@ -48,8 +48,8 @@ def explain(
     found = []
     for phase in plan.phases:
         space = phase.pipeline.row_space(parameters, tuple(x.shape[1:]))
-        binding = BoundPipeline(phase.pipeline, space)
-        chosen, reason = choose(engine, traced, binding)
+        pipeline = BoundPipeline(phase.pipeline, space)
+        chosen, reason = choose(engine, traced, pipeline)
         choices: Mapping[str, str] = {}
         if chosen == "ghost":
             context = PhaseContext(space, parameters.join(values), phase.steps, seed)
@@ -57,7 +57,7 @@ def explain(
             if phase.pipeline.views is not None:
                 views = phase.pipeline.views.count
                 x_B = x[:, None].expand(-1, views, *x.shape[1:])
-            fast = GhostEngine(model, loss, norms_of(binding), len(x), views=views)
+            fast = GhostEngine(model, loss, norms_of(pipeline), len(x), views=views)
             fast.rows(values, x_B, y, valid, _made_up(phase.pipeline, context))
             choices = fast.choices()
         found.append(

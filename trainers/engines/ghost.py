@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import (
-    Affine,
     AffineRowMap,
     BoundPipeline,
     ModelError,
@@ -26,19 +25,18 @@ from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.dpcore.stages import name_of
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.checked import checked
-from dpigu.trainers.engines.kept import Watch
 from dpigu.trainers.engines.layers import (
     GRAM_ERROR,
     AffineSlice,
     NormMethod,
-    Statistic,
+    ParameterRows,
     Workspace,
     choose,
     viewed,
 )
-from dpigu.trainers.engines.materialising import Norms, trainable
-from dpigu.trainers.engines.records import Loss, LossOfOne, Tree, users_errors
-from torch import Tensor, nn
+from dpigu.trainers.engines.records import Tree, users_errors
+from dpigu.trainers.engines.rows import Norms, RowEngine
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 
@@ -52,13 +50,13 @@ def reason_against(transform: Transform) -> str | None:
     return None
 
 
-def reason_against_pipeline(binding: BoundPipeline) -> str | None:
+def reason_against_pipeline(pipeline: BoundPipeline) -> str | None:
     """Why the fast engine cannot serve this pipeline, or None if it can."""
-    pipeline = binding.pipeline
-    if pipeline.statistic is not None:
-        return f"{name_of(pipeline.statistic)} is not a gradient"
-    maps: tuple[tuple[RowMap, State], ...] = tuple((p.stage, {}) for p in pipeline.of("row"))
-    return reason_against(Transform(binding.space, binding.output, maps, None))
+    stages = pipeline.stages
+    if stages.statistic is not None:
+        return f"{name_of(stages.statistic)} is not a gradient"
+    maps: tuple[tuple[RowMap, State], ...] = tuple((p.stage, {}) for p in stages.of("row"))
+    return reason_against(Transform(pipeline.space, pipeline.output, maps, None))
 
 
 @dataclass(frozen=True)
@@ -96,43 +94,24 @@ class GhostRows:
         return total_K
 
 
-class GhostEngine:
+class GhostEngine(RowEngine):
     """Rows that are never all in memory, for affine transforms and any clipper.
-
-    Args:
-        model: maps a batch of one to outputs.
-        loss: outputs and targets of a batch of one to one number.
-        norms: the clipper's groups.
-        physical_batch: the largest microbatch that `rows` will see.
-        autocast: the dtype of forward and backward, or None for the weights' own. Rows are
-            in float32 or wider, norms and sums in float64 either way.
-        views: how many views of every record a batch holds (B × views × …), whose losses are
-            averaged; None for a batch of records as they are (B × …).
 
     Errors: `ModelError` for a model whose records have no rows of their own, for a transform
     that is not affine (`reason_against`), and for weights that leave a parameter out.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Loss,
-        norms: Norms,
-        physical_batch: int,
-        autocast: torch.dtype | None = None,
-        views: int | None = None,
-    ) -> None:
-        self._loss = LossOfOne(model, loss, autocast)
-        self._watch = Watch(model, loss, values=False)
-        self._views = views
-        self._norms = norms
-        self._space = Space.of(trainable(model))
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._capture: Capture | None = None
         self._prepared: tuple[Transform, dict[str, AffineSlice | None]] | None = None
         self._choices: dict[str, str] = {}
         self._workspace = Workspace()
-        self._groups = _groups(self._space, norms)
-        self.relative_error = GRAM_ERROR + 2 * (physical_batch + 16) * UNIT_ROUNDOFF
+        self._groups = _groups(self._space, self.norms)
+
+    @property
+    def relative_error(self) -> float:
+        return GRAM_ERROR + 2 * (self.physical_batch + 16) * UNIT_ROUNDOFF
 
     def choices(self) -> Mapping[str, str]:
         """The way that each parameter's rows went in the last microbatch, and why."""
@@ -162,27 +141,27 @@ class GhostEngine:
                 got=sorted(missing),
                 remedy="Give every parameter that requires a gradient.",
             )
-        if self._views is not None:
+        if self.views is not None:
             x_B = tree_map(lambda v_BV: v_BV.flatten(0, 1), x_B)
-            y_B = tree_map(lambda v_B: v_B.repeat_interleave(self._views, 0), y_B)
+            y_B = tree_map(lambda v_B: v_B.repeat_interleave(self.views, 0), y_B)
         if self._capture is None:
-            self._capture = checked(self._loss, weights, self._space.names, x_B, y_B)
+            self._capture = checked(self._loss_of_one, weights, self._space.names, x_B, y_B)
         diagonals = self._diagonals(transform, valid_B.device)
         live = {name for name, diagonal in diagonals.items() if diagonal is not None}
         ways: dict[str, NormMethod] = {}
         self._choices = dict.fromkeys(self._space.names, "none: frozen at this step")
 
-        def finish(name: str, statistic: Statistic) -> None:
+        def finish(name: str, rows: ParameterRows) -> None:
             diagonal = diagonals[name]
             assert diagonal is not None
-            if self._views is not None:
-                statistic = viewed(statistic, self._views)
-            ways[name], self._choices[name] = choose(statistic, diagonal, self._workspace)
+            if self.views is not None:
+                rows = viewed(rows, self.views)
+            ways[name], self._choices[name] = choose(rows, diagonal, self._workspace)
 
         if live:
-            share = 1.0 / (self._views or 1)
+            share = 1.0 / (self.views or 1)
             self._watch.begin(transform)
-            with users_errors(self._loss.model, "on records"):
+            with users_errors(self.model, "on records"):
                 self._capture.collect(
                     weights, x_B, y_B, self._workspace, live, finish=finish, share=share
                 )
@@ -191,7 +170,7 @@ class GhostEngine:
             (at.stop - at.start, ways[name] if name in live else None)
             for name, at, _ in self._space.blocks()
         )
-        return GhostRows(parts, valid_B, self._norms.count)
+        return GhostRows(parts, valid_B, self.norms.count)
 
     def _diagonals(
         self, transform: Transform, device: torch.device
@@ -208,7 +187,7 @@ class GhostEngine:
         return self._prepared[1]
 
     def _prepare(self, transform: Transform, device: torch.device) -> dict[str, AffineSlice | None]:
-        whole = _composed(transform)
+        whole = transform.composed()
         on_host = device.type == "cpu"  # elsewhere, looking at values would wait for the device
         diagonals: dict[str, AffineSlice | None] = {}
         for name, at, _ in self._space.blocks():
@@ -235,24 +214,10 @@ class GhostEngine:
                 shift,
                 None if groups_P is None else groups_P.to(device),
                 group,
-                self._norms.count,
+                self.norms.count,
                 by_output,
             )
         return diagonals
-
-
-def _composed(transform: Transform) -> Affine | None:
-    """The row maps as one affine map, before the support; None for no map.
-
-    The support before the maps needs no place of its own: what it sets to zero, the support
-    after them sets to zero again.
-    """
-    whole: Affine | None = None
-    for stage, state in transform.maps:
-        assert isinstance(stage, AffineRowMap)
-        here = stage.affine(state)
-        whole = here if whole is None else here.after(whole)
-    return whole
 
 
 def _groups(space: Space, norms: Norms) -> dict[str, tuple[Tensor | None, int, bool]]:

@@ -1,11 +1,13 @@
 """A run by name: plan, data, model and settings as a command or a TOML file says them."""
 
-from dpigu.trainers.recipes.recipe import Recipe, assigned, clipped_at, recipe_for, recipe_from_file
+from dpigu.trainers.recipes.assignments import assigned, clipped_at
+from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_dict, recipe_from_file
 
 __all__ = [
     "Recipe",
     "assigned",
     "clipped_at",
     "recipe_for",
+    "recipe_from_dict",
     "recipe_from_file",
 ]

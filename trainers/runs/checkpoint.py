@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from dpigu.dpcore import RunError
 from dpigu.dpcore.bound_pipeline import States
-from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.claim import Ledger
 from dpigu.trainers.runs import disk
 from safetensors import SafetensorError
 from safetensors.torch import load as safe_load
@@ -69,15 +69,11 @@ def encoded(point: Checkpoint, told: Mapping[str, Any]) -> bytes:
     )
 
 
-def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) -> Checkpoint:
-    """The checkpoint of a run, held against its ledger and the shapes it must have.
+def read(path: Path, ledger: Ledger) -> bytes:
+    """The safetensors file of a checkpoint, held against its digest and its ledger.
 
-    Args:
-        start: the run before its first step: its weights' and optimizer's shapes count, and its
-            parameter groups are taken.
-
-    Raises: RunError where the file is missing, damaged, of another run or model, or knows more
-        of the ledger than there is.
+    Raises: RunError where it is missing, damaged, of another run, or knows more of the ledger
+        than there is.
     """
     digest, _, body = disk.read(path).partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
@@ -87,9 +83,23 @@ def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) ->
             remedy="Restore the run folder whole.",
         )
     try:
-        head = _head(body)
-        _check_ledger(path, head, ledger)
-        point = decoded(body, start, device)
+        _check_ledger(path, _head(body), ledger)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RunError("the checkpoint cannot be read", where=str(path)) from error
+    return body
+
+
+def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) -> Checkpoint:
+    """The checkpoint of a run, held against its ledger and the shapes it must have.
+
+    Args:
+        start: the run before its first step: its weights' and optimizer's shapes count, and its
+            parameter groups are taken.
+
+    Raises: RunError as `read` does, and for a checkpoint of another model.
+    """
+    try:
+        point = decoded(read(path, ledger), start, device)
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise RunError("the checkpoint cannot be read", where=str(path)) from error
     held = {name: point.weights.get(name) for name in start.weights}

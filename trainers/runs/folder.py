@@ -13,8 +13,8 @@ from typing import Any
 
 import tomli_w
 from dpigu.dpcore import RunError
-from dpigu.dpcore.ledger import Ledger, read_ledger
-from dpigu.trainers.runs import disk
+from dpigu.dpcore.claim import Ledger, read_ledger
+from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.lock import Lock
 
 FORMAT = 2
@@ -157,6 +157,14 @@ class RunFolder:
         """
         path = self.public / LEDGER
         return read_ledger(disk.read(path), str(path))
+
+    def check(self) -> None:
+        """Read all that a run goes on from: its configuration, its ledger and its checkpoint.
+
+        Raises: RunError where any of them is missing or damaged.
+        """
+        self.configuration()
+        checkpoint.read(self.public / checkpoint.FILE, self.ledger())
 
     def write_json(self, name: str, value: object) -> None:
         """A public JSON file, written whole or not at all; never NaN or Infinity in it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dpigu.dpcore import RunError
-from dpigu.dpcore.ledger import Ending, Head, Ledger, read_ledger
+from dpigu.dpcore.claim import Ending, Head, Ledger, read_ledger
 from dpigu.trainers.runs import disk
 
 Payment = Callable[[Ledger], None]

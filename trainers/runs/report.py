@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from dpigu.accountants.profile import DELTAS, privacy_profile
 from dpigu.dpcore import NoiseSource, RunError
-from dpigu.dpcore.ledger import Ledger
+from dpigu.dpcore.claim import Ledger
 from dpigu.dpcore.registry.configuration import options_of
 from dpigu.dpcore.stages import public_records_of
 from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
@@ -70,7 +70,6 @@ def summarise(
     head, why = ledger.head, ledger.head.not_private
     spent = epsilon_of_ledger(ledger) if not why else None
     both = together(lineage, ledger) if lineage and not why else None
-    own = (*DELTAS, head.delta)
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
@@ -80,9 +79,6 @@ def summarise(
         "epsilon": spent.value if spent else None,
         "epsilon_is": "claim" if ledger.complete else "spent so far",
         "claimed_epsilon": claimed_epsilon(ledger) if not why else None,
-        "privacy_profile": []
-        if why
-        else [list(point) for point in privacy_profile(claimed_event(ledger), own, head.adjacency)],
         "together": both
         and {"epsilon": both.value, "accountant": both.accountant, "note": both.note},
         "lineage": [ancestor.to_dict() for ancestor in lineage],
@@ -128,8 +124,20 @@ def released(prepared: PreparedRun) -> list[str]:
     return found
 
 
-def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> None:
-    """Write the model, the picture, the statement, and last the summary."""
+def profiled(ledger: Ledger) -> list[list[float]]:
+    """The claim's privacy profile, pairs (δ, ε); empty where nothing is claimed."""
+    head = ledger.head
+    if head.not_private:
+        return []
+    deltas = (*DELTAS, head.delta)
+    return [list(at) for at in privacy_profile(claimed_event(ledger), deltas, head.adjacency)]
+
+
+def finish(
+    prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Write the model, the picture, the statement, and last the summary, with its profile."""
+    summary = {**summary, "privacy_profile": profiled(folder.ledger())}
     disk.write_whole(folder.public / MODEL, packed(prepared.model))
     disk.write_whole(folder.public / "run.png", drawn(folder.metrics(), summary))
     if prepared.settings.diagnostics:
@@ -138,6 +146,7 @@ def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any])
         folder.note_privately("diagnostics.jsonl", told)
     disk.write_whole(folder.public / "STATEMENT.txt", statement(summary).encode())
     folder.write_json(SUMMARY, summary)
+    return summary
 
 
 def configuration(

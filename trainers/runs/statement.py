@@ -142,18 +142,20 @@ def _noise(parts: Sequence[Mapping[str, Any]]) -> str:
 
 def _looks(phases: Sequence[Mapping[str, Any]]) -> str:
     """A sentence about the looks at updates, where there are any."""
-    looks = [
+    selective_updates = [
         {"name": phase["name"], **phase["selective_update"]}
         for phase in phases
         if phase["selective_update"]
     ]
-    if not looks:
+    if not selective_updates:
         return ""
-    rates = _listed(dict.fromkeys(f"{selective_update['rate']:.6g}" for selective_update in looks))
+    rates = _listed(
+        dict.fromkeys(f"{selective_update['rate']:.6g}" for selective_update in selective_updates)
+    )
     return (
         f"Every update was looked at, on a Poisson sample of its own at rate {rates}, with "
-        f"Gaussian noise of {_noise(looks)} times the look's own clipping norm; every look is "
-        "charged, whether the update was kept or not. "
+        f"Gaussian noise of {_noise(selective_updates)} times the look's own clipping norm; every "
+        "look is charged, whether the update was kept or not. "
     )
 
 

@@ -204,9 +204,9 @@ def inputs(harness: Harness) -> dict[str, Any]:
         "g_D": g_BD[0].clone(),
         "norms_G": scenario.rows("norms", size=harness.groups, count=1)[0].abs().double(),
         "weights_D": scenario.context().weights_D,
-        "support_D": harness.frame().support_D,
+        "support_D": harness.opened().context.support_D,
         "release": harness.last,
-        "context": replace(scenario.context(), space=harness.binding.space),
+        "context": replace(scenario.context(), space=harness.pipeline.space),
         "x_BX": x_BX,
         "y_B": y_B,
     }

@@ -53,7 +53,7 @@ def bound_is_declared(subject: Subject) -> None:
                 raise Broken("the bound is not one float64 number", got=layout)
             if not float(bound) > 0:
                 raise Broken("the bound is not above 0", after=harness.done, got=float(bound))
-            if harness.binding.pipeline.private and not math.isfinite(float(bound)):
+            if harness.pipeline.stages.private and not math.isfinite(float(bound)):
                 raise Broken("a bound for noise is not finite", after=harness.done)
 
     for_all(declared, share=0.5, scenario=scenarios())
@@ -118,7 +118,7 @@ def _private(harness: Harness, norms_G: Tensor) -> Tensor:
 def clipped_norm_keeps_the_bound(subject: Subject) -> None:
     def keeps(scenario: Scenario, norms: list[float]) -> None:
         harness = Harness(subject, scenario).run()
-        bound = harness.binding.bound(harness.states)
+        bound = harness.pipeline.bound(harness.states)
         if not math.isfinite(float(bound)):
             return
         norms_G = norms_of(norms, harness.groups)
@@ -154,7 +154,7 @@ def _weight(factors_G: Tensor, norms_G: Tensor) -> Fraction:
 def bound_is_reached(subject: Subject) -> None:
     def reached(scenario: Scenario) -> None:
         harness = Harness(subject, scenario).run()
-        bound = float(harness.binding.bound(harness.states))
+        bound = float(harness.pipeline.bound(harness.states))
         if not math.isfinite(bound):
             return
         clipped = []

@@ -68,7 +68,7 @@ def state_round_trips(subject: Subject) -> None:
             if bits(states) != bits(harness.states):
                 raise Broken("its state is another after a checkpoint", after=harness.done)
             continued, resumed = (
-                harness.binding.updated(s, harness.binding.open(s, harness.clock), release)
+                harness.pipeline.updated(s, harness.pipeline.open(s, harness.clock), release)
                 for s in (harness.states, states)
             )
             if bits(continued) != bits(resumed):
@@ -97,7 +97,9 @@ def state_stays_a_number(subject: Subject) -> None:
         for loud in (False, True):
             harness = Harness(subject, scenario, loud=loud)
             for _ in range(scenario.steps):
-                harness.step(size * torch.ones(3, harness.binding.space.size, dtype=scenario.dtype))
+                harness.step(
+                    size * torch.ones(3, harness.pipeline.space.size, dtype=scenario.dtype)
+                )
                 for key, tensor in harness.state.items():
                     if bool(tensor.isnan().any()):
                         raise Broken(f"the state {key!r} is NaN", after=harness.done, got=tensor)
@@ -116,13 +118,13 @@ def state_stays_a_number(subject: Subject) -> None:
 def reads_released_only(subject: Subject) -> None:
     def same(scenario: Scenario) -> None:
         one, other = Harness(subject, scenario, loud=True), Harness(subject, scenario, loud=True)
-        if not one.binding.pipeline.private:
+        if not one.pipeline.stages.private:
             return
         for step in range(scenario.steps):
             traces = []
             for which, harness in enumerate((one, other)):
                 harness.show_records(which, step)
-                harness.step(_rows(scenario, which, step, harness.binding.space.size))
+                harness.step(_rows(scenario, which, step, harness.pipeline.space.size))
                 traces.append(_trace(harness))
             for name, value in traces[0].items():
                 if value != traces[1][name]:
@@ -160,21 +162,21 @@ def _nearly(one: Release, other: Release) -> bool:
 
 def _trace(harness: Harness) -> dict[str, object]:
     """All that the harness shows after a step, bit for bit."""
-    binding, stage, state, release = harness.binding, harness.stage, harness.state, harness.last
+    pipeline, stage, state, release = harness.pipeline, harness.stage, harness.state, harness.last
     found = {"the support of the step": bits(release.support_D)}
     found[NOISED] = bits((release.noised, list(release.queries.items())))
     found["the released gradient"] = bits(release.gradient)
     for name, own in harness.states.items():
         found |= {f"the state {key!r} of {name}": bits(t) for key, t in own.items()}
-    found["the support"] = bits(harness.frame().support_D)
-    found["the bound"] = bits(binding.bound(harness.states))
+    found["the support"] = bits(harness.opened().context.support_D)
+    found["the bound"] = bits(pipeline.bound(harness.states))
     if harness.kind == "scorer":
         found["the score"] = bits(stage.score(state))
     if isinstance(stage, AffineRowMap):
         found["the affine map"] = bits(stage.affine(state))
     if harness.kind == "point":
         weights_D = harness.scenario.context().weights_D
-        found["the point"] = bits(stage.at(state, weights_D, harness.frame().support_D))
+        found["the point"] = bits(stage.at(state, weights_D, harness.opened().context.support_D))
     if harness.kind in ("row", "post"):
         found["the output space"] = bits(stage.output_space(harness.input_space))
     return found

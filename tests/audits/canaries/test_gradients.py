@@ -35,7 +35,7 @@ from dpigu.dpcore.rows import DenseRows
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Settings, train
 from dpigu.trainers.prepare import prepare
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.report import configuration
 from dpigu.trainers.tasks.losses import cross_entropy
 from numpy.typing import NDArray
@@ -129,7 +129,7 @@ def test_sampled_batches_give_evidence_too(tmp_path: Path) -> None:
 def opened(
     plan: CanaryPlan, folder: RunFolder, rate: float
 ) -> tuple[GradientCanaries, BoundPipeline]:
-    """Canaries that have read a configuration, and a kernel's binding for their rows."""
+    """Canaries that have read a configuration, and a kernel's pipeline for their rows."""
     training = PRESETS["dpsgd"].plan(STEPS)
     prepared = prepare(training, DATA, module(), settings(rate, 1.0), cross_entropy, {})
     folder.write_configuration(configuration(prepared))
@@ -143,19 +143,21 @@ def folder(tmp_path: Path) -> RunFolder:
     return bare(tmp_path / "bare")
 
 
-def frame_of(binding: BoundPipeline, step: int = 0) -> tuple[States, StepContext]:
-    states = binding.begin(PhaseContext(binding.space, torch.zeros(binding.space.size), STEPS, 0))
-    return states, binding.open(states, Clock(step, STEPS))
+def context_of(pipeline: BoundPipeline, step: int = 0) -> tuple[States, StepContext]:
+    states = pipeline.begin(
+        PhaseContext(pipeline.space, torch.zeros(pipeline.space.size), STEPS, 0)
+    )
+    return states, pipeline.open(states, Clock(step, STEPS))
 
 
 def test_rows_are_orthogonal_at_the_bound_or_far_beyond_it(folder: RunFolder) -> None:
     plan = plan_canaries(DATA, M, "gradient")
-    watch, binding = opened(plan, folder, 1.0)
-    states, frame = frame_of(binding)
-    rows = watch.extra_rows("main", frame)
+    watch, pipeline = opened(plan, folder, 1.0)
+    states, context = context_of(pipeline)
+    rows = watch.extra_rows("main", context)
     assert rows is not None
     heads = [j for j, coin in enumerate(plan.coins) if coin]
-    bound = float(binding.bound(states))
+    bound = float(pipeline.bound(states))
     gram = (rows.double() @ rows.double().T) / bound**2
     length = torch.tensor([1.0 if j % 2 == 0 else FAR for j in heads], dtype=torch.float64)
     torch.testing.assert_close(gram, torch.diag(length**2), rtol=1e-5, atol=1e-9)
@@ -164,13 +166,13 @@ def test_rows_are_orthogonal_at_the_bound_or_far_beyond_it(folder: RunFolder) ->
 def test_membership_follows_the_runs_rate_by_fresh_draws(folder: RunFolder) -> None:
     """300 steps at q = 0.2 of about 50 heads: 6 standard deviations, under 2e-9 by chance."""
     plan = plan_canaries(DATA, M, "gradient")
-    watch, binding = opened(plan, folder, 0.2)
-    _, frame = frame_of(binding)
+    watch, pipeline = opened(plan, folder, 0.2)
+    _, context = context_of(pipeline)
     heads, joined, pattern = sum(plan.coins), 0, set()
     for _ in range(300):
         torch.manual_seed(0)
         np.random.seed(0)
-        rows = watch.extra_rows("main", frame)
+        rows = watch.extra_rows("main", context)
         joined += 0 if rows is None else len(rows)
         pattern.add(0 if rows is None else tuple(rows.abs().sum(1).tolist()))
     n = 300 * heads
@@ -178,10 +180,10 @@ def test_membership_follows_the_runs_rate_by_fresh_draws(folder: RunFolder) -> N
     assert len(pattern) > 200
 
 
-def release_of(rows: Tensor, binding: BoundPipeline) -> Release:
-    states, frame = frame_of(binding)
-    kernel = Kernel(binding, expected_batch=DATA.spec.records, relative_error=0.0)
-    release, _ = kernel.release(states, frame, [DenseRows(rows)])
+def release_of(rows: Tensor, pipeline: BoundPipeline) -> Release:
+    states, context = context_of(pipeline)
+    kernel = Kernel(pipeline, expected_batch=DATA.spec.records, relative_error=0.0)
+    release, _ = kernel.release(states, context, [DenseRows(rows)])
     return release
 
 
@@ -192,12 +194,12 @@ def test_what_is_observed_is_one_for_those_in_and_nought_for_the_others(folder: 
     Six standard deviations: under 1e-8 by chance.
     """
     plan = plan_canaries(DATA, M, "gradient")
-    watch, binding = opened(plan, folder, 1.0)
+    watch, pipeline = opened(plan, folder, 1.0)
     for _ in range(200):
-        _, frame = frame_of(binding)
-        rows = watch.extra_rows("main", frame)
+        _, context = context_of(pipeline)
+        rows = watch.extra_rows("main", context)
         assert rows is not None
-        watch.see("main", release_of(rows, binding))
+        watch.see("main", release_of(rows, pipeline))
     scores, steps = observed_scores(plan, folder)
     assert steps == 200
     coins, far = np.array(plan.coins), np.arange(M) % 2 == 1
@@ -210,11 +212,11 @@ def test_what_is_observed_is_one_for_those_in_and_nought_for_the_others(folder: 
 def test_a_clip_that_is_missing_shows_at_once(folder: RunFolder) -> None:
     """The same rows, summed as they are: one step tells every second canary that is in."""
     plan = plan_canaries(DATA, M, "gradient")
-    watch, binding = opened(plan, folder, 1.0)
-    _, frame = frame_of(binding)
-    rows = watch.extra_rows("main", frame)
+    watch, pipeline = opened(plan, folder, 1.0)
+    _, context = context_of(pipeline)
+    rows = watch.extra_rows("main", context)
     assert rows is not None
-    honest = release_of(rows, binding)
+    honest = release_of(rows, pipeline)
     unclipped = rows.double().sum(0) / DATA.spec.records
     wrong = honest.noised.derive(unclipped, honest.noised.variance)
     watch.see("main", dataclasses.replace(honest, noised=wrong))
@@ -311,4 +313,4 @@ def test_a_run_without_noise_or_with_too_few_coordinates_is_refused(folder: RunF
     pipeline = PRESETS["dpsgd"].plan(3).phases[0].pipeline
     narrow = BoundPipeline(pipeline, Space.of({"w": torch.zeros(M - 1)}))
     with pytest.raises(DataError, match="fewer coordinates"):
-        watch.extra_rows("main", frame_of(narrow)[1])
+        watch.extra_rows("main", context_of(narrow)[1])

@@ -19,7 +19,7 @@ from dpigu.audits import CanaryPlan, EvidenceError, load_plan, plan_canaries
 from dpigu.dpcore import DataError, RunError
 from dpigu.trainers import Data, DataSpec, Tensors
 from dpigu.trainers.data import Scaling
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -187,7 +187,7 @@ def test_shuffled_batches_are_contradicted() -> None:
 # What it may say, and how -----------------------------------------------------------------------
 
 
-def test_event_of_a_course_is_what_the_plan_charges() -> None:
+def test_event_of_a_short_run_is_what_the_plan_charges() -> None:
     """μ = √(Σ 1/z²): two steps of both phases, then three of the last; 2/σ under replace-one."""
     plan = adadpigu(100).scaled_noise(0.5)
     whole, middle = short_runs(plan, SPACE, Kernel, None)

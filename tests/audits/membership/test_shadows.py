@@ -23,7 +23,7 @@ from dpigu.dpcore import DataError, DpiguError, RunError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
 from dpigu.trainers.data import Scaling
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import nn
 
 RECORDS, WIDTH, CLASSES, STEPS = 120, 300, 4, 15

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from dp_accounting import dp_event, rdp
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 
 from tests.cli.dpigu.test_train import interrupt_at, summary_of
 from tests.support.dpigu_command import TINY, dpigu, one_line, strict_json

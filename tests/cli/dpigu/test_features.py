@@ -18,7 +18,7 @@ from dpigu.trainers import Recipe, build_model, load_run, recipe_for, recipe_fro
 from dpigu.trainers.data import SPECS
 from dpigu.trainers.data.features import cache_folder, feature_spec
 from dpigu.trainers.models.registry import TemperedSigmoid
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 
 from tests.support.dpigu_command import dpigu, dpigu_json, one_line

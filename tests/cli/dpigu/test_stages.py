@@ -17,13 +17,13 @@ from tests.support.dpigu_command import dpigu, dpigu_json, one_line, strict_json
 @pytest.fixture
 def broken_plugin(monkeypatch: pytest.MonkeyPatch) -> str:
     """A distribution whose stage cannot be imported."""
-    real = metadata.entry_points
+    real = registry._installed
     point = metadata.EntryPoint("acme/broken", "no_such_module_of_acme:Stage", registry.GROUP)
 
-    def with_broken(**chosen: Any) -> list[metadata.EntryPoint]:
-        return [*real(**chosen), point]
+    def with_broken(search_path: Any) -> list[metadata.EntryPoint]:
+        return [*real(search_path), point]
 
-    monkeypatch.setattr(registry.metadata, "entry_points", with_broken)
+    monkeypatch.setattr(registry, "_installed", with_broken)
     return point.name
 
 

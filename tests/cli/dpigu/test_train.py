@@ -14,8 +14,7 @@ from dpigu.audits.canaries.planting import load_plan
 from dpigu.cli.dpigu.main import main
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Settings, load_data, load_run, loop, phase, recipe_from_file
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs import LedgerFile, RunFolder
 
 from tests.support.dpigu_command import TINY, dpigu, one_line, strict_json, train
 
@@ -281,6 +280,22 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
         "σ = 1.5, 13 steps, 1 of them repeated or lost to an interruption, at rate" in told.stdout
     )
     assert "one at every step, charged too: σ = 6 at rate 0.04" in told.stdout
+
+
+def test_a_damaged_folder_is_told_before_anything_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("dpigu.trainers.training.finish", _interrupted)
+        options = (*TINY, "--steps", 2, "--noise-multiplier", 1.5, "--out", out)
+        assert dpigu("train", "--preset", "dpsgd", *options).exit_code == 130
+    checkpoint = out / "public" / "checkpoint"
+    for damaged in (b"", checkpoint.read_bytes()[:-1]):
+        checkpoint.write_bytes(damaged)
+        told = dpigu("train", "--resume", "--out", out)
+        assert told.exit_code == 2 and told.stdout == ""
+        assert "the checkpoint is damaged" in one_line(told)
 
 
 def _interrupted(*_: object) -> None:

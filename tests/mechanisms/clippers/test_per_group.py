@@ -10,8 +10,8 @@ from dpigu.dpcore import (
     BoundPipeline,
     Clock,
     DenseRows,
+    Driver,
     GrammarError,
-    Kernel,
     Pipeline,
     ReproducibleNoise,
 )
@@ -82,14 +82,14 @@ def test_a_loud_layer_leaves_the_others_alone_and_flat_clipping_does_not():
 
 def test_noise_is_that_of_the_joint_bound_on_every_coordinate():
     """The released variance is (σC/B)² everywhere, whatever the split."""
-    pipeline = Pipeline(
+    stages = Pipeline(
         clipper=PerGroup(bound=2.0, groups="parameter", weights=(1.0, 2.0, 3.0)),
         noiser=Gaussian(noise_multiplier=3.0),
     )
-    binding = BoundPipeline(pipeline, SPACE)
-    states = binding.begin(context(SPACE))
-    kernel = Kernel(binding, expected_batch=4.0, relative_error=0.0, noise=ReproducibleNoise(0))
-    release, _ = kernel.release(states, binding.open(states, Clock(0, 1)), [])
+    pipeline = BoundPipeline(stages, SPACE)
+    states = pipeline.begin(context(SPACE))
+    driver = Driver(pipeline, expected_batch=4.0, relative_error=0.0, noise=ReproducibleNoise(0))
+    release, _ = driver.open(states, Clock(0, 1)).release([])
     expected = torch.full((SPACE.size,), (3.0 * 2.0 / 4.0) ** 2).double()
     grid = 2.0**-20  # more than the noise's grid adds, 2 · 2⁻²⁶ σ √K of it
     torch.testing.assert_close(release.gradient.variance, expected, rtol=grid, atol=0.0)

@@ -74,7 +74,7 @@ def settled(quantile, *, noise_ratio, steps=500, start=20.0):
     rows = steps_of(
         Plan((Phase("main", pipeline, steps),)),
         ONE,
-        lambda t, frame: normal(200, 1, seed=t).exp().float(),
+        lambda t, context: normal(200, 1, seed=t).exp().float(),
         expected_batch=200.0,
     )
     bounds = [float(states["quantile"]["bound"]) for _, _, _, states in rows]

@@ -110,7 +110,7 @@ def test_through_the_kernel_the_noise_energy_falls_to_the_optimum():
     *_, (_, _, _, states) = steps_of(
         Plan((Phase("main", pipeline, 600),)),
         SPACE,
-        lambda t, frame: SPREAD_D.float() * normal(BATCH, SPACE.size, seed=t).float(),
+        lambda t, context: SPREAD_D.float() * normal(BATCH, SPACE.size, seed=t).float(),
         expected_batch=float(BATCH),
     )
     state = states["group-standardizer"]

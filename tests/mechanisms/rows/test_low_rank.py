@@ -10,8 +10,7 @@ from dpigu.dpcore import GrammarError, Phase, Pipeline, Plan, Space
 from dpigu.dpcore.values import View
 from dpigu.mechanisms import Gaussian, Unclipped
 from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer, carriers_in, matrix_rank
-from dpigu.trainers.runs import checkpoint
-from dpigu.trainers.runs.checkpoint import Checkpoint
+from dpigu.trainers.runs import Checkpoint, checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,7 +135,7 @@ def test_a_phase_releases_the_restored_mean():
     )
     plan, before = Plan((Phase("main", pipeline, 3),)), None
     rows = {t: normal(4, MODEL.size, seed=t) for t in range(3)}
-    for t, (_, _, release, states) in enumerate(steps_of(plan, MODEL, lambda t, frame: rows[t])):
+    for t, (_, _, release, states) in enumerate(steps_of(plan, MODEL, lambda t, context: rows[t])):
         if before is not None:
             want_D = restored(LowRank(rank=1), before, rows[t].mean(0))
             torch.testing.assert_close(release.gradient.value, want_D, rtol=0, atol=1e-12)

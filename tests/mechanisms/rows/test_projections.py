@@ -136,7 +136,7 @@ def silent(**slots):
     return Pipeline(clipper=Unclipped(), noiser=Gaussian(noise_multiplier=0.0), **slots)
 
 
-def rows_of(step, frame):
+def rows_of(step, context):
     return normal(4, SPACE.size, seed=step)
 
 

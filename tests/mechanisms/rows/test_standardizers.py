@@ -144,7 +144,7 @@ def test_the_literal_standardizer_only_decays():
     *_, (_, _, _, states) = steps_of(
         Plan((Phase("main", pipeline, steps),)),
         space,
-        lambda t, frame: spread_D * normal(64, 40, seed=t),
+        lambda t, context: spread_D * normal(64, 40, seed=t),
         expected_batch=64.0,
     )
     ratio_D = states["ema-standardizer"]["beta_D"].sqrt() / gamma2 ** (steps / 2)

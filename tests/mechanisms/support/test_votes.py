@@ -76,15 +76,15 @@ def test_the_next_phase_trains_the_coordinates_that_most_records_voted_for():
     weight_D = torch.ones(SPACE.size)
     weight_D[12:15] = 100.0
 
-    def rows(step, frame):
+    def rows(step, context):
         g_BD = weight_D * normal(6, SPACE.size, seed=step, dtype=torch.float32).sign()
-        if frame.transform.statistic is None:
+        if context.transform.statistic is None:
             return g_BD
-        statistic, _ = frame.transform.statistic
+        statistic, _ = context.transform.statistic
         return torch.func.vmap(lambda g_D: voted(statistic, g_D))(g_BD)
 
-    *_, (_, frame, release, _) = steps_of(plan, SPACE, rows)
-    assert frame.support_D.nonzero().squeeze(1).tolist() == [12, 13, 14]
+    *_, (_, context, release, _) = steps_of(plan, SPACE, rows)
+    assert context.support_D.nonzero().squeeze(1).tolist() == [12, 13, 14]
     assert bool((release.gradient.value[:12] == 0).all())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dpigu.trainers import Arrays, Data, Tensors, data_from
 from dpigu.trainers.data.overlap import split_fingerprints
 from dpigu.trainers.reading import Records
 from dpigu.trainers.slots import microbatches
+from dpigu.trainers.tasks.losses import cross_entropy, weighted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
@@ -168,18 +170,13 @@ def test_no_held_out_split_is_ever_chosen() -> None:
 
 
 def test_a_weight_multiplies_its_record_s_loss() -> None:
-    from functools import partial
-
-    from dpigu.trainers.tasks.losses import cross_entropy, weighted
-
     draw = torch.Generator().manual_seed(0)
     outputs, y = torch.randn(5, 3, generator=draw), torch.arange(5) % 3
     weights = torch.rand(5, generator=draw)
     plain = torch.stack([cross_entropy(outputs[i : i + 1], y[i : i + 1]) for i in range(5)])[:, 0]
     loss = partial(weighted, cross_entropy)
-    found = torch.stack(
-        [loss(outputs[i : i + 1], (y[i : i + 1], weights[i : i + 1])) for i in range(5)]
-    )
+    one_by_one = zip(outputs.split(1), y.split(1), weights.split(1), strict=True)
+    found = torch.stack([loss(o, (label, weight)) for o, label, weight in one_by_one])
     torch.testing.assert_close(found[:, 0], weights * plain)
 
 

@@ -231,7 +231,7 @@ def _check_ghost(
     way, exact = _ghost(inputs, outputs, spread, scale, live, seed)
     upper = way.squares_BG[:, 0].sqrt()
     assert bool((upper * (1 + 1e-14) >= exact).all())
-    a_BI, b_BO = (v.flatten(1).double() for v in (way.statistic.left(0, 3), way.statistic.b_BqOT))
+    a_BI, b_BO = (v.flatten(1).double() for v in (way.rows.left(0, 3), way.rows.b_BqOT))
     largest = a_BI.abs().amax(1) * b_BO.abs().amax(1)
     assert bool((upper <= exact * (1 + 1e-5) + 1e-15 * largest).all())
 

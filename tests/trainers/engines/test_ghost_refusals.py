@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import ModelError, Space, Transform
-from dpigu.trainers.engines.ghost import GhostEngine, reason_against
-from dpigu.trainers.engines.materialising import Norms, trainable
+from dpigu.trainers.engines import GhostEngine, Norms, reason_against, trainable
 from torch import Tensor, nn
 
 from tests.support.ghost_cases import BATCH, Case, batch_of, loss, pair

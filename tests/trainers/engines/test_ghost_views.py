@@ -8,8 +8,7 @@ import pytest
 import torch
 from dpigu.dpcore import Space
 from dpigu.dpcore.spaces import Grouping
-from dpigu.trainers.engines.ghost import GhostEngine
-from dpigu.trainers.engines.materialising import MaterialisingEngine, Norms, trainable
+from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, trainable
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

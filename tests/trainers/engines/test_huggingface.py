@@ -74,7 +74,7 @@ def test_a_weight_that_lies_transposed_has_a_rule_that_is_held_against_vmap(
         choices = rows(GhostEngine, "gpt2", model)[0].choices()
         return "a record at a time" in choices["transformer.h.0.mlp.c_fc.weight"]
 
-    def mutant(layer: nn.Module, seen: kinds.Seen) -> kinds.Statistic:
+    def mutant(layer: nn.Module, seen: kinds.Seen) -> kinds.ParameterRows:
         factors = kinds._transposed_weight(layer, seen)
         return kinds.Factors(factors.layout, factors.left, 2 * factors.b_BqOT)
 

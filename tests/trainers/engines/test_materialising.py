@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import ModelError, Space, Transform
-from dpigu.trainers.engines.choice import Traced, trace
-from dpigu.trainers.engines.materialising import (
+from dpigu.trainers.engines import (
+    LossOfOne,
     MaterialisingEngine,
     Norms,
+    Traced,
+    trace,
     trainable,
 )
-from dpigu.trainers.engines.records import LossOfOne
 from dpigu.trainers.slots import microbatches
 from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given

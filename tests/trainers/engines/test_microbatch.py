@@ -9,7 +9,7 @@ import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
 from dpigu.mechanisms.views import ShiftFlip
-from dpigu.trainers.engines.explain import explain
+from dpigu.trainers.engines import explain
 from dpigu.trainers.engines.microbatch import (
     FAST,
     MATRICES,

@@ -7,8 +7,7 @@ import torch
 from dpigu.dpcore import ConfigurationError
 from dpigu.trainers import Settings
 from dpigu.trainers.optim.averaging import Average
-from dpigu.trainers.runs import checkpoint
-from dpigu.trainers.runs.checkpoint import Checkpoint
+from dpigu.trainers.runs import Checkpoint, checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

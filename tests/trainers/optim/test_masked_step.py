@@ -10,14 +10,14 @@ from dpigu.dpcore import (
     BoundPipeline,
     Clock,
     DenseRows,
-    Kernel,
+    Driver,
     PhaseContext,
     Pipeline,
     Release,
     Space,
 )
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
-from dpigu.trainers.engines.materialising import trainable
+from dpigu.trainers.engines import trainable
 from dpigu.trainers.settings import masked_step
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,16 +34,16 @@ OPTIMIZERS: dict[str, Any] = {
 
 
 def releases(space: Space, ratio: float, seed: int, steps: int) -> list[Release]:
-    pipeline = Pipeline(
+    stages = Pipeline(
         clipper=Flat(bound=1.0), noiser=Gaussian(), scorer=Random(), scheduler=TopK(ratio=ratio)
     )
-    binding = BoundPipeline(pipeline, space)
-    states = binding.begin(PhaseContext(space, torch.zeros(space.size), steps, seed))
-    kernel = Kernel(binding, expected_batch=2.0, relative_error=0.0)
+    pipeline = BoundPipeline(stages, space)
+    states = pipeline.begin(PhaseContext(space, torch.zeros(space.size), steps, seed))
+    driver = Driver(pipeline, expected_batch=2.0, relative_error=0.0)
     found = []
     for step in range(steps):
-        frame = binding.open(states, Clock(step, steps))
-        release, states = kernel.release(states, frame, [DenseRows(torch.randn(2, space.size))])
+        opened = driver.open(states, Clock(step, steps))
+        release, states = opened.release([DenseRows(torch.randn(2, space.size))])
         found.append(release)
     return found
 

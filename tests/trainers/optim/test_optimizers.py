@@ -7,8 +7,7 @@ import torch
 from dpigu.dpcore import ConfigurationError, RunError, Space
 from dpigu.trainers import Settings
 from dpigu.trainers.optim.optimizers import AdamBC
-from dpigu.trainers.runs import checkpoint
-from dpigu.trainers.runs.checkpoint import Checkpoint
+from dpigu.trainers.runs import Checkpoint, checkpoint
 from dpigu.trainers.settings import masked_step
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,8 +11,7 @@ import pytest
 from dp_accounting import dp_event, rdp
 from dpigu.accountants import get_accountant
 from dpigu.dpcore import Phase, Pipeline, Plan, RunError, SelectiveUpdate
-from dpigu.dpcore.events import event_from_dict, event_to_dict
-from dpigu.dpcore.ledger import Head, Ledger, read_ledger
+from dpigu.dpcore.claim import Head, Ledger, event_from_dict, event_to_dict, read_ledger
 from dpigu.mechanisms import ClippedCount, Flat, Gaussian, LossChange, Threshold
 from dpigu.trainers import Settings, calibrate
 from dpigu.trainers.calibration import epsilon_of_ledger

@@ -127,7 +127,8 @@ def _encoded(
     if declared is not None and not isinstance(declared, Scaling):
         known = np.array([str(word) for word in declared])
         words = np.array([str(value) for value in values])
-        return (words[:, None] == known[None]).astype(np.float32)
+        hot: NDArray[np.float32] = (words[:, None] == known[None]).astype(np.float32)
+        return hot
     if values.dtype.kind not in "biuf":
         raise _undeclared(where, name, values)
     scaled = (declared or Scaling()).apply(values)

@@ -6,8 +6,8 @@ from dpigu.trainers.engines.layers.norm_methods import GRAM_ERROR, NormMethod, c
 from dpigu.trainers.engines.layers.parameter_rows import (
     Factors,
     Formed,
+    ParameterRows,
     Sparse,
-    Statistic,
     Summed,
     viewed,
 )
@@ -20,8 +20,8 @@ __all__ = [
     "Factors",
     "Formed",
     "NormMethod",
+    "ParameterRows",
     "Sparse",
-    "Statistic",
     "Summed",
     "Workspace",
     "choose",

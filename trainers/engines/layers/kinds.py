@@ -2,7 +2,7 @@
 
 A type is looked up exactly: a subclass may compute something else, so it falls back to vmap.
 Every function takes the module, its input x, the gradient b of its output and the number B of
-records, and gives the statistic of one of its parameters.
+records, and gives the rows of one of its parameters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import ModelError
-from dpigu.trainers.engines.layers.parameter_rows import Factors, Formed, Layout, Sparse, Statistic
+from dpigu.trainers.engines.layers.parameter_rows import (
+    Factors,
+    Formed,
+    Layout,
+    ParameterRows,
+    Sparse,
+)
 from dpigu.trainers.engines.layers.workspace import Workspace
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +36,7 @@ class Seen:
     workspace: Workspace
 
 
-def _transposed_weight(layer: nn.Module, seen: Seen) -> Statistic:
+def _transposed_weight(layer: nn.Module, seen: Seen) -> ParameterRows:
     """Σ_t x_t b_tᵀ: a linear map whose weight is stored inputs × outputs."""
     x_BIT = seen.x.reshape(seen.records, -1, seen.x.shape[-1]).transpose(1, 2)
     b_BOT = seen.b.reshape(seen.records, -1, seen.b.shape[-1]).transpose(1, 2)
@@ -41,7 +47,7 @@ def _transposed_weight(layer: nn.Module, seen: Seen) -> Statistic:
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def _linear_weight(layer: nn.Linear, seen: Seen) -> Statistic:
+def _linear_weight(layer: nn.Linear, seen: Seen) -> ParameterRows:
     """Σ_t b_t x_tᵀ over all positions of a record."""
     a_BIT = seen.x.reshape(seen.records, -1, seen.x.shape[-1]).transpose(1, 2)
     b_BOT = seen.b.reshape(seen.records, -1, seen.b.shape[-1]).transpose(1, 2)
@@ -49,13 +55,13 @@ def _linear_weight(layer: nn.Linear, seen: Seen) -> Statistic:
     return Factors(layout, lambda lo, hi: a_BIT[lo:hi, None], b_BOT[:, None])
 
 
-def _linear_bias(layer: nn.Module, seen: Seen) -> Statistic:
+def _linear_bias(layer: nn.Module, seen: Seen) -> ParameterRows:
     """Σ_t b_t."""
     b_BTO = seen.b.reshape(seen.records, -1, seen.b.shape[-1])
     return Formed(b_BTO.sum(1) if b_BTO.shape[1] > 1 else b_BTO[:, 0])
 
 
-def _convolution_weight(layer: Convolution, seen: Seen) -> Statistic:
+def _convolution_weight(layer: Convolution, seen: Seen) -> ParameterRows:
     """Σ_t b_t p_tᵀ over output positions t, where p_t is the patch of the input there.
 
     Patches are made for few records at a time, in memory that stays in cache.
@@ -82,7 +88,7 @@ def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _convolution_bias(layer: Convolution, seen: Seen) -> Statistic:
+def _convolution_bias(layer: Convolution, seen: Seen) -> ParameterRows:
     """Σ_t b_t."""
     return Formed(seen.b.flatten(2).sum(2))
 
@@ -126,7 +132,7 @@ def _copied(x: Tensor, d: int, sides: tuple[int, int], mode: str) -> Tensor:
     return x.index_select(2 + d, at)
 
 
-def _embedding_weight(layer: nn.Embedding, seen: Seen) -> Statistic:
+def _embedding_weight(layer: nn.Embedding, seen: Seen) -> ParameterRows:
     """b_t added to the row of the table that position t reads."""
     if layer.max_norm is not None or layer.scale_grad_by_freq:
         raise ModelError(
@@ -159,7 +165,7 @@ def _instance_norm(layer: nn.InstanceNorm2d, x: Tensor) -> Tensor:
 def _over_features(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
     """Normalised over the last dimensions: weight Σ_t b_t ⊙ x̂_t, bias Σ_t b_t."""
 
-    def total(layer: nn.LayerNorm | nn.RMSNorm, seen: Seen, v: Tensor) -> Statistic:
+    def total(layer: nn.LayerNorm | nn.RMSNorm, seen: Seen, v: Tensor) -> ParameterRows:
         size = math.prod(layer.normalized_shape)
         return Formed(v.reshape(seen.records, -1, size).sum(1))
 
@@ -172,7 +178,7 @@ def _over_features(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
 def _over_channels(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
     """Normalised over positions: for each channel, weight Σ_t b_t x̂_t and bias Σ_t b_t."""
 
-    def total(v: Tensor) -> Statistic:
+    def total(v: Tensor) -> ParameterRows:
         return Formed(v.reshape(*v.shape[:2], -1).sum(2))
 
     return {
@@ -181,7 +187,7 @@ def _over_channels(normal: Callable[..., Tensor]) -> Mapping[str, Row]:
     }
 
 
-Row = Callable[[Any, Seen], Statistic]
+Row = Callable[[Any, Seen], ParameterRows]
 _CONVOLUTION: Mapping[str, Row] = {"weight": _convolution_weight, "bias": _convolution_bias}
 
 KNOWN: Mapping[type[nn.Module], Mapping[str, Row]] = {

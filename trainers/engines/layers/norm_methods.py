@@ -1,4 +1,4 @@
-"""The exact ways from one parameter's statistic to squared norms and clipped sums.
+"""The exact ways from one parameter's rows to squared norms and clipped sums.
 
 With z = w ⊙ g − s, every way has `squares_BG`, bounds in float64 that are never below the true
 Σ_j z_j² of each group (but for the last few roundings, for which the engine adds its final
@@ -32,8 +32,8 @@ from dpigu.trainers.engines.layers.parameter_rows import (
     Factors,
     Formed,
     Layout,
+    ParameterRows,
     Sparse,
-    Statistic,
     from_layout,
 )
 from dpigu.trainers.engines.layers.workspace import Workspace, blocks, wide
@@ -68,22 +68,22 @@ class NormMethod(Protocol):
 class Form:
     """Rows formed and reduced at once, in float64; without a shift the sum is w ⊙ Σ c g."""
 
-    statistic: Statistic
+    rows: ParameterRows
     diagonal: AffineSlice
     workspace: Workspace
     squares_BG: Tensor
 
     @classmethod
-    def of(cls, statistic: Statistic, diagonal: AffineSlice, workspace: Workspace) -> Form:
-        _, _, groups = diagonal.ordered(statistic.layout)
-        shape = (statistic.records, statistic.size)
+    def of(cls, rows: ParameterRows, diagonal: AffineSlice, workspace: Workspace) -> Form:
+        _, _, groups = diagonal.ordered(rows.layout)
+        shape = (rows.records, rows.size)
         stored = None
         if shape[0] * shape[1] <= STORE:
-            stored = torch.empty(shape, dtype=statistic.dtype, device=statistic.device)
+            stored = torch.empty(shape, dtype=rows.dtype, device=rows.device)
         pieces = []
-        for lo, hi in blocks(statistic.records, max(1, STREAM // statistic.width)):
+        for lo, hi in blocks(rows.records, max(1, STREAM // rows.width)):
             out = None if stored is None else stored[lo:hi]
-            z = _z(statistic.block(lo, hi, out), diagonal, statistic.layout, workspace)
+            z = _z(rows.block(lo, hi, out), diagonal, rows.layout, workspace)
             if groups is None:
                 pieces.append(torch.linalg.vector_norm(z, dim=1).square_())
             else:
@@ -92,24 +92,24 @@ class Form:
         squares = torch.cat(pieces)
         if groups is None:
             squares = diagonal.place(squares)
-        keep = statistic if stored is None else Formed(stored, statistic.layout)
+        keep = rows if stored is None else Formed(stored, rows.layout)
         return cls(keep, diagonal, workspace, squares)
 
     def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
-        statistic, diagonal = self.statistic, self.diagonal
-        _, _, groups = diagonal.ordered(statistic.layout)
-        total = torch.zeros(statistic.size, dtype=torch.float64, device=c_BG.device)
-        for lo, hi in blocks(statistic.records, max(1, STREAM // statistic.width)):
-            block = kept(statistic.block(lo, hi), None if live_B is None else live_B[lo:hi])
+        rows, diagonal = self.rows, self.diagonal
+        _, _, groups = diagonal.ordered(rows.layout)
+        total = torch.zeros(rows.size, dtype=torch.float64, device=c_BG.device)
+        for lo, hi in blocks(rows.records, max(1, STREAM // rows.width)):
+            block = kept(rows.block(lo, hi), None if live_B is None else live_B[lo:hi])
             if diagonal.shift_P is None:
                 z, c_nG = wide("rows", block, self.workspace), diagonal.scaled(c_BG[lo:hi])
             else:
-                z, c_nG = _z(block, diagonal, statistic.layout, self.workspace), c_BG[lo:hi]
+                z, c_nG = _z(block, diagonal, rows.layout, self.workspace), c_BG[lo:hi]
             if groups is None:
                 total += c_nG[:, diagonal.group] @ z
             else:
                 total += (c_nG[:, groups] * z).sum(0)
-        out_P.copy_(from_layout(total, statistic.layout))
+        out_P.copy_(from_layout(total, rows.layout))
         if diagonal.shift_P is None:
             diagonal.weigh(out_P)
 
@@ -135,34 +135,34 @@ class Gram:
     η = γ_m / GRAM_ERROR and m the terms of the clipped sum.
     """
 
-    statistic: Factors
+    rows: Factors
     diagonal: AffineSlice
     squares_BG: Tensor
 
     @classmethod
-    def of(cls, statistic: Factors, diagonal: AffineSlice) -> Gram:
-        a = statistic.left(0, statistic.records).to(torch.float64)
-        b = statistic.b_BqOT.to(torch.float64)
+    def of(cls, rows: Factors, diagonal: AffineSlice) -> Gram:
+        a = rows.left(0, rows.records).to(torch.float64)
+        b = rows.b_BqOT.to(torch.float64)
         gram_a, gram_b = a.transpose(2, 3) @ a, b.transpose(2, 3) @ b
         squares = (gram_a * gram_b).sum((1, 2, 3)).clamp_min_(0)
         diagonals = gram_a.diagonal(dim1=2, dim2=3) * gram_b.diagonal(dim1=2, dim2=3)
         size = diagonals.sqrt().sum((1, 2))
-        q, o, i = statistic.layout.sizes
-        t = statistic.positions
+        q, o, i = rows.layout.sizes
+        t = rows.positions
         squares += 2 * (i + o + q * t * t + 8) * UNIT_ROUNDOFF * size.square()
-        terms = 2 * (statistic.records * t + 8) * UNIT_ROUNDOFF
+        terms = 2 * (rows.records * t + 8) * UNIT_ROUNDOFF
         norm = squares.sqrt_() + (terms / GRAM_ERROR) * size
         if diagonal.scale is not None:
             norm = norm * diagonal.scale.abs()
-        return cls(statistic, diagonal, diagonal.place(norm.square_()))
+        return cls(rows, diagonal, diagonal.place(norm.square_()))
 
     def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
-        a = kept(self.statistic.left(0, self.statistic.records), live_B).to(torch.float64)
-        b = kept(self.statistic.b_BqOT, live_B).to(torch.float64)
+        a = kept(self.rows.left(0, self.rows.records), live_B).to(torch.float64)
+        b = kept(self.rows.b_BqOT, live_B).to(torch.float64)
         b = b * self.diagonal.scaled(c_BG[:, self.diagonal.group, None, None, None])
         b_qOn, a_qIn = b.permute(1, 2, 0, 3).flatten(2), a.permute(1, 2, 0, 3).flatten(2)
         total = (a_qIn @ b_qOn.transpose(1, 2)).flatten()
-        out_P.copy_(from_layout(total, self.statistic.layout))
+        out_P.copy_(from_layout(total, self.rows.layout))
         self.diagonal.weigh(out_P)
 
 
@@ -170,50 +170,48 @@ class Gram:
 class Touched:
     """An embedding without a shift: only the rows of the table that a record reads."""
 
-    statistic: Sparse
+    rows: Sparse
     diagonal: AffineSlice
     z_BSE: Tensor
     squares_BG: Tensor
 
     @classmethod
-    def of(cls, statistic: Sparse, diagonal: AffineSlice) -> Touched:
-        z_BSE = statistic.g_BSE.to(torch.float64)
+    def of(cls, rows: Sparse, diagonal: AffineSlice) -> Touched:
+        z_BSE = rows.g_BSE.to(torch.float64)
         if diagonal.full_P is not None:
-            z_BSE = z_BSE * diagonal.full_P.view(statistic.entries, -1)[statistic.index_BS]
+            z_BSE = z_BSE * diagonal.full_P.view(rows.entries, -1)[rows.index_BS]
         elif diagonal.scale is not None:
             z_BSE = z_BSE * diagonal.scale
-        return cls(statistic, diagonal, z_BSE, diagonal.place(z_BSE.square().sum((1, 2))))
+        return cls(rows, diagonal, z_BSE, diagonal.place(z_BSE.square().sum((1, 2))))
 
     def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
         z_BSE = kept(self.z_BSE, live_B) * c_BG[:, self.diagonal.group, None, None]
-        total = out_P.zero_().view(self.statistic.entries, -1)
-        total.index_add_(0, self.statistic.index_BS.flatten(), z_BSE.flatten(0, 1))
+        total = out_P.zero_().view(self.rows.entries, -1)
+        total.index_add_(0, self.rows.index_BS.flatten(), z_BSE.flatten(0, 1))
 
 
 @full_precision()
 def choose(
-    statistic: Statistic, diagonal: AffineSlice, workspace: Workspace
+    rows: ParameterRows, diagonal: AffineSlice, workspace: Workspace
 ) -> tuple[NormMethod, str]:
-    """The cheapest exact way for this statistic, from its shapes, and why.
+    """The cheapest exact way for these rows, from their shapes, and why.
 
     A product in float32 counts 1, one in float64 counts 2.
     """
     if diagonal.shift_P is not None:
-        return Form.of(statistic, diagonal, workspace), "form: rows are centred"
-    if isinstance(statistic, Sparse):
+        return Form.of(rows, diagonal, workspace), "form: rows are centred"
+    if isinstance(rows, Sparse):
         if diagonal.groups_P is None:
-            return Touched.of(statistic, diagonal), f"sparse: {statistic.g_BSE.shape[1]} table rows"
-        return Form.of(statistic, diagonal, workspace), "form: clipping groups split the table"
-    if not isinstance(statistic, Factors):
-        return Form.of(statistic, diagonal, workspace), f"form: rows of {statistic.size}"
-    q, o, i = statistic.layout.sizes
-    t = statistic.positions
+            return Touched.of(rows, diagonal), f"sparse: {rows.g_BSE.shape[1]} table rows"
+        return Form.of(rows, diagonal, workspace), "form: clipping groups split the table"
+    if not isinstance(rows, Factors):
+        return Form.of(rows, diagonal, workspace), f"form: rows of {rows.size}"
+    q, o, i = rows.layout.sizes
+    t = rows.positions
     if t == 1 and diagonal.by_output:
-        return Ghost.of(
-            statistic, diagonal, workspace
-        ), f"ghost: one position, {q}×{o}×{i} never formed"
+        return Ghost.of(rows, diagonal, workspace), f"ghost: one position, {q}×{o}×{i} never formed"
     form = q * o * i * (t + FORM)
     gram = 2 * q * t * (t * (i + o) + o * i)
     if diagonal.uniform and diagonal.groups_P is None and gram < form:
-        return Gram.of(statistic, diagonal), f"gram: {t} positions, {q}×{o}×{i} never formed"
-    return Form.of(statistic, diagonal, workspace), f"form: {t} positions, rows of {statistic.size}"
+        return Gram.of(rows, diagonal), f"gram: {t} positions, {q}×{o}×{i} never formed"
+    return Form.of(rows, diagonal, workspace), f"form: {t} positions, rows of {rows.size}"

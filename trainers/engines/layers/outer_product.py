@@ -22,34 +22,34 @@ RUN = 512
 class Ghost:
     """One position a record: g = b aᵀ, never formed."""
 
-    statistic: Factors
+    rows: Factors
     diagonal: AffineSlice
     workspace: Workspace
     squares_BG: Tensor
 
     @classmethod
-    def of(cls, statistic: Factors, diagonal: AffineSlice, workspace: Workspace) -> Ghost:
-        b_BqO, layout, groups_P = statistic.b_BqOT[..., 0], statistic.layout, diagonal.groups_P
+    def of(cls, rows: Factors, diagonal: AffineSlice, workspace: Workspace) -> Ghost:
+        b_BqO, layout, groups_P = rows.b_BqOT[..., 0], rows.layout, diagonal.groups_P
         count = diagonal.group_count if groups_P is not None else 1
         squares = b_BqO.new_empty((len(b_BqO), count), dtype=torch.float64)
         of_output = None if groups_P is None else groups_P.view(b_BqO[0].numel(), -1)[:, 0]
         squared = _squares if diagonal.uniform else _weighted_squares
-        for lo, hi in blocks(statistic.records, RUN):
-            a_nqI = statistic.left(lo, hi)[..., 0]
+        for lo, hi in blocks(rows.records, RUN):
+            a_nqI = rows.left(lo, hi)[..., 0]
             squares[lo:hi] = squared(a_nqI, b_BqO[lo:hi], diagonal, layout, of_output, workspace)
         if of_output is None:
             squares = diagonal.place(squares[:, 0])
-        return cls(statistic, diagonal, workspace, squares)
+        return cls(rows, diagonal, workspace, squares)
 
     def sum(self, c_BG: Tensor, live_B: Tensor | None, out_P: Tensor) -> None:
-        layout = self.statistic.layout
+        layout = self.rows.layout
         q, o, i = layout.sizes
         in_order = not layout.taps_first
         total_qOI = out_P.view(q, o, i) if in_order else out_P.new_empty(q, o, i)
-        for lo, hi in blocks(self.statistic.records, RUN):
+        for lo, hi in blocks(self.rows.records, RUN):
             live_n = None if live_B is None else live_B[lo:hi]
-            a_nqI = kept(self.statistic.left(lo, hi)[..., 0], live_n)
-            b_nqO = kept(self.statistic.b_BqOT[lo:hi, ..., 0], live_n)
+            a_nqI = kept(self.rows.left(lo, hi)[..., 0], live_n)
+            b_nqO = kept(self.rows.b_BqOT[lo:hi, ..., 0], live_n)
             a_nqI = wide("left", a_nqI, self.workspace)
             b_nqO = wide("right", b_nqO, self.workspace)
             b_nqO *= self._factors(c_BG[lo:hi])
@@ -63,7 +63,7 @@ class Ghost:
         """The factor of every output, or of all: n × q × O or n × 1 × 1."""
         if self.diagonal.groups_P is None:
             return self.diagonal.scaled(c_nG[:, self.diagonal.group, None, None])
-        of_output = self.diagonal.groups_P.view(*self.statistic.layout.sizes[:2], -1)[..., 0]
+        of_output = self.diagonal.groups_P.view(*self.rows.layout.sizes[:2], -1)[..., 0]
         return self.diagonal.scaled(c_nG[:, of_output])
 
 

@@ -1,6 +1,6 @@
 """What a microbatch leaves behind for one parameter: enough to form any record's row of it.
 
-A statistic is made from a layer's input a and the gradient b of the layer's output, both as
+They are made from a layer's input a and the gradient b of the layer's output, both as
 rounded by forward and backward. `block(lo, hi)` forms the rows of records lo to hi, one a
 record and from that record alone. A row as rounded there *is* the row: norm and sum both read
 it, so its rounding enters neither the sensitivity nor the margin.
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
         return q, o, c * k
 
 
-class Statistic(Protocol):
+class ParameterRows(Protocol):
     """The rows of one parameter of P coordinates, for the B records of a microbatch.
 
     `layout` is the order of `block`, or None for the parameter's own.
@@ -227,7 +227,7 @@ class Sparse:
 class Summed:
     """A parameter used several times: the rows of its uses, added."""
 
-    uses: Sequence[Statistic]
+    uses: Sequence[ParameterRows]
     layout: Layout | None = None
 
     @property
@@ -257,16 +257,16 @@ class Summed:
         return _given(total, out)
 
 
-def viewed(statistic: Statistic, views: int) -> Statistic:
+def viewed(rows: ParameterRows, views: int) -> ParameterRows:
     """The rows of records that are several views each: those of the views, added.
 
     A factor's views become positions of one longer sequence.
 
     Args:
-        statistic: of B · views rows, a record's views one after the other.
+        rows: of B · views records, a record's views one after the other.
         views: how many.
     """
-    match statistic:
+    match rows:
         case Factors(layout, left, b_VqOT):
             return Factors(
                 layout,
@@ -281,7 +281,7 @@ def viewed(statistic: Statistic, views: int) -> Statistic:
         case Summed(uses):
             return Summed([viewed(use, views) for use in uses])
         case _:
-            rows_VP = from_layout(statistic.block(0, statistic.records), statistic.layout)
+            rows_VP = from_layout(rows.block(0, rows.records), rows.layout)
             return Formed(rows_VP.reshape(-1, views, rows_VP.shape[1]).sum(1))
 
 

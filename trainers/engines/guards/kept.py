@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from dpigu.dpcore import ModelError
+from dpigu.trainers.engines.guards.code import global_names, is_installed
 from torch import Tensor, nn
 
 Looker = Callable[["Kept", str, Any], None]
@@ -33,53 +33,10 @@ _STILL = frozenset({"typing", "types", "abc", "_abc", "re", "logging", "builtins
 """Modules of Python whose objects carry nothing from one record to another."""
 MOST = 200_000
 """Values that are looked at; a model that hangs together with more is not taken apart further."""
-_OURS = __name__.partition(".")[0]
 _OF_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
 _OF_RECURRENT = frozenset({"_flat_weights", "_flat_weight_refs"})
 """Recurrent layers list their weights anew whenever they are handed some."""
 _HOOKS = frozenset(name for name in _OF_MODULE if name.endswith("_hooks"))
-
-
-class Watch:
-    """Sees to it that a model and its loss keep nothing while they look at records.
-
-    Args:
-        model, loss: what is watched.
-        values: also compare what tensors hold, for code that vmap does not watch over. Under
-            vmap a record cannot be written into a tensor that outlives it, and the count of
-            writes tells whether anything was.
-    """
-
-    def __init__(self, model: nn.Module, loss: object, *, values: bool) -> None:
-        self._model, self._loss, self._values = model, loss, values
-        self._step: object = None
-        self._before: Kept | None = None
-
-    def begin(self, step: object) -> None:
-        """Note everything, unless this step has begun already."""
-        if self._before is None or step is not self._step:
-            self._step, self._before = step, self._now()
-
-    def check(self) -> None:
-        """An error with the name of what is another thing than when the step began.
-
-        Errors: `ModelError`.
-        """
-        assert self._before is not None
-        changed = self._before.differs(self._now())
-        if changed is None:
-            return
-        self._before = None
-        buffers = {f"model.{name}" for name, _ in self._model.named_buffers()}
-        what = "a buffer" if changed in buffers else "something that it keeps"
-        raise ModelError(
-            f"the model changed {what} while it looked at records, and nothing noised that",
-            where=changed.removeprefix("model."),
-            remedy="Keep nothing of the inputs in forward; release it in a statistic phase.",
-        )
-
-    def _now(self) -> Kept:
-        return Kept.of(self._model, self._loss, values=self._values)
 
 
 class Kept:
@@ -235,7 +192,7 @@ class Kept:
     def _class(self, path: str, cls: type) -> None:
         """The data and the functions of a class of the user's, and of those that it is made of."""
         for base in cls.__mro__:
-            if id(base) in self._functions or _is_installed(base.__module__):
+            if id(base) in self._functions or is_installed(base.__module__):
                 continue
             self._functions.add(id(base))
             self._alive.append(base)
@@ -245,7 +202,7 @@ class Kept:
 
     def _function(self, path: str, function: types.FunctionType) -> None:
         self._found[path] = id(function.__code__)
-        if _is_installed(function.__module__) and not function.__closure__:
+        if is_installed(function.__module__) and not function.__closure__:
             return
         self._see(f"{path}.__defaults__", function.__defaults__)
         self._see(f"{path}.__kwdefaults__", function.__kwdefaults__)
@@ -258,11 +215,11 @@ class Kept:
             except ValueError:  # not filled yet
                 content = None
             self._see(f"{path}.{name}", content)
-        if not _is_installed(function.__module__):
+        if not is_installed(function.__module__):
             self._globals(function)
 
     def _globals(self, function: types.FunctionType) -> None:
-        names = _names(function.__code__)
+        names = global_names(function.__code__)
         for name in sorted(names):
             if name not in function.__globals__:
                 continue
@@ -270,12 +227,12 @@ class Kept:
             path = f"{function.__module__}.{name}"
             if not isinstance(value, types.ModuleType):
                 self._see_global(path, value)
-            elif not _is_installed(value.__name__):
+            elif not is_installed(value.__name__):
                 for inner in sorted(names & set(vars(value))):
                     self._see_global(f"{value.__name__}.{inner}", vars(value)[inner])
 
     def _see_global(self, path: str, value: Any) -> None:
-        if isinstance(value, type | types.FunctionType) and _is_installed(value.__module__):
+        if isinstance(value, type | types.FunctionType) and is_installed(value.__module__):
             return
         if path not in self._found:
             self._see(path, value)
@@ -332,24 +289,3 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return bool(torch.equal(one, other))
     return one == other
-
-
-def _names(code: types.CodeType) -> set[str]:
-    """The global names that code and the code within it uses."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-    return names
-
-
-@functools.cache
-def _is_installed(name: str | None) -> bool:
-    """Whether a module comes with Python, with an installed package or with this project."""
-    if name is None:
-        return False
-    root = name.partition(".")[0]
-    if root in sys.stdlib_module_names or root == _OURS:
-        return True
-    file = getattr(sys.modules.get(root), "__file__", None) or ""
-    return "site-packages" in file or "dist-packages" in file

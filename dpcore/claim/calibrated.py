@@ -8,8 +8,8 @@ from typing import Any
 
 from dp_accounting import DpEvent, NonPrivateDpEvent
 from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.claim.ledger import Mechanism, composed
 from dpigu.dpcore.errors import ConfigurationError
-from dpigu.dpcore.ledger import Mechanism, composed
 from dpigu.dpcore.plan import Phase, Plan
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict, typed
 from dpigu.dpcore.sampling import PoissonSampler
@@ -91,13 +91,15 @@ class CalibratedPlan:
 
 
 def _mechanism(phase: Phase, sampler: PoissonSampler, private: bool) -> Mechanism:
-    look = phase.selective_update
+    selective = phase.selective_update
     return Mechanism(
         name=phase.name,
         planned=phase.steps,
         event=phase.event(sampler) if private else NonPrivateDpEvent(),
         rate=sampler.rate,
         noise_multiplier=phase.pipeline.noiser.noise_multiplier,
-        look_rate=None if look is None else look.sampler(sampler).rate,
-        look_noise_multiplier=None if look is None else look.pipeline.noiser.noise_multiplier,
+        look_rate=None if selective is None else selective.sampler(sampler).rate,
+        look_noise_multiplier=None
+        if selective is None
+        else selective.pipeline.noiser.noise_multiplier,
     )

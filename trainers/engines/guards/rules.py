@@ -15,8 +15,8 @@ class RuleOfUser(RuntimeError):
     """A rule under vmap that its author wrote: it gets all records at once."""
 
 
-_HERE = __name__.rpartition(".")[0]
-OURS = (f"{_HERE}.capture", f"{_HERE}.side_by_side")
+_ENGINES = __name__.rpartition(".guards.")[0]
+OURS = (f"{_ENGINES}.capture", f"{_ENGINES}.side_by_side")
 _CHECKPOINTING = "activation checkpointing runs the model again, outside of what was differentiated"
 
 

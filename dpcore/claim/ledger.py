@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 
 from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, SelfComposedDpEvent
 from dpigu.dpcore.adjacency import Adjacency
+from dpigu.dpcore.claim.events import event_from_dict, event_to_dict
 from dpigu.dpcore.errors import AccountingError, RunError
-from dpigu.dpcore.events import event_from_dict, event_to_dict
 
 FORMAT = 1
 Kind = Literal["charge", "unused", "torn", "end"]

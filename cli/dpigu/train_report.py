@@ -1,0 +1,106 @@
+"""What `dpigu train` says: the plan before, and what the run reached and cost after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpigu.cli.shared.output import print_fields
+
+if TYPE_CHECKING:
+    from dpigu.dpcore import Plan
+    from dpigu.trainers import Recipe, Run
+
+
+def plan_line(recipe: Recipe, plan: Plan) -> str:
+    """Phases, σ and the target, in one line."""
+    settings = recipe.settings
+    phases = ", then ".join(f"{phase.name} {phase.steps} steps" for phase in plan.phases)
+    if not plan.private:
+        return f"plan       {phases}; no noise: NOT PRIVATE"
+    sigmas = dict.fromkeys(f"{p.pipeline.noiser.noise_multiplier:.5g}" for p in plan.phases)
+    line = f"plan       {phases}; σ = {', '.join(sigmas)}"
+    if noisers := [
+        phase.selective_update.pipeline.noiser
+        for phase in plan.phases
+        if phase.selective_update is not None
+    ]:
+        each = dict.fromkeys(f"{noiser.noise_multiplier:.5g}" for noiser in noisers)
+        line += f", at every look {', '.join(each)},"
+    if settings.epsilon is not None:
+        calibrated = settings.noise_multiplier is None
+        line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
+    return f"{line} at δ = {settings.delta:g} ({settings.accountant.upper()})"
+
+
+def report(run: Run, out: Path, seconds: float) -> None:
+    """What the run reached, what it cost, and where everything lies."""
+    from dpigu.audits.canaries.planting import PLAN
+
+    summary = run.summary
+    audited = (out / "private" / PLAN).is_file()
+    print_fields(
+        [
+            ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
+            *_reached(summary),
+            *_measured(summary),
+            *_privacy(summary),
+            ("folder", str(out)),
+            ("statement", str(out / "public" / "STATEMENT.txt")),
+            ("picture", str(out / "public" / "run.png")),
+            *([("audit", f"dpaudit model {out}")] if audited else []),
+            ("time", f"{seconds:.0f} s"),
+        ]
+    )
+
+
+def _reached(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The task's metrics and the user's."""
+    from dpigu.trainers.tasks.metrics import titled, told
+
+    values = {name: told(name, summary[f"test_{name}"]) for name in summary["metrics"]}
+    return [(titled(n), f"{v} of held-out records, at the last step") for n, v in values.items()]
+
+
+def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What phases measured on training records, noised and charged."""
+    return [
+        (name, f"{told['estimate']:.2%}, {told['low']:.2%} to {told['high']:.2%}, noised")
+        for name, told in summary["statistics"].items()
+    ]
+
+
+def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    steps = f"{summary['steps']} steps"
+    if summary["repeated_steps"]:
+        steps += f", {summary['repeated_steps']} of them repeated or lost to an interruption,"
+    steps += f" at rate {summary['rate']:.6g}"
+    if summary["stopped_early"]:
+        by = "at the budget" if summary["epsilon_is"] == "claim" else "by choice"
+        steps += f", stopped {by} before the {summary['planned_steps']} planned"
+    if not summary["private"]:
+        return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
+    target = summary["target_epsilon"]
+    claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
+    if summary["epsilon_is"] != "claim":
+        claim = (
+            f"ε = {summary['claimed_epsilon']:.4f}, of which {summary['epsilon']:.4f} spent so far"
+        )
+    claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
+    lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
+    if summary["accountant_note"]:
+        lines.append(("note", summary["accountant_note"]))
+    if summary["delta"] > 1 / summary["records"]:
+        lines.append(("warning", f"δ is above one over the {summary['records']} records"))
+    sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
+    lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
+    if selective_updates := [
+        phase["selective_update"] for phase in summary["phases"] if phase["selective_update"]
+    ]:
+        each = dict.fromkeys(
+            f"σ = {selective_update['noise_multiplier']:.5g} at rate {selective_update['rate']:.6g}"
+            for selective_update in selective_updates
+        )
+        lines.append(("looks", f"one at every step, charged too: {', '.join(each)}"))
+    return lines
