@@ -253,16 +253,12 @@ class _Pass:
         """What a call of a layer gives, as soon as backward knows the gradient of its output."""
         module, names = self.layers[path]
         seen = seen_by(call.take(path), b, call.records * call.fold, self.workspace)
-        rows = rows_of(type(module))
-        assert rows is not None
+        kind = rows_of(type(module))
+        assert kind is not None
         for local, name in names.items():
             if name not in self.wanted:
                 continue
-<<<<<<< HEAD
-            statistic = rows[local](module, seen)
-=======
-            rows = KNOWN[type(module)][local](module, seen)
->>>>>>> records
+            rows = kind[local](module, seen)
             uses = self._found[name]
             uses.append(rows if call.fold == 1 else viewed(rows, call.fold))
             if len(uses) == self._expected[name]:
