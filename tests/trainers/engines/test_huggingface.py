@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import Space, Transform
-from dpigu.trainers.engines import attention, choice
-from dpigu.trainers.engines.choice import Traced, trace
-from dpigu.trainers.engines.ghost import GhostEngine
+from dpigu.trainers.engines import (
+    GhostEngine,
+    LossOfOne,
+    Norms,
+    OneByOneEngine,
+    RowEngine,
+    Traced,
+    attention,
+    choice,
+    trace,
+    trainable,
+)
 from dpigu.trainers.engines.layers import kinds
-from dpigu.trainers.engines.materialising import Norms, RowEngine, trainable
-from dpigu.trainers.engines.one_by_one import OneByOneEngine
-from dpigu.trainers.engines.records import LossOfOne
 from dpigu.trainers.tasks import TASKS
 from torch import Tensor, nn
 
