@@ -1,4 +1,4 @@
-# make setup | setup-hf | demo | test | test-hf | portable | lint | laws | crash | bench; see README.md and docs/testing.md
+# make setup | setup-hf | demo | test | test-hf | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup setup-hf demo test test-hf portable portable-sse portable-avx2 portable-threads lint laws crash bench
+.PHONY: setup setup-hf demo test test-hf portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
 
 setup: $(VENV)/.installed
 
@@ -71,6 +71,10 @@ lint: setup $(LINKS)
 
 laws: setup
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/laws
+
+# Tests that try less in `make test`: every preset and situation, at the effort of --quick.
+deep: setup
+	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) -m deep
 
 # A run is stopped at every operation on the disk, and 200 processes are killed at random.
 crash: setup

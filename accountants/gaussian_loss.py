@@ -66,7 +66,8 @@ def hockey_stick(direction: AdjacencyType, rate: float, sigma: float, epsilons: 
     )
     above, below = (mixed, log_ndtr(here)) if removed else (log_ndtr(here), mixed)
     large = np.exp(above) - np.exp(epsilons + below)
-    return np.clip(np.where(epsilons > 1.0, large, small), 0.0, 1.0)
+    deltas: Reals = np.clip(np.where(epsilons > 1.0, large, small), 0.0, 1.0)
+    return deltas
 
 
 def cut_offs(direction: AdjacencyType, rate: float, sigma: float, epsilons: Reals) -> Reals:

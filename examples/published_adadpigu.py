@@ -237,7 +237,9 @@ class Finding:
 def findings(epsilon: float, steps: int, count: int) -> Iterator[Finding]:
     """Train every version; audit each leak by the look planned for it, the presets by all."""
     data = framed_digits()
-    settings = Settings(epsilon=epsilon, delta=DELTA, expected_batch=BATCH, learning_rate=RATE)
+    settings = Settings(
+        epsilon=epsilon, delta=DELTA, accountant="prv", expected_batch=BATCH, learning_rate=RATE
+    )
     sampler = settings.sampler(data.spec.records)
     presets = {
         "adadpigu-paper": adadpigu_paper(steps, bound=BOUND, pretraining=PRETRAINING, ratio=RATIO),

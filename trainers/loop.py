@@ -1,76 +1,49 @@
-"""The training loop: pay for a block of steps, sample, release, step, keep a checkpoint."""
+"""The training loop: pay for a block of steps, sample, release, hand over, keep a checkpoint."""
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from dpigu.dpcore import NoiseSource, Reads, States
+import torch
+from dpigu.dpcore import Reads, Release, States
 from dpigu.dpcore.claim import CalibratedPlan, Ending
 from dpigu.dpcore.stages import evaluates
 from dpigu.trainers.calibration import affordable
-from dpigu.trainers.lineage import Lineage
-from dpigu.trainers.phase import Observer, RunningPhase
+from dpigu.trainers.optim import HeldOptimizer
+from dpigu.trainers.phase import RunningPhase
 from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.progress import Progress
+from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs import checkpoint
 from dpigu.trainers.runs.checkpoint import INITIAL, Checkpoint
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import evaluated
-from dpigu.trainers.settings import OptimizerFactory
-from dpigu.trainers.spending import Spending
+from dpigu.trainers.step import Step
 from torch import Tensor, nn
 
-Stop = Callable[[Mapping[str, Any]], bool]
-"""Told the metrics of an evaluation; True ends the run there."""
 BLOCKS = 50
 """A kill costs at most one block: what is paid for is as far as the next checkpoint."""
 
 
-@dataclass(frozen=True)
-class Session:
-    """A run at work: what is trained, what pays for it, and where it is kept.
+class Loop:
+    """Every step of a run, from where its checkpoint left off.
 
     Args:
-        prepared: plan, data, model.
-        ledger: pays for every step before it runs.
-        folder: where checkpoints and metrics go, or None.
-        make: makes the optimizer.
-        noise: where the kernel's normal draws come from.
-        observer: watches the releases, and may add rows.
-        stop: asked after every evaluation whether to end the run.
-        spending: the run's part of a budget that it shares with other runs, or None.
-        lineage: the runs that the weights came from.
+        run: what is trained, and what pays.
+        told: given the metrics of every evaluation.
     """
 
-    prepared: PreparedRun
-    ledger: LedgerFile
-    folder: RunFolder | None
-    make: OptimizerFactory
-    noise: NoiseSource
-    observer: Observer | None = None
-    stop: Stop | None = None
-    spending: Spending | None = None
-    lineage: Lineage = ()
-
-
-class Loop:
-    """Runs every phase of a session from where its checkpoint left off."""
-
-    def __init__(self, session: Session, bar: Progress) -> None:
-        prepared = session.prepared
-        self._session, self._bar = session, bar
+    def __init__(self, run: OpenRun, told: Callable[[Mapping[str, Any]], None]) -> None:
+        prepared = run.prepared
+        self._run, self._told = run, told
         self._plan, self._settings = prepared.plan, prepared.settings
         self._parameters = {n: p for n, p in prepared.model.named_parameters() if p.requires_grad}
         self._tensors = {**self._parameters, **dict(prepared.model.named_buffers())}
-        self._optimizer = session.make(list(self._parameters.values()))
+        self.optimizer = HeldOptimizer(run.optimizer, prepared.model)
         self._point = self._start()
         _copy(self._point.weights, self._tensors)
-        self._optimizer.load_state_dict(dict(self._point.optimizer))
+        self.optimizer.resume(self._point.optimizer)
         self._average = self._settings.averager(self._point.weights)
         self._stops = stops(self._plan, self._settings.evaluations)
         self._marks = marks(self._plan.steps, self._settings.evaluations)
@@ -78,9 +51,15 @@ class Loop:
         self.reached = sum(p.steps for p in self._plan.phases[: self._point.phase])
         self.reached += self._point.step
         self.ahead = self._ahead()
+        self.ending: Ending = "choice"
+        self.stopping = False
+        self._kept: bool | None = None
 
-    def run(self) -> Ending:
-        """Take every step that the plan has left and the budget pays for; how it ended."""
+    def steps(self) -> Iterator[Step]:
+        """Every step that the plan has left and the budget pays for, until it is stopped.
+
+        A step is paid for before it is taken, and is over when the next is asked for.
+        """
         left, earlier = sum(self.ahead), dict[str, Any]()
         for i, phase in enumerate(self._plan.phases):
             running = self._running(i, earlier)
@@ -88,19 +67,31 @@ class Loop:
                 earlier = dict(running.pipeline.views(self._past[i]))
                 continue
             states, first = self._entered(i, running)
-            for step in range(first, phase.steps):
-                if self._session.ledger.prepaid == 0:
+            for number in range(first, phase.steps):
+                if self.stopping:
+                    return self._stands(i, number, states, left)
+                if self._run.ledger.prepaid == 0:
                     block = min(self._until_stop(), left)
                     if block == 0:
-                        return self._settled("budget")
-                    self._session.ledger.pay(phase.name, block)
+                        self.ending = "budget"
+                        return
+                    self._run.ledger.pay(phase.name, block)
                     left -= block
-                states = self._step(running, states, step)
-                if self._session.ledger.prepaid == 0 and self._stands(i, step + 1, states, left):
-                    return self._settled("choice")
+                began = time.monotonic()
+                step, states = self._taken(running, states, number)
+                yield step
+                self._finished(step, time.monotonic() - began)
+                if self._run.ledger.prepaid == 0 or self.stopping:
+                    self._stands(i, number + 1, states, left)
+                if self.stopping and self.reached < self._plan.steps:
+                    return
             self._past = (*self._past, states)
             earlier = dict(running.pipeline.views(states))
-        return self._settled("plan")
+        self.ending = "plan"
+
+    def settle(self) -> None:
+        """Training is over: the model's weights are those that are kept."""
+        self._average.settle(self._parameters)
 
     def statistics(self) -> dict[str, Any]:
         """What the phases that are over report of their statistics, from releases alone."""
@@ -113,19 +104,17 @@ class Loop:
 
     def _start(self) -> Checkpoint:
         """The folder's checkpoint, or the state before the first step."""
-        weights = initial_weights(self._session.prepared)
-        start = Checkpoint(0, 0, weights, (), self._optimizer.state_dict())
-        folder, ledger = self._session.folder, self._session.ledger.ledger
+        weights = initial_weights(self._run.prepared)
+        start = Checkpoint(0, 0, weights, (), self.optimizer.state())
+        folder, ledger = self._run.folder, self._run.ledger.ledger
         if folder is None:
             return start
         path = folder.public / checkpoint.FILE
-        return checkpoint.load(path, start, ledger, self._session.prepared.device)
+        return checkpoint.load(path, start, ledger, self._run.prepared.device)
 
     def _running(self, i: int, earlier: Reads) -> RunningPhase:
-        session = self._session
-        return RunningPhase(
-            session.prepared, self._plan.phases[i], earlier, session.noise, session.observer
-        )
+        run = self._run
+        return RunningPhase(run.prepared, self._plan.phases[i], earlier, run.noise, run.observer)
 
     def _entered(self, i: int, running: RunningPhase) -> tuple[States, int]:
         """A phase's stage states and its first step, with what it inherits in place."""
@@ -138,66 +127,84 @@ class Loop:
             _copy({n: self._point.weights[INITIAL + n] for n in self._parameters}, self._parameters)
             self._average.reset()
         if i > 0 and "optimizer" not in inherits:
-            self._optimizer = self._session.make(list(self._parameters.values()))
+            self.optimizer.restart()
         if evaluates(self._plan.phases[i].pipeline.statistic):
             self._average.settle(self._parameters)
         return running.begin(self._parameters), 0
 
     def _check_states(self, expected: States, got: States) -> None:
-        assert self._session.folder is not None
-        path = self._session.folder.public / checkpoint.FILE
+        assert self._run.folder is not None
+        path = self._run.folder.public / checkpoint.FILE
         for name in expected.keys() | got.keys():
             checkpoint.check_shapes(path, name, got.get(name, {}), expected.get(name, {}))
 
-    def _step(self, running: RunningPhase, states: States, step: int) -> States:
-        """One step that is paid for: release, update, notes."""
-        session, overall = self._session, self.reached
-        session.ledger.begin_step()
-        session.prepared.model.train(not evaluates(running.phase.pipeline.statistic))
-        began = time.monotonic()
-        release, states = running.step(states, step, self._parameters)
-        self._settings.set_learning_rate(self._optimizer, overall, self._plan.steps)
-        kept = running.update(self._optimizer, self._parameters, states, release)
+    def _taken(self, running: RunningPhase, states: States, number: int) -> tuple[Step, States]:
+        """A step that is paid for, and the states after it."""
+        prepared, phase = self._run.prepared, running.phase
+        self._run.ledger.begin_step()
+        self._kept = None
+        prepared.model.train(not evaluates(phase.pipeline.statistic))
+        release, states = running.step(states, number, self._parameters)
+
+        def update(optimizer: torch.optim.Optimizer | None) -> bool:
+            return self._update(running, states, release, optimizer)
+
+        space = prepared.space if phase.pipeline.statistic is None else None
+        number = self.reached + 1
+        return Step(number, phase.name, release, space, self._parameters, update), states
+
+    def _update(
+        self,
+        running: RunningPhase,
+        states: States,
+        release: Release,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> bool:
+        """What a release does to the model; a learning rate is set where the run made the
+        optimizer, and a user's own stays as it is."""
+        chosen = self.optimizer.use(optimizer)
+        if self.optimizer.made_here:
+            self._settings.set_learning_rate(chosen, self.reached, self._plan.steps)
+        kept = running.update(chosen, self._parameters, states, release)
+        if running.phase.selective_update is not None:
+            self._kept = kept
+        return kept
+
+    def _finished(self, step: Step, seconds: float) -> None:
+        """The step is over: average and notes."""
+        step.close()
+        folder, overall = self._run.folder, self.reached
         self._average.see(self._parameters, overall, self._plan.steps)
         self.reached = overall + 1
-        self._bar.advance(self.reached)
-        if session.folder is not None:
-            if running.phase.selective_update is not None:
-                session.folder.decision(overall, kept)
-            seconds = round(time.monotonic() - began, 4)
-            session.folder.note_privately("times.jsonl", {"step": overall, "seconds": seconds})
-        return states
+        if folder is not None:
+            if self._kept is not None:
+                folder.decision(overall, self._kept)
+            folder.note_privately("times.jsonl", {"step": overall, "seconds": round(seconds, 4)})
 
-    def _stands(self, phase: int, step: int, states: States, left: int) -> bool:
-        """Evaluate and keep a checkpoint at the end of a block; whether to stop here."""
-        session, metrics = self._session, None
-        if self.reached in self._marks or left == 0:
+    def _stands(self, phase: int, step: int, states: States, left: int) -> None:
+        """Evaluate and keep a checkpoint: at the end of a block, or where the run is stopped."""
+        run, metrics = self._run, None
+        if self.stopping:
+            run.ledger.close()
+        if self.reached in self._marks or left == 0 or self.stopping:
             with self._average.applied(self._parameters):
-                metrics = evaluated(session.prepared, session.ledger.ledger, self.reached)
-            self._bar.show(metrics)
-        if session.folder is not None:
+                metrics = evaluated(run.prepared, run.ledger.ledger, self.reached)
+        if run.folder is not None:
             if metrics is not None:
-                session.folder.metric(metrics)
+                run.folder.metric(metrics)
             weights = {n: t.detach() for n, t in self._tensors.items()} | self._average.state()
             weights |= {n: t for n, t in self._point.weights.items() if n.startswith(INITIAL)}
-            optimizer = self._optimizer.state_dict()
-            here = Checkpoint(phase, step, weights, (*self._past, states), optimizer)
-            path = session.folder.public / checkpoint.FILE
-            checkpoint.write(path, here, session.ledger.ledger)
-        if metrics is None or session.stop is None or self.reached == self._plan.steps:
-            return False
-        return session.stop(metrics)
-
-    def _settled(self, how: Ending) -> Ending:
-        self._average.settle(self._parameters)
-        return how
+            here = Checkpoint(phase, step, weights, (*self._past, states), self.optimizer.state())
+            checkpoint.write(run.folder.public / checkpoint.FILE, here, run.ledger.ledger)
+        if metrics is not None:
+            self._told(metrics)
 
     def _ahead(self) -> list[int]:
         """The steps of each phase that the run may still take: left in the plan, and affordable."""
         point, phases = self._point, self._plan.phases
         ahead = [phase.steps if i >= point.phase else 0 for i, phase in enumerate(phases)]
         ahead[point.phase] -= point.step
-        left = affordable(self._plan, self._session.ledger.ledger.charged, ahead)
+        left = affordable(self._plan, self._run.ledger.ledger.charged, ahead)
         for i, steps in enumerate(ahead):
             ahead[i] = min(steps, left)
             left -= ahead[i]

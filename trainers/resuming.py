@@ -1,4 +1,4 @@
-"""`resume`: a run goes on from its folder, as it was configured."""
+"""What a run folder holds, held against what is given again: a run to go on with."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.engines import Loss
 from dpigu.trainers.lineage import Ancestor
-from dpigu.trainers.loop import Session, Stop
+from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import PreparedRun, prepare
 from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
+from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
 from dpigu.trainers.runs.identity import (
     check_data,
@@ -25,54 +27,43 @@ from dpigu.trainers.runs.identity import (
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.load import named_model, refuse_code
 from dpigu.trainers.runs.report import why_not_private
-from dpigu.trainers.settings import OptimizerFactory, Settings
+from dpigu.trainers.settings import Optimizer
 from dpigu.trainers.spending import Spending
 from dpigu.trainers.tasks import Metrics
-from dpigu.trainers.training import Run, go
 from torch import nn
 
+RESUMED_BY = {"train": "dpigu.resume", "own": "dpigu.Session.resume"}
+"""How a run goes on, by whose loop it is."""
 
-def resume(
-    folder: Path | str,
+
+def reopened(
+    path: Path,
+    loop: str,
     *,
-    data: Data | None = None,
-    model: nn.Module | None = None,
-    loss: Loss | None = None,
-    optimizer: OptimizerFactory | None = None,
-    observer: Observer | None = None,
-    noise: NoiseSource | None = None,
-    public: Data | None = None,
-    data_dir: Path | None = None,
-    stop: Stop | None = None,
-    budget: Path | str | None = None,
-    metrics: Metrics | None = None,
-    trust_code: bool = False,
-    progress: bool = True,
-) -> Run:
-    """Go on with a run from its last checkpoint, with fresh noise.
-
-    Plan, noise and settings are the folder's. What a folder cannot hold is given again, and held
-    against what it recorded. Steps that run again are charged again.
+    data: Data | None,
+    model: nn.Module | None,
+    loss: Loss | None,
+    metrics: Metrics | None,
+    optimizer: Optimizer | None,
+    observer: Observer | None,
+    noise: NoiseSource | None,
+    public: Data | None,
+    data_dir: Path | None,
+    budget: Path | str | None,
+    trust_code: bool,
+    progress: bool,
+) -> OpenRun:
+    """A run that goes on, with its folder locked; `dpigu.Session.resume` says what is given.
 
     Args:
-        folder: the run folder; one process at a time works on it.
-        data: the records; None loads them by the name in the configuration.
-        model: the untrained module; None builds it by that name. Its weights are the folder's.
-        loss, optimizer, metrics: where the run had its own.
-        observer, noise, stop, progress: as for `train`.
-        budget: where the run's budget lies, if it was moved; it began with one, or with none.
-        public: the public records; None loads them by name, if the run had any.
-        data_dir: where data sets lie.
-        trust_code: import a model or data that the folder names as `module:factory`.
-
-    Errors: `RunError` for a folder that another process works on, that is damaged or changed, or
-        where something given differs from what the run began with.
+        loop: whose loop it is: `train`'s, or the user's own.
     """
-    run = RunFolder.locked(Path(folder))
+    run = RunFolder.locked(path)
     try:
         table = run.configuration()
         where = str(run.public / CONFIGURATION)
         recipe = recipe_from_dict(table, where)
+        _check_loop(loop, table, run)
         plan = CalibratedPlan.from_dict(table["calibrated"], where)
         if plan.mechanisms != run.ledger().head.mechanisms:
             raise RunError(
@@ -99,34 +90,51 @@ def resume(
         )
         check_same("loss", name_of_callable(prepared.loss), table["loss"]["name"], run)
         check_same("metrics", sorted(metrics or ()), sorted(table.get("metrics", ())), run)
-        make = _optimizer(run, table, optimizer, prepared, recipe.settings)
+        chosen = _optimizer(run, table, optimizer, prepared)
         noise = noise if noise is not None else SystemNoise()
         if not run.ledger().head.not_private:
             check_same("noise", why_not_private(prepared, noise), "", run)
         spending = Spending.resumed(run, table, None if budget is None else Path(budget), prepared)
         ledger = LedgerFile(run.public / LEDGER, None, None if spending is None else spending.pay)
         lineage = tuple(Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
-        session = Session(prepared, ledger, run, make, noise, observer, stop, spending, lineage)
-        return go(session, progress)
-    finally:
+    except BaseException:
         run.release()
+        raise
+    return OpenRun(prepared, ledger, run, chosen, noise, observer, spending, lineage)
+
+
+def _check_loop(loop: str, table: Mapping[str, Any], run: RunFolder) -> None:
+    recorded = table.get("loop", "train")
+    if loop != recorded:
+        raise RunError(
+            "the run began in another loop",
+            where=str(run.path),
+            got=RESUMED_BY[loop],
+            expected=RESUMED_BY.get(recorded),
+            remedy="Go on as it began.",
+        )
 
 
 def _optimizer(
-    run: RunFolder,
-    table: Mapping[str, Any],
-    given: OptimizerFactory | None,
-    prepared: PreparedRun,
-    settings: Settings,
-) -> OptimizerFactory:
-    """The factory that was given, or the settings' own, if the run began with it."""
+    run: RunFolder, table: Mapping[str, Any], given: Optimizer | None, prepared: PreparedRun
+) -> Optimizer:
+    """What was given, or the settings' own factory, if the run began with it."""
     recorded = table.get("optimizer")
     if given is None:
         check_same("optimizer", None, recorded and recorded["name"], run)
-        return settings.factory()
-    parameters = [p for p in prepared.model.parameters() if p.requires_grad]
-    check_same("optimizer", described(given(parameters)), recorded, run)
+        return prepared.settings.factory()
+    found = described(HeldOptimizer(given, prepared.model).now)
+    if isinstance(given, torch.optim.Optimizer) and recorded is not None:
+        found, recorded = _without_rates(found), _without_rates(recorded)
+    check_same("optimizer", found, recorded, run)
     return given
+
+
+def _without_rates(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer without its learning rates, which a scheduler of the user's may have moved."""
+    rates = ("lr", "initial_lr")
+    groups = [{k: v for k, v in g.items() if k not in rates} for g in optimizer["groups"]]
+    return {"name": optimizer["name"], "groups": groups}
 
 
 def _labels(recipe: Recipe, spec: DataSpec, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class RunningSelectiveUpdate:
         self._space = selective_update.pipeline.row_space(prepared.space, prepared.data.spec.shape)
         sampler = selective_update.sampler(prepared.sampler)
         microbatch = min(microbatch, math.ceil(sampler.expected_batch))
-        self._batches = Batches(slots, sampler, microbatch, prepared.traced.stand_in())
+        self._batches = Batches(slots, sampler, microbatch, prepared.records)
 
     def accepts(
         self,

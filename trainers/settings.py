@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from dpigu.names import AveragingName, EngineName, OptimizerName, ScheduleName
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Optimizer = OptimizerFactory | torch.optim.Optimizer
+"""What makes a run's optimizer, or the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +29,13 @@ class Settings:
         epsilon: the target ε; the noise is calibrated to it unless `noise_multiplier` is given,
             and training stops before a step that would pass it.
         delta: the target δ.
-        accountant: who states ε: rdp, prv or pld.
+        accountant: who states ε: rdp, prv or pld. auto takes rdp, about 10% looser and much
+            quicker, where the run is short (`dpigu.trainers.calibration.accountant_for`).
         noise_multiplier: factor on the plan's noise multipliers, in place of calibrating.
         expected_batch: rate × declared records; give this or `rate`.
         rate: the Poisson sampling rate.
+        epochs: steps × rate, in place of the plan's steps, which then say how its phases share
+            them.
         optimizer: sgd, adam, or adam-bc (Adam without the noise's part of its second moment).
         learning_rate: the peak learning rate.
         schedule: constant, or falling to 0 over all steps, linear or cosine.
@@ -53,10 +58,11 @@ class Settings:
 
     epsilon: float | None = None
     delta: float = 1e-5
-    accountant: Literal["prv", "pld", "rdp"] = "prv"
+    accountant: Literal["auto", "prv", "pld", "rdp"] = "auto"
     noise_multiplier: float | None = None
     expected_batch: float | None = None
     rate: float | None = None
+    epochs: float | None = None
     optimizer: OptimizerName = "sgd"
     learning_rate: float = 0.5
     schedule: ScheduleName = "constant"
@@ -81,6 +87,7 @@ class Settings:
             ("epsilon", self.epsilon is None or 0 < self.epsilon < math.inf, "above 0"),
             ("delta", 0 < self.delta < 1, "between 0 and 1"),
             ("rate", self.rate is None or 0 < self.rate <= 1, "above 0 and at most 1"),
+            ("epochs", self.epochs is None or 0 < self.epochs < math.inf, "above 0"),
             (
                 "expected_batch",
                 self.expected_batch is None or 0 < self.expected_batch < math.inf,
@@ -161,7 +168,9 @@ class Settings:
         return Average(self.average, self.average_decay, self.average_share, stored)
 
     def set_learning_rate(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
-        """Set every group's learning rate for a step of the whole plan."""
+        """Set every group's learning rate for a step of the whole plan; let a constant one be."""
+        if self.schedule == "constant" and self.warmup == 0:
+            return
         share = {
             "constant": 1.0,
             "linear": 1 - step / steps,

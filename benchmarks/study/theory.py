@@ -10,6 +10,7 @@ This looks at un-noised gradients: it explains a public data set, and is no priv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def predict(cell: Cell, data_dir: Path | None) -> list[Mapping[str, Any]]:
     data = recipe.load_data(data_dir, progress=False)
     model = build_model(recipe.model_for(data.spec), data.spec, 0)
     sampler = recipe.settings.sampler(data.spec.records)
-    factor = noise_factor(recipe.plan, sampler, recipe.settings)
+    factor = noise_factor(recipe.plan, sampler, replace(recipe.settings, accountant="prv"))
     settings = {"noise_multiplier": factor, "accountant": "rdp", "evaluations": 1}
     recipe = cell.recipe(0, **settings, epsilon=None)
     main = recipe.plan.phases[-1].steps

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from dpigu.cli.dpigu.account_mechanism import (
     config_option,
+    length_of,
+    length_options,
     planned,
     require,
     sampler_of,
@@ -17,7 +19,6 @@ from dpigu.cli.dpigu.account_mechanism import (
 )
 from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import (
-    COUNT,
     NOT_NEGATIVE,
     POSITIVE,
     PROBABILITY,
@@ -64,7 +65,7 @@ def account() -> None:
 
 @account.command()
 @sampling_options
-@click.option("--steps", type=COUNT, help="Number of steps T.")
+@length_options
 @click.option("--noise-multiplier", type=NOT_NEGATIVE, help="σ, in units of the clipping norm.")
 @click.option("--delta", type=PROBABILITY, help="δ.")
 @config_option
@@ -91,10 +92,10 @@ def epsilon(
     if config is not None:
         event, delta, relation = planned(config, delta, mechanism)
     else:
-        require(mechanism, "steps", "noise_multiplier")
-        event = steps_event(
-            sampler_of(mechanism), mechanism["noise_multiplier"], mechanism["steps"]
-        )
+        sampler = sampler_of(mechanism)
+        steps = length_of(mechanism, sampler)
+        require(mechanism, "noise_multiplier")
+        event = steps_event(sampler, mechanism["noise_multiplier"], steps)
     if delta is None:
         raise click.UsageError("Missing option '--delta'.")
     at = delta
@@ -109,7 +110,7 @@ def epsilon(
 @account.command()
 @click.option("--epsilon", "target", type=POSITIVE, required=True, help="Target ε.")
 @sampling_options
-@click.option("--steps", type=COUNT, help="Number of steps T.")
+@length_options
 @click.option("--delta", type=PROBABILITY, required=True, help="Target δ.")
 @_claim
 def noise(
@@ -125,12 +126,12 @@ def noise(
     from dpigu.accountants import calibrate_noise_multiplier
     from dpigu.dpcore import Adjacency
 
-    require(mechanism, "steps")
     sampler, relation = sampler_of(mechanism), Adjacency(adjacency)
+    steps = length_of(mechanism, sampler)
     answers = _ask(
         accountant,
         lambda name: calibrate_noise_multiplier(
-            lambda z: steps_event(sampler, z, mechanism["steps"]), target, delta, name, relation
+            lambda z: steps_event(sampler, z, steps), target, delta, name, relation
         ),
     )
     if as_json:

@@ -18,6 +18,10 @@ sampling_options = together(
     click.option("--batch", type=POSITIVE, help="Expected batch: with --records, for --rate."),
     click.option("--records", type=COUNT, help="Declared number of records."),
 )
+length_options = together(
+    click.option("--steps", type=COUNT, help="Number of steps T."),
+    click.option("--epochs", type=POSITIVE, help="Steps × rate, in place of --steps."),
+)
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -43,6 +47,20 @@ def sampler_of(mechanism: Mapping[str, Any]) -> PoissonSampler:
     return PoissonSampler(batch / records, records)
 
 
+def length_of(mechanism: Mapping[str, Any], sampler: PoissonSampler) -> int:
+    """The number of steps, from --steps or --epochs."""
+    steps: int | None = mechanism["steps"]
+    if mechanism["epochs"] is None:
+        require(mechanism, "steps")
+        assert steps is not None
+        return steps
+    if steps is not None:
+        raise click.UsageError("Give --steps or --epochs, and not both.")
+    from dpigu.trainers.calibration import steps_of
+
+    return steps_of(mechanism["epochs"], sampler)
+
+
 def steps_event(sampler: PoissonSampler, noise_multiplier: float, steps: int) -> DpEvent:
     from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
 
@@ -56,11 +74,13 @@ def planned(
     from dpigu.cli.shared.recipes import declared_records
     from dpigu.dpcore import ConfigurationError
     from dpigu.trainers import recipe_from_file
+    from dpigu.trainers.calibration import with_epochs
 
     if given := [name for name, value in mechanism.items() if value is not None]:
         raise click.UsageError(f"--config says what '--{given[0].replace('_', '-')}' would.")
     recipe = recipe_from_file(config)
-    settings, plan = recipe.settings, recipe.plan
+    settings, sampler = recipe.settings, recipe.settings.sampler(declared_records(recipe))
+    plan = with_epochs(recipe.plan, sampler, settings)
     if plan.private and settings.noise_multiplier is None:
         raise ConfigurationError(
             "the noise of this plan is not fixed: training calibrates it",
@@ -68,5 +88,5 @@ def planned(
             remedy=f"Ask `dpigu describe {config}`, or set noise_multiplier in its settings.",
         )
     factor = 1.0 if settings.noise_multiplier is None else settings.noise_multiplier
-    event = plan.scaled_noise(factor).event(settings.sampler(declared_records(recipe)))
+    event = plan.scaled_noise(factor).event(sampler)
     return event, settings.delta if delta is None else delta, plan.adjacency

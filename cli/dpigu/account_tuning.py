@@ -10,13 +10,15 @@ import click
 from dpigu.cli.dpigu.account import account
 from dpigu.cli.dpigu.account_mechanism import (
     config_option,
+    length_of,
+    length_options,
     planned,
     require,
     sampler_of,
     sampling_options,
     steps_event,
 )
-from dpigu.cli.shared.options import COUNT, NOT_NEGATIVE, PROBABILITY, Number, json_option
+from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, Number, json_option
 from dpigu.cli.shared.output import print_fields, print_json
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ SHAPES = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
 
 @account.command()
 @sampling_options
-@click.option("--steps", type=COUNT, help="Number of steps T, of a trial as of the final run.")
+@length_options
 @click.option("--noise-multiplier", type=NOT_NEGATIVE, help="σ, in units of the clipping norm.")
 @click.option("--delta", type=PROBABILITY, help="δ.")
 @config_option
@@ -126,8 +128,10 @@ def _run(
     from dpigu.dpcore import Adjacency
 
     if config is None:
-        require(mechanism, "steps", "noise_multiplier")
-        run = steps_event(sampler_of(mechanism), mechanism["noise_multiplier"], mechanism["steps"])
+        sampler = sampler_of(mechanism)
+        steps = length_of(mechanism, sampler)
+        require(mechanism, "noise_multiplier")
+        run = steps_event(sampler, mechanism["noise_multiplier"], steps)
     else:
         run, delta, relation = planned(config, delta, mechanism)
         if relation != Adjacency.ADD_OR_REMOVE_ONE:

@@ -54,16 +54,16 @@ def describe(what: str, data_dir: str | None, as_json: bool, **options: Any) -> 
 
 def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     from dpigu.cli.shared.recipes import declared_records
-    from dpigu.dpcore import Space
+    from dpigu.dpcore import Plan, Space
     from dpigu.dpcore import describe as guarantees
     from dpigu.trainers import build_model
-    from dpigu.trainers.calibration import noise_factor
+    from dpigu.trainers.calibration import accountant_for, calibrate
     from dpigu.trainers.engines import trainable
 
-    settings, plan = recipe.settings, recipe.plan
-    sampler = settings.sampler(declared_records(recipe))
-    if plan.private:
-        plan = plan.scaled_noise(noise_factor(plan, sampler, settings))
+    settings = recipe.settings
+    calibrated = calibrate(recipe.plan, settings, declared_records(recipe))
+    sampler, plan = calibrated.sampler, Plan(calibrated.phases, calibrated.adjacency)
+    accountant = accountant_for(plan, sampler, settings)
     spec, space = _spec(recipe, data_dir), None
     shape: tuple[int, ...] = ()
     if spec is not None:
@@ -80,12 +80,14 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "private": plan.private,
         "target_epsilon": settings.epsilon,
         "delta": settings.delta,
-        "accountant": settings.accountant,
+        "accountant": accountant.name,
+        "accountant_because": accountant.why,
         "adjacency": str(plan.adjacency),
         "records": sampler.records,
         "rate": sampler.rate,
         "expected_batch": sampler.expected_batch,
         "steps": plan.steps,
+        "epochs": plan.steps * sampler.rate,
         "phases": _phases(plan, sampler, space, shape),
         "engines": _engines(plan, model, spec, settings) if spec is not None else [],
         "guarantees": [g._asdict() for g in guarantees(plan)],
@@ -180,7 +182,11 @@ def _support(phase: Phase, space: Space | None, shape: tuple[int, ...]) -> list[
 def _print(about: dict[str, Any]) -> None:
     size = "" if about["coordinates"] is None else f", {about['coordinates']:,} coordinates"
     fields = [
-        ("plan", f"{about['preset']} on {about['data']}, {about['steps']} steps"),
+        (
+            "plan",
+            f"{about['preset']} on {about['data']}, {about['steps']} steps, "
+            f"{about['epochs']:.4g} epochs",
+        ),
         ("model", f"{about['model'] or 'by the shape of the data'}{size}"),
         *_given(about),
         ("training", _training(about["training"])),
@@ -190,6 +196,7 @@ def _print(about: dict[str, Any]) -> None:
         target = "" if about["target_epsilon"] is None else f"ε ≤ {about['target_epsilon']:g} "
         claim = f"{target}at δ = {about['delta']:g}, {about['accountant'].upper()} accountant"
         fields.append(("claim", f"{claim}, {about['adjacency']} adjacency"))
+        fields.append(("accounts", f"{about['accountant']}: {about['accountant_because']}"))
     else:
         fields.append(("claim", "NOT PRIVATE: no noise is drawn"))
     print_fields(fields)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 def plan_line(recipe: Recipe, plan: Plan) -> str:
     """Phases, σ and the target, in one line."""
+    from dpigu.cli.shared.recipes import declared_records
+    from dpigu.trainers.calibration import accountant_for
+
     settings = recipe.settings
     phases = ", then ".join(f"{phase.name} {phase.steps} steps" for phase in plan.phases)
     if not plan.private:
@@ -31,7 +34,9 @@ def plan_line(recipe: Recipe, plan: Plan) -> str:
     if settings.epsilon is not None:
         calibrated = settings.noise_multiplier is None
         line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
-    return f"{line} at δ = {settings.delta:g} ({settings.accountant.upper()})"
+    sampler = settings.sampler(declared_records(recipe))
+    accountant = accountant_for(plan, sampler, settings).name.upper()
+    return f"{line} at δ = {settings.delta:g} ({accountant})"
 
 
 def report(run: Run, out: Path, seconds: float) -> None:
@@ -75,7 +80,7 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps = f"{summary['steps']} steps"
     if summary["repeated_steps"]:
         steps += f", {summary['repeated_steps']} of them repeated or lost to an interruption,"
-    steps += f" at rate {summary['rate']:.6g}"
+    steps += f" at rate {summary['rate']:.6g} ({summary['epochs']:.4g} epochs)"
     if summary["stopped_early"]:
         by = "at the budget" if summary["epsilon_is"] == "claim" else "by choice"
         steps += f", stopped {by} before the {summary['planned_steps']} planned"

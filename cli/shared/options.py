@@ -96,7 +96,11 @@ plan_options = together(
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
     click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),
     click.option("--delta", type=PROBABILITY, help="Target δ."),
-    click.option("--accountant", type=click.Choice(ACCOUNTANT_NAMES), help="Who states ε."),
+    click.option(
+        "--accountant",
+        type=click.Choice(("auto", *ACCOUNTANT_NAMES)),
+        help="Who states ε; auto, the default: rdp where the run is short, else prv.",
+    ),
     click.option(
         "--noise-multiplier",
         type=NOT_NEGATIVE,

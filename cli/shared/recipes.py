@@ -12,11 +12,14 @@ from dpigu.dpcore import ConfigurationError, Plan
 from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
+from dpigu.trainers.calibration import steps_of, with_steps
 from dpigu.trainers.data.sources.tables import Columns, columns_from_dict
 from dpigu.trainers.recipes import assigned, clipped_at
 
-SETTINGS = {"batch": "expected_batch"} | {f.name: f.name for f in dataclasses.fields(Settings)}
-"""Which option sets which field of `Settings`, where there is such an option."""
+SETTINGS = {"batch": "expected_batch"} | {
+    f.name: f.name for f in dataclasses.fields(Settings) if f.name != "epochs"
+}
+"""Which option sets which field of `Settings`, where there is such an option; epochs set steps."""
 NAMED = ("records", "classes", "test", "target", "task", "features", "public", "model")
 """The options that are fields of a recipe as they stand."""
 OF_DATA = ("records", "classes", "test", "target", "task", "columns")
@@ -114,28 +117,17 @@ def _changed(
     if ("epsilon" in given or "noise_multiplier" in given) and plan.private:
         plan = plan.scaled_noise(1 / last_noise_multiplier(plan))
     steps, epochs = options["steps"], options["epochs"]
+    if steps is not None or epochs is not None:
+        chosen = dataclasses.replace(chosen, epochs=None)
     if steps is not None and epochs is not None:
         raise ConfigurationError("give steps or epochs, and not both", where="settings")
     if epochs is not None:
-        steps = max(1, round(epochs / chosen.sampler(declared_records(recipe)).rate))
+        steps = steps_of(epochs, chosen.sampler(declared_records(recipe)))
     if steps is not None:
-        plan = _with_steps(plan, steps)
+        plan = with_steps(plan, steps)
     if options["clip"] is not None:
         plan = clipped_at(plan, options["clip"])
     return dataclasses.replace(recipe, settings=chosen, plan=assigned(plan, assignments))
-
-
-def _with_steps(plan: Plan, steps: int) -> Plan:
-    """The plan with so many steps in all, divided among the phases as before."""
-    ends = [0]
-    for phase in plan.phases:
-        ends.append(ends[-1] + phase.steps)
-    scaled = [round(end * steps / ends[-1]) for end in ends]
-    phases = tuple(
-        dataclasses.replace(phase, steps=scaled[i + 1] - scaled[i])
-        for i, phase in enumerate(plan.phases)
-    )
-    return dataclasses.replace(plan, phases=phases)
 
 
 def _refuse_code(config: Path, recipe: Recipe, options: Mapping[str, Any]) -> None:

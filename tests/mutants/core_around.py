@@ -33,12 +33,12 @@ PLAIN = {"sigma": st.just(2.0), "rate": st.just(1 / 60), "steps": st.just(400)}
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 HELD_OUT = 'prepared.metrics, "held-out"'
 APPEND = 'self._append(mark + line + b"\\n", mended.after(line))'
-PAY = "self._session.ledger.pay(phase.name, block)"
-STEP = "states = self._step(running, states, step)"
+PAY = "self._run.ledger.pay(phase.name, block)"
+STEP = "step, states = self._taken(running, states, number)"
 LATE = """
-            if self._session.ledger.prepaid == 0:
-                self._session.ledger.pay(phase.name, block)
-                self._session.ledger._prepaid = 0"""
+            if self._run.ledger.prepaid == 0:
+                self._run.ledger.pay(phase.name, block)
+                self._run.ledger._prepaid = 0"""
 
 MUTANTS = (
     KernelMutant(
@@ -132,11 +132,11 @@ MUTANTS = (
     KernelMutant(
         "a step that runs again and is not charged again",
         Loop,
-        "run",
+        "steps",
         (
             (
                 PAY,
-                "pays = self._session.ledger\n"
+                "pays = self._run.ledger\n"
                 "                if pays.ledger.steps <= self.reached:\n"
                 "                    pays.pay(phase.name, block)\n"
                 "                pays._prepaid = block",
@@ -147,8 +147,8 @@ MUTANTS = (
     KernelMutant(
         "a ledger written after the release",
         Loop,
-        "run",
-        ((PAY, "self._session.ledger._prepaid = block"), (STEP, STEP + LATE)),
+        "steps",
+        ((PAY, "self._run.ledger._prepaid = block"), (STEP, STEP + LATE)),
         accounting.law_the_ledger_is_ahead,
     ),
     KernelMutant(

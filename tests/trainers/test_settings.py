@@ -7,10 +7,11 @@ import typing
 from typing import Any
 
 import pytest
-from dpigu.dpcore import ConfigurationError, Phase
+from dpigu.dpcore import Adjacency, ConfigurationError, Phase, Plan
 from dpigu.dpcore.errors import GrammarError
 from dpigu.mechanisms import dpsgd
-from dpigu.trainers import Settings
+from dpigu.trainers import Settings, calibrate
+from dpigu.trainers.calibration import accountant_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +93,46 @@ def test_a_phase_takes_whole_steps() -> None:
     for steps in (2.5, 3.0, True, "3", 0):
         with pytest.raises(GrammarError, match="whole number of steps"):
             Phase("main", phase.pipeline, steps)  # type: ignore[arg-type]  # the mistake itself
+
+
+@given(
+    shares=st.lists(st.integers(1, 50), min_size=1, max_size=4),
+    epochs=st.floats(0.5, 40),
+    rate=st.floats(0.01, 1),
+)
+def test_epochs_are_steps_times_rate_shared_as_the_plan_says(
+    shares: list[int], epochs: float, rate: float
+) -> None:
+    (only,) = dpsgd(1).phases
+    plan = Plan(
+        tuple(dataclasses.replace(only, name=f"p{i}", steps=n) for i, n in enumerate(shares))
+    )
+    steps = max(1, round(epochs / rate))
+    settings = Settings(noise_multiplier=1.0, rate=rate, epochs=epochs, accountant="rdp")
+    if steps < len(shares):
+        with pytest.raises(ConfigurationError, match="fewer steps than phases"):
+            calibrate(plan, settings, 1000)
+        return
+    found = [phase.steps for phase in calibrate(plan, settings, 1000).phases]
+    assert sum(found) == steps
+    for got, share in zip(found, shares, strict=True):
+        assert got >= 1 and abs(got - steps * share / sum(shares)) <= len(shares) + 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch", "adjacency", "named", "want", "why"),
+    [
+        (100, 499.0, Adjacency.ADD_OR_REMOVE_ONE, "auto", "rdp", "49900 visits"),
+        (100, 500.0, Adjacency.ADD_OR_REMOVE_ONE, "auto", "prv", "50000 visits"),
+        (1, 1.0, Adjacency.REPLACE_ONE, "auto", "pld", "replace-one"),
+        (1, 1.0, Adjacency.ADD_OR_REMOVE_ONE, "prv", "prv", "named"),
+    ],
+)
+def test_the_accountant_goes_by_the_length_of_the_run_unless_it_is_named(
+    steps: int, batch: float, adjacency: Adjacency, named: Any, want: str, why: str
+) -> None:
+    plan = dataclasses.replace(dpsgd(steps), adjacency=adjacency)
+    settings = Settings(noise_multiplier=1.0, expected_batch=batch, accountant=named)
+    found = accountant_for(plan, settings.sampler(10_000), settings)
+    assert found.name == want == calibrate(plan, settings, 10_000).accountant
+    assert why in found.why

@@ -1,4 +1,5 @@
 from dpigu.trainers.optim.averaging import Average
+from dpigu.trainers.optim.held import HeldOptimizer
 from dpigu.trainers.optim.optimizers import OPTIMIZERS, AdamBC, NoiseAware
 
-__all__ = ["OPTIMIZERS", "AdamBC", "Average", "NoiseAware"]
+__all__ = ["OPTIMIZERS", "AdamBC", "Average", "HeldOptimizer", "NoiseAware"]

@@ -18,6 +18,7 @@ from dpigu.dpcore.registry import (
     typed,
 )
 from dpigu.mechanisms import PRESETS
+from dpigu.trainers.calibration import steps_of
 from dpigu.trainers.data import (
     PROCEDURAL,
     SPECS,
@@ -203,7 +204,7 @@ def recipe_for(
     if steps is not None and epochs is not None:
         raise ConfigurationError("give steps or epochs, and not both", where="settings")
     if epochs is not None:
-        steps = max(1, round(epochs / chosen.sampler(declared).rate))
+        steps = steps_of(epochs, chosen.sampler(declared))
     plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
     if clip is not None or plan.private:
         plan = clipped_at(plan, clip if clip is not None else default_clip)
@@ -241,7 +242,8 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
     """
     known = ("format", "preset", "data", "model", "loss", "metrics", "optimizer", "settings")
-    refuse_unknown(table, (*known, "plan", "calibrated", "budget", "lineage", "tuned"), where)
+    later = ("plan", "calibrated", "budget", "lineage", "loop", "tuned")
+    refuse_unknown(table, (*known, *later), where)
     for key in ("data", "settings"):
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)

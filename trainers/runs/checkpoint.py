@@ -62,6 +62,7 @@ def encoded(point: Checkpoint, told: Mapping[str, Any]) -> bytes:
         "step": point.step,
         "stages": [list(states) for states in point.states],
         "optimizer": plain,
+        "optimizer_name": point.optimizer.get("name"),
     }
     return save(
         {k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()},
@@ -130,7 +131,11 @@ def decoded(body: bytes, start: Checkpoint, device: torch.device) -> Checkpoint:
     for where, value in head["optimizer"].items():
         index, _, key = where.partition("\t")
         entries.setdefault(int(index), {})[key] = value
-    state_dict = {"state": entries, "param_groups": start.optimizer["param_groups"]}
+    state_dict = {
+        "name": head.get("optimizer_name"),
+        "state": entries,
+        "param_groups": start.optimizer["param_groups"],
+    }
     return Checkpoint(head["phase"], head["step"], weights, tuple(states), state_dict)
 
 

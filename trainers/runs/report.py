@@ -99,6 +99,8 @@ def summarise(
         "steps": ledger.steps,
         "repeated_steps": ledger.steps - reached,
         "planned_steps": prepared.plan.steps,
+        "epochs": ledger.steps * prepared.sampler.rate,
+        "planned_epochs": prepared.plan.steps * prepared.sampler.rate,
         "stopped_early": reached < prepared.plan.steps,
         "task": prepared.data.spec.task.name,
         "metrics": list(prepared.metrics),
@@ -133,9 +135,7 @@ def profiled(ledger: Ledger) -> list[list[float]]:
     return [list(at) for at in privacy_profile(claimed_event(ledger), deltas, head.adjacency)]
 
 
-def finish(
-    prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Write the model, the picture, the statement, and last the summary, with its profile."""
     summary = {**summary, "privacy_profile": profiled(folder.ledger())}
     disk.write_whole(folder.public / MODEL, packed(prepared.model))

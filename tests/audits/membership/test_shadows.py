@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +23,8 @@ from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
 from dpigu.trainers.data import Scaling
 from dpigu.trainers.runs import RunFolder
 from torch import nn
+
+from tests.support.worker_tasks import die, refuse, sleep_but_for_the_first
 
 RECORDS, WIDTH, CLASSES, STEPS = 120, 300, 4, 15
 
@@ -292,20 +292,6 @@ def test_no_membership_inference_reaches_a_verdict(tmp_path: Path) -> None:
         assert {key for key in after if after[key] != before[key]} == {"membership", "reproduce"}
         assert min(a["auc"]["low"] for a in after["membership"]["attacks"]) > 0.7
         assert not {"p_value", "lower_bound", "verdict"} & set(after["membership"])
-
-
-def refuse(task: int) -> None:
-    raise DataError("nothing fits", where=f"task {task}")
-
-
-def die(task: int) -> None:
-    print("last words", file=sys.stderr, flush=True)
-    os._exit(9)
-
-
-def sleep_but_for_the_first(task: int) -> None:
-    if task:
-        time.sleep(600)
 
 
 def test_a_workers_mistake_is_one_line(tmp_path: Path) -> None:

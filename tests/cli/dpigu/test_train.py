@@ -14,7 +14,9 @@ from dpigu.audits.canaries.planting import load_plan
 from dpigu.cli.dpigu.main import main
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Settings, load_data, load_run, loop, phase, recipe_from_file
-from dpigu.trainers.runs import LedgerFile, RunFolder
+from dpigu.trainers.run import OpenRun
+from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.ledger_file import LedgerFile
 
 from tests.support.dpigu_command import TINY, dpigu, one_line, strict_json, train
 
@@ -219,9 +221,9 @@ def test_canaries_are_planted_and_a_resumed_run_trains_on_the_same(
     out, seen = tmp_path / "run", []
     real = loop.Loop.__init__
 
-    def watched(self: loop.Loop, session: loop.Session, *rest: Any) -> None:
-        seen.append(session.prepared.data)
-        real(self, session, *rest)
+    def watched(self: loop.Loop, run: OpenRun, *rest: Any) -> None:
+        seen.append(run.prepared.data)
+        real(self, run, *rest)
 
     monkeypatch.setattr(loop.Loop, "__init__", watched)
     with monkeypatch.context() as patch:
@@ -269,7 +271,7 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
     out = tmp_path / "run"
     options = (*TINY, "--steps", 12, "--noise-multiplier", 1.5, "--out", out)
     with monkeypatch.context() as patch:
-        patch.setattr("dpigu.trainers.training.finish", _interrupted)
+        patch.setattr("dpigu.trainers.session.finish", _interrupted)
         assert dpigu("train", "--preset", "dpsur", *options).exit_code == 130
     ledger = LedgerFile(out / "public" / "ledger.jsonl")
     ledger.pay("main", 1)
@@ -287,7 +289,7 @@ def test_a_damaged_folder_is_told_before_anything_is_said(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("dpigu.trainers.training.finish", _interrupted)
+        patch.setattr("dpigu.trainers.session.finish", _interrupted)
         options = (*TINY, "--steps", 2, "--noise-multiplier", 1.5, "--out", out)
         assert dpigu("train", "--preset", "dpsgd", *options).exit_code == 130
     checkpoint = out / "public" / "checkpoint"

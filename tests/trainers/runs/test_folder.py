@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 from dpigu.dpcore import DpiguError, Plan, RunError
-from dpigu.trainers import Data, Settings, Tensors, load_run, resume, train
-from dpigu.trainers.runs import LedgerFile, RunFolder
+from dpigu.trainers import Callback, Data, Session, Settings, Tensors, load_run, resume, train
+from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 
@@ -227,6 +228,17 @@ def test_an_interrupt_takes_back_what_was_paid_ahead_and_a_kill_does_not(
     assert RunFolder(out).ledger().steps == 10
 
 
+class Stops(Callback):
+    """Ends a run at the first evaluation from a step on."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_evaluation(self, session: Session, metrics: Mapping[str, Any]) -> None:
+        if metrics["step"] >= self.step:
+            session.stop()
+
+
 def test_a_stop_that_looked_is_spent_so_far_and_the_claim_is_the_budget(
     plan: Plan, data: Data, model: nn.Module, settings: Settings, tmp_path: Path
 ) -> None:
@@ -237,7 +249,7 @@ def test_a_stop_that_looked_is_spent_so_far_and_the_claim_is_the_budget(
         model,
         aimed,
         out=tmp_path / "run",
-        stop=lambda metrics: metrics["step"] >= 6,
+        callbacks=[Stops(6)],
         progress=False,
     )
     assert run.summary["steps"] == 6

@@ -1,0 +1,129 @@
+"""The beginning of a run: its folder, with all that it must hold before the first step."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dpigu.dpcore import NoiseSource, SystemNoise
+from dpigu.dpcore.claim import Head
+from dpigu.trainers.lineage import Lineage, lineage_of
+from dpigu.trainers.loop import initial_weights, longest_block
+from dpigu.trainers.optim import HeldOptimizer
+from dpigu.trainers.phase import Observer
+from dpigu.trainers.prepare import PreparedRun
+from dpigu.trainers.run import OpenRun
+from dpigu.trainers.runs import checkpoint, disk
+from dpigu.trainers.runs.checkpoint import Checkpoint
+from dpigu.trainers.runs.folder import LEDGER, RunFolder
+from dpigu.trainers.runs.identity import remember_data
+from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs.report import configuration, why_not_private
+from dpigu.trainers.settings import Optimizer
+from dpigu.trainers.spending import Spending
+
+SCHEDULE = ("schedule", "warmup")
+"""The settings that say nothing of an optimizer that the user made."""
+
+
+def begun(
+    prepared: PreparedRun,
+    loop: str,
+    *,
+    out: Path | str | None,
+    optimizer: Optimizer | None,
+    observer: Observer | None,
+    noise: NoiseSource | None,
+    before_training: Callable[[RunFolder], None] | None,
+    budget: Path | str | None,
+) -> OpenRun:
+    """A new run, with its folder locked if it has one; `dpigu.Session` says what is given.
+
+    Args:
+        loop: whose loop it is: `train`'s, or the user's own.
+    """
+    noise = noise if noise is not None else SystemNoise()
+    chosen = optimizer if optimizer is not None else prepared.settings.factory()
+    spending = None if budget is None else Spending.begun(budget, prepared)
+    pay = None if spending is None else spending.pay
+    lineage = lineage_of(prepared.model)
+    if out is None:
+        ledger = LedgerFile(None, _head(prepared, "", noise), pay)
+        return OpenRun(prepared, ledger, None, chosen, noise, observer, spending, lineage)
+    table = _table(prepared, loop, optimizer, spending, lineage)
+    folder = RunFolder.begin(Path(out), prepared.claims)
+    try:
+        _write(folder, prepared, table, chosen, noise, spending, before_training)
+        folder.finish_begin(Path(out))
+        ledger = LedgerFile(folder.public / LEDGER, None, pay)
+    except BaseException:
+        folder.release()
+        raise
+    return OpenRun(prepared, ledger, folder, chosen, noise, observer, spending, lineage)
+
+
+def new_run_id() -> str:
+    """A name that no other run has, whatever it trains on."""
+    return secrets.token_hex(16)
+
+
+def _head(prepared: PreparedRun, configuration: str, noise: NoiseSource) -> Head:
+    plan = prepared.plan
+    return Head(
+        run=new_run_id(),
+        configuration=configuration,
+        delta=plan.delta,
+        accountant=plan.accountant,
+        adjacency=plan.adjacency,
+        epsilon=plan.epsilon,
+        records=plan.sampler.records,
+        block=longest_block(plan.steps),
+        not_private=why_not_private(prepared, noise),
+        mechanisms=plan.mechanisms,
+    )
+
+
+def _table(
+    prepared: PreparedRun,
+    loop: str,
+    optimizer: Optimizer | None,
+    spending: Spending | None,
+    lineage: Lineage,
+) -> dict[str, Any]:
+    """The configuration of a new run."""
+    own = None if optimizer is None else HeldOptimizer(optimizer, prepared.model)
+    table = configuration(prepared, None if own is None else own.now)
+    if own is not None and not own.made_here:
+        table["settings"] = {k: v for k, v in table["settings"].items() if k not in SCHEDULE}
+    if loop != "train":
+        table["loop"] = loop
+    if spending is not None:
+        table["budget"] = {"name": spending.name}
+    if lineage:
+        table["lineage"] = [ancestor.to_dict() for ancestor in lineage]
+    return table
+
+
+def _write(
+    folder: RunFolder,
+    prepared: PreparedRun,
+    table: dict[str, Any],
+    optimizer: Optimizer,
+    noise: NoiseSource,
+    spending: Spending | None,
+    before_training: Callable[[RunFolder], None] | None,
+) -> None:
+    """Everything that a folder must hold before it has its name."""
+    if spending is not None:
+        spending.remember(folder)
+    digest = folder.write_configuration(table)
+    remember_data(folder, prepared.data, prepared.public)
+    if before_training is not None:
+        before_training(folder)
+    path = folder.public / LEDGER
+    disk.append(path, _head(prepared, digest, noise).line() + b"\n", flush=True)
+    held = HeldOptimizer(optimizer, prepared.model)
+    start = Checkpoint(0, 0, initial_weights(prepared), (), held.state())
+    checkpoint.write(folder.public / checkpoint.FILE, start, folder.ledger())

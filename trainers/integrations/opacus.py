@@ -1,0 +1,151 @@
+"""`make_private`: a session from what a training script has, for those who come from Opacus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from dpigu.dpcore import ConfigurationError, DataError, Phase, Pipeline, Plan
+from dpigu.mechanisms import Flat, Gaussian
+from dpigu.trainers.callbacks import Callback
+from dpigu.trainers.data import Data, DataSpec, Scaling, Tensors
+from dpigu.trainers.engines import Loss
+from dpigu.trainers.session import Session
+from dpigu.trainers.settings import Settings
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+
+def make_private(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data_loader: DataLoader[Any],
+    *,
+    test: DataLoader[Any],
+    delta: float,
+    epochs: float,
+    clipping_norm: float,
+    epsilon: float | None = None,
+    noise_multiplier: float | None = None,
+    loss: Loss | None = None,
+    records: int | None = None,
+    classes: int | None = None,
+    out: Path | str | None = None,
+    budget: Path | str | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+    **settings: Any,
+) -> Session:
+    """A session of DP-SGD on a loader's records, its batch size as the expected batch.
+
+        with dpigu.make_private(model, optimizer, loader, test=test, …) as session:
+            for step in session:
+                step.apply()
+
+    Every record is drawn by itself with probability batch size / records; the loader's own order,
+    `shuffle` and `drop_last` say nothing. Its records are read once, before the first step.
+
+    Args:
+        model: trained in place.
+        optimizer: of its parameters; `step.apply()` steps it.
+        data_loader: of pairs (input, label) that stack to tensors.
+        test: likewise, of held-out records; these are public.
+        delta: δ of the claim.
+        epochs: steps × expected batch / records.
+        clipping_norm: the bound C on the norm of each record's gradient.
+        epsilon: the target ε; or
+        noise_multiplier: σ, in units of C. With both, training stops at the target.
+        loss: of one record, as a mean or a sum over a batch of one.
+        records: the declared number of training records, which is public; None takes the length
+            of the loader's data set to be.
+        classes: the declared number of classes; None takes the width of the model's output.
+        out, budget, callbacks, progress: as for `dpigu.Session`.
+        settings: any other field of `dpigu.Settings`, such as accountant or physical_batch.
+
+    Errors: `ConfigurationError` for a loader without a batch size or with sampling of its own;
+        `DataError` for records that do not stack.
+    """
+    batch = _batch_of(data_loader)
+    data = data_of(model, data_loader, test, records, classes)
+    chosen = Settings(
+        epsilon=epsilon,
+        delta=delta,
+        noise_multiplier=noise_multiplier,
+        expected_batch=min(batch, data.spec.records),
+        epochs=epochs,
+        **settings,
+    )
+    pipeline = Pipeline(Flat(bound=clipping_norm), Gaussian())
+    return Session(
+        Plan((Phase("main", pipeline, 1),)),
+        data,
+        model,
+        chosen,
+        out=out,
+        loss=loss,
+        optimizer=optimizer,
+        callbacks=callbacks,
+        budget=budget,
+        progress=progress,
+    )
+
+
+def data_of(
+    model: nn.Module,
+    train: DataLoader[Any],
+    test: DataLoader[Any],
+    records: int | None,
+    classes: int | None,
+) -> Data:
+    """The records of two loaders, as tensors beside their declared constants."""
+    x, y = _stacked(train)
+    test_x, test_y = _stacked(test)
+    shape = tuple(x.shape[1:])
+    spec = DataSpec(
+        type(train.dataset).__name__,
+        len(x) if records is None else records,
+        _width(model, torch.zeros(1, *shape, dtype=x.dtype)) if classes is None else classes,
+        shape,
+        Scaling(),
+    )
+    return Data(spec, Tensors(x, y), Tensors(test_x, test_y))
+
+
+def _stacked(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    """Every record of a loader's data set once, in its order: inputs and labels."""
+    dataset: Any = loader.dataset
+    try:
+        pairs = [dataset[i] for i in range(len(dataset))]
+        x, y = loader.collate_fn(pairs)
+        return torch.as_tensor(x), torch.as_tensor(y)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            "the records of the loader do not stack to one tensor of inputs and one of labels",
+            where=type(dataset).__name__,
+            expected="a data set with a length, of pairs (input, label) of one shape",
+        ) from error
+
+
+def _batch_of(loader: DataLoader[Any]) -> int:
+    """The loader's batch size, if sampling is left to the session."""
+    plain = isinstance(loader.sampler, (RandomSampler, SequentialSampler))
+    if loader.batch_size is None or not plain:
+        raise ConfigurationError(
+            "the loader samples by a rule of its own, which no accountant here knows",
+            where="data_loader",
+            got=type(loader.batch_sampler if plain else loader.sampler).__name__,
+            expected="a batch size; every record is drawn by itself with one probability",
+        )
+    return loader.batch_size
+
+
+@torch.no_grad()
+def _width(model: nn.Module, x_1: Tensor) -> int:
+    """How many outputs the model has for a made-up record."""
+    at = next((p.device for p in model.parameters()), torch.device("cpu"))
+    before = model.training
+    outputs = model.eval()(x_1.to(at))
+    model.train(before)
+    return int(outputs.shape[-1])

@@ -1,0 +1,85 @@
+"""One released step of a run, in the hands of whoever trains with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from dpigu.dpcore import Release, RunError, Space
+from torch import Tensor, nn
+
+Update = Callable[[torch.optim.Optimizer | None], bool]
+"""What a release does to the model, by an optimizer; False if it was taken back."""
+
+
+class Step:
+    """A step that was sampled, clipped, summed, noised and charged.
+
+    Privacy: everything here was released, so whatever is computed from it and from public values
+    costs nothing more.
+
+    Args:
+        number: of the whole run; the first is 1.
+        phase: the name of its phase.
+        release: what the kernel released.
+        space: which coordinates of the release are which parameter's; None for a statistic,
+            which is no gradient.
+        parameters: what trains, by name.
+        update: applies the release.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        phase: str,
+        release: Release,
+        space: Space | None,
+        parameters: Mapping[str, nn.Parameter],
+        update: Update,
+    ) -> None:
+        self.number, self.phase, self.release = number, phase, release
+        self._space, self._parameters = space, parameters
+        self._update: Update | None = update
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """The released gradient of every trained parameter, in its shape and type; fresh copies.
+
+        g = (Σ clipped rows + noise) / expected batch, with what the pipeline's posts made of it;
+        0 where the coordinate is frozen.
+
+        Raises: RunError in a phase that releases a statistic.
+        """
+        if self._space is None:
+            raise RunError(
+                "this phase releases a statistic, and no gradients",
+                where=f"step {self.number}, phase {self.phase}",
+                remedy="Call `step.apply()`, which fits the model's buffers to it.",
+            )
+        split = self._space.split(self.release.gradient.value)
+        return {n: split[n].to(p.dtype, copy=True) for n, p in self._parameters.items()}
+
+    def apply(self, optimizer: torch.optim.Optimizer | None = None) -> bool:
+        """Move the model by the release; False if a look at the update took it back.
+
+        A gradient is a step of the optimizer that leaves frozen weights alone; a statistic sets
+        the buffers that it is fitted to. A look at the update was paid for with the step.
+
+        Args:
+            optimizer: None takes the session's. Another becomes the session's: its state is kept
+                in the checkpoint, and comes back when the run is resumed.
+
+        Raises: RunError for a second time, or when the next step has begun.
+        """
+        if self._update is None:
+            raise RunError(
+                "a step is applied once, before the next one begins",
+                where=f"step {self.number}, phase {self.phase}",
+                remedy="Use `step.gradients` for other updates of your own.",
+            )
+        update, self._update = self._update, None
+        return update(optimizer)
+
+    def close(self) -> None:
+        """The step is over: it is applied no more."""
+        self._update = None
