@@ -35,7 +35,7 @@ test: setup
 	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(PYTEST)
 
-HF_TESTS := tests/trainers/engines/test_huggingface.py
+HF_TESTS := tests/trainers/engines/test_huggingface.py tests/trainers/integrations/test_huggingface.py
 test-hf: setup-hf
 	OMP_NUM_THREADS=1 $(PYTEST) $(HF_TESTS)
 
