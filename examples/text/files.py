@@ -49,6 +49,12 @@ def trained(
     return run.summary
 
 
+def claim(summary: Mapping[str, Any]) -> str:
+    """What a run claims."""
+    epsilon = summary["claimed_epsilon"]
+    return "no noise, no claim" if epsilon is None else f"ε = {epsilon:.3f}, δ = {DELTA:g}"
+
+
 def sst2(folder: Path | None, split: str) -> tuple[list[str], NDArray[np.int64]]:
     """Sentences and their labels, 1 for praise (Socher et al. 2013)."""
     lines = (data_folder(folder) / "sst2" / f"{split}.tsv").read_text().splitlines()

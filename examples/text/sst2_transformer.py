@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from files import DELTA, asked, sst2, trained
+from files import asked, claim, sst2, trained
 from numpy.typing import NDArray
 
 import dpigu
@@ -49,7 +49,7 @@ def main() -> None:
             evaluations=1,
         )
         print(
-            f"ε = {found['epsilon']}, δ = {DELTA}: accuracy {found['test_accuracy']:.2%}",
+            f"{claim(found)}: accuracy {found['test_accuracy']:.2%}",
             flush=True,
         )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from files import DELTA, asked, sst2, trained
+from files import asked, claim, sst2, trained
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -53,7 +53,7 @@ def main() -> None:
             evaluations=1,
         )
         print(
-            f"ε = {found['epsilon']}, δ = {DELTA}: accuracy {found['test_accuracy']:.2%}",
+            f"{claim(found)}: accuracy {found['test_accuracy']:.2%}",
             flush=True,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_a_run_of_the_user_s_arguments_callbacks_and_logs(
     kept = tmp_path / "checkpoint-2"
     assert (kept / "model.safetensors").is_file() and (kept / "optimizer.pt").is_file()
     assert not list(tmp_path.rglob("rng_state*"))
-    assert 'num_input_tokens_seen": 0' in (kept / "trainer_state.json").read_text()
+    assert '"num_input_tokens_seen": 0' in (kept / "trainer_state.json").read_text()
     summary = json.loads((tmp_path / "private-run/public/summary.json").read_text())
     assert summary["steps"] == 3 and summary["expected_batch"] == 8
     assert summary["claimed_epsilon"] == found.metrics["epsilon"]
@@ -197,3 +198,16 @@ def test_a_loss_of_the_user_s_gets_no_count_of_the_batch() -> None:
 def test_nothing_saved_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         dpigu.load_pretrained(tmp_path, made("llama", lora=False))
+
+
+def test_what_the_page_shows_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "huggingface.md"
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(example, page.name, "exec"), names)
+    assert names["run"].summary["claimed_epsilon"] <= 8
+    assert names["trainer"].session.reached == 4
+    assert (tmp_path / "runs/lora/public/pretrained/adapter_model.safetensors").is_file()
