@@ -23,6 +23,7 @@ from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.step import Step
 from dpigu.trainers.tasks import Task
+from transformers.trainer_callback import ExportableState
 
 RUN = "private-run"
 """The run folder, in the user's output folder."""
@@ -191,6 +192,11 @@ class PrivateTrainer(transformers.Trainer):  # type: ignore[misc]  # untyped
             train_batch_size=reading.microbatch,
             is_local_process_zero=self.is_local_process_zero(),
             is_world_process_zero=self.is_world_process_zero(),
+            stateful_callbacks=[
+                part
+                for part in (*self.callback_handler.callbacks, self.control)
+                if isinstance(part, ExportableState)
+            ],
         )
         self.state.compute_steps(args, reading.steps)
         self.state.global_step = session.reached
