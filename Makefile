@@ -50,7 +50,7 @@ portable-sse: setup
 portable-avx2: setup
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
 	OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4" \
-	OMP_NUM_THREADS=2 $(PYTEST) -m numerical
+	OMP_NUM_THREADS=1 $(PYTEST) -m numerical
 
 portable-threads: setup
 	OMP_NUM_THREADS=2 $(PYTEST) -m numerical
