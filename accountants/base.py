@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from dpigu.dpcore.adjacency import Adjacency
@@ -33,6 +34,14 @@ class Epsilon:
     estimate: float | None
     accountant: str
     note: str = ""
+
+
+def rounded_up(epsilon: float, decimals: int = 4) -> str:
+    """ε with so many decimals, never below it: a claim that is shown is a claim."""
+    if not math.isfinite(epsilon):
+        return str(epsilon)
+    step = Decimal(1).scaleb(-decimals)
+    return str(Decimal(epsilon).quantize(step, rounding=ROUND_CEILING))
 
 
 class Accountant(Protocol):

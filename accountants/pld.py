@@ -31,6 +31,8 @@ CELLS_PER_DEVIATION = 60
 about 50 the library takes its sparse road, which is slow for very many steps.)"""
 MOST_CELLS = 100_000
 """Cells of one release, 10 µs each: neither refine nor keep the default beyond these."""
+LEAST_NOISE, MOST_RATE = 0.3, 0.99
+"""Beyond these our own losses are off by more than a unit of 2⁻⁵², and the library's are taken."""
 ROUNDING = 2.0**-52
 """δ charged per composed release for the double-precision FFT: four times the worst measured."""
 
@@ -140,7 +142,8 @@ def _composed(
 def _one_release(
     rate: float, noise_multiplier: float, interval: float, adjacency: Adjacency
 ) -> PrivacyLossDistribution:
-    if adjacency is Adjacency.ADD_OR_REMOVE_ONE:
+    proven = noise_multiplier >= LEAST_NOISE and (rate == 1.0 or rate <= MOST_RATE)
+    if adjacency is Adjacency.ADD_OR_REMOVE_ONE and proven:
         from dpigu.accountants.gaussian_loss import gaussian_loss
 
         return gaussian_loss(rate, noise_multiplier, interval)

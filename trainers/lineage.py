@@ -12,12 +12,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from dpigu.accountants import Epsilon, get_accountant
 from dpigu.accountants.budgets.filters import counts_of, event_of, terms_of
 from dpigu.accountants.events import Term, flatten
+from dpigu.dpcore import RunError
 from dpigu.dpcore.claim import Ledger
 from torch import Tensor, nn
 
@@ -59,27 +60,60 @@ class Ancestor:
 Lineage = tuple[Ancestor, ...]
 
 _modules: WeakKeyDictionary[nn.Module, Lineage] = WeakKeyDictionary()
+_training: WeakSet[nn.Module] = WeakSet()
 _tensors: dict[bytes, Lineage] = {}
 
 
 def lineage_of(model: nn.Module) -> Lineage:
     """The runs that a model's weights are known to come from, each once."""
     found = [*_modules.get(model, ())]
-    for digest in trained_tensors(model):
+    for digest in telling_tensors(model):
         found += _tensors.get(digest, ())
     return tuple({ancestor.run: ancestor for ancestor in found}.values())
 
 
 def remember(model: nn.Module, lineage: Lineage, before: frozenset[bytes] = frozenset()) -> None:
-    """Know a model again by its module, and by the tensors that were not there `before`."""
+    """Know a model again by its module, and by the tensors that were not there `before`.
+
+    What it was known to come from already, it still comes from.
+    """
+    lineage = tuple({a.run: a for a in (*_modules.get(model, ()), *lineage)}.values())
     _modules[model] = lineage
-    for digest in trained_tensors(model) - before:
+    for digest in telling_tensors(model) - before:
         _tensors[digest] = lineage
 
 
-def trained_tensors(model: nn.Module) -> frozenset[bytes]:
-    """Digests of the trainable tensors that say something: not those of one value throughout."""
-    return frozenset(_digest(p) for p in model.parameters() if p.requires_grad and _telling(p))
+def begin_training(model: nn.Module, lineage: Lineage, run: str) -> None:
+    """One run at a time trains a model, and the first step finds it as the run was made for it.
+
+    Args:
+        lineage, run: where the weights came from when the run was made, and its own name.
+
+    Raises: RunError if another run is training it, or has since this one was made.
+    """
+    since = {a.run for a in lineage_of(model)} - {a.run for a in lineage} - {run}
+    if model in _training or since:
+        raise RunError(
+            "another run is training this model"
+            if model in _training
+            else "another run has trained this model since this one was made",
+            where=type(model).__name__,
+            remedy="Train it in one run after the other, each made when the last has ended.",
+        )
+    _training.add(model)
+
+
+def end_training(model: nn.Module) -> None:
+    """Let another run train it."""
+    _training.discard(model)
+
+
+def telling_tensors(model: nn.Module) -> frozenset[bytes]:
+    """Digests of the parameters that say something: not those of one value throughout.
+
+    Frozen ones count: they may be what another run has trained.
+    """
+    return frozenset(_digest(p) for p in model.parameters() if _telling(p))
 
 
 def together(lineage: Lineage, ledger: Ledger) -> Epsilon:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from dpigu.accountants import rounded_up
 from dpigu.trainers.tasks.metrics import titled, told
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -45,7 +46,7 @@ class Progress:
 
     def show(self, metrics: Mapping[str, Any]) -> None:
         """Show the metrics of the last evaluation."""
-        notes = [] if metrics["epsilon"] is None else [f"ε {metrics['epsilon']:.3f}"]
+        notes = [] if metrics["epsilon"] is None else [f"ε {rounded_up(metrics['epsilon'], 3)}"]
         names = (key for key in metrics if key.startswith("test_"))
         if (key := next(names, None)) is not None:
             name = key.removeprefix("test_")

@@ -10,7 +10,7 @@ import torch
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.engines import Loss
-from dpigu.trainers.lineage import Ancestor
+from dpigu.trainers.lineage import Ancestor, lineage_of
 from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import PreparedRun, prepare
@@ -96,7 +96,10 @@ def reopened(
             check_same("noise", why_not_private(prepared, noise), "", run)
         spending = Spending.resumed(run, table, None if budget is None else Path(budget), prepared)
         ledger = LedgerFile(run.public / LEDGER, None, None if spending is None else spending.pay)
-        lineage = tuple(Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
+        known = (Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
+        own = ledger.ledger.head.run
+        found = {a.run: a for a in (*known, *lineage_of(model)) if a.run != own}
+        lineage = tuple(found.values())
     except BaseException:
         run.release()
         raise

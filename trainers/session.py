@@ -16,7 +16,7 @@ from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines import Loss
-from dpigu.trainers.lineage import trained_tensors
+from dpigu.trainers.lineage import begin_training, end_training, telling_tensors
 from dpigu.trainers.loop import Loop
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import prepare
@@ -168,7 +168,7 @@ class Session:
         self._entered = False
         self._summary: Mapping[str, Any] | None = None
         self._known: dict[tuple[int, ...], float | None] = {}
-        self._before = trained_tensors(run.prepared.model)
+        self._before = telling_tensors(run.prepared.model)
         self.metrics: Mapping[str, Any] = {}
         try:
             self._loop = Loop(run, self._evaluated)
@@ -254,7 +254,9 @@ class Session:
     def __enter__(self) -> Self:
         if self._entered:
             raise RunError("a session is entered once", where="session")
-        run, self._entered = self._run, True
+        run = self._run
+        begin_training(run.prepared.model, run.lineage, run.ledger.ledger.head.run)
+        self._entered = True
         try:
             if run.spending is not None:
                 run.spending.reserve(run.ledger.ledger, self._loop.ahead)
@@ -308,6 +310,7 @@ class Session:
         self._shown.close()
         self._steps.close()
         self._run.close(self._before)
+        end_training(self._run.prepared.model)
 
     def _report(self) -> None:
         self._summary = self._run.reported(self._loop.reached, self._loop.statistics())

@@ -191,11 +191,15 @@ def masked_step(
     """One step of any optimizer on the released gradient: post-processing.
 
     Off the support, weights and the optimizer's state stay bit for bit what they were; a
-    state that the step creates starts at 0 there.
+    state that the step creates starts at 0 there. Parameters of the optimizer that do not train
+    have no gradient, whatever was left on them, so that it moves none of them.
     """
     gradients = space.split(release.gradient.value)
     supports = space.split(release.support_D)
     before: dict[str, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        for stranger in group["params"]:
+            stranger.grad = None  # what somebody else left there was never released
     for name, parameter in parameters.items():
         parameter.grad = gradients[name].to(parameter.dtype)
         before[name] = [t.clone() for t in (parameter.data, *_alike(optimizer, parameter))]

@@ -172,11 +172,13 @@ def _epsilon_json(name: str, answer: Epsilon | Exception) -> dict[str, Any]:
 
 
 def _epsilon_text(answer: Epsilon | Exception) -> str:
+    from dpigu.accountants import rounded_up
+
     if isinstance(answer, Exception):
         return str(answer)
     if answer.value is None:
         return f"no ε: {answer.note}"
-    text = f"ε = {answer.value:.4f}"
+    text = f"ε = {rounded_up(answer.value)}"
     if answer.lower is not None and answer.estimate is not None:
         text += f" (upper bound; estimate {answer.estimate:.4f}, lower {answer.lower:.4f})"
     return f"{text}; {answer.note}" if answer.note else text

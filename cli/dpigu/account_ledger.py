@@ -35,10 +35,13 @@ def ledger(run: Path, event_file: Path | None, as_json: bool) -> None:
       dpigu account ledger runs/low --event event.json
     """
     from dpigu.dpcore.claim import event_to_dict, read_ledger
-    from dpigu.trainers.runs import LEDGER, disk
+    from dpigu.trainers.runs import RunFolder, disk
 
-    path = run if run.is_file() else run / "public" / LEDGER
-    read = read_ledger(disk.read(path), str(path))
+    if run.is_file():
+        read = read_ledger(disk.read(run), str(run))
+    else:
+        RunFolder(run).check()
+        read = RunFolder(run).ledger()
     about = _about(read)
     if event_file is not None:
         text = json.dumps(event_to_dict(read.event), indent=1) + "\n"
@@ -73,15 +76,22 @@ def _about(read: Ledger) -> dict[str, Any]:
 
 
 def _fields(about: dict[str, Any]) -> list[tuple[str, str]]:
+    from dpigu.accountants import rounded_up
+
     at = f"at δ = {about['delta']:g}, {about['accountant'].upper()} accountant"
     if about["why_not_private"]:
         found = [("privacy", f"NOT PRIVATE: {about['why_not_private']}")]
     elif about["epsilon_is"] == "claim":
-        found = [("claim", f"ε = {about['epsilon']:.4f} {at}, {about['adjacency']} adjacency")]
+        found = [
+            ("claim", f"ε = {rounded_up(about['epsilon'])} {at}, {about['adjacency']} adjacency")
+        ]
     else:
         found = [
-            ("spent so far", f"ε = {about['epsilon']:.4f} {at}, {about['adjacency']} adjacency"),
-            ("claim", f"ε = {about['claimed_epsilon']:.4f}, fixed before the first step"),
+            (
+                "spent so far",
+                f"ε = {rounded_up(about['epsilon'])} {at}, {about['adjacency']} adjacency",
+            ),
+            ("claim", f"ε = {rounded_up(about['claimed_epsilon'])}, fixed before the first step"),
         ]
     for mechanism in about["mechanisms"]:
         paid = f"{mechanism['steps']} of {mechanism['planned']} planned steps paid for"

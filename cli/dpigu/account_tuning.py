@@ -87,7 +87,13 @@ def tuning(
         --noise-multiplier 1.1354 --delta 1e-5 --trials 4
     """
     from dp_accounting import GaussianDpEvent
-    from dpigu.accountants import Trials, cheapest_trials, get_accountant, tuned_epsilon
+    from dpigu.accountants import (
+        Trials,
+        cheapest_trials,
+        get_accountant,
+        rounded_up,
+        tuned_epsilon,
+    )
 
     run, delta = _run(config, delta, mechanism)
     last, score = run if final else None, GaussianDpEvent(score_noise)
@@ -114,7 +120,10 @@ def tuning(
     best = "best trial and final run" if final else "best trial, whose model is released"
     fields = [("one run", one_run), (best, tuned)]
     print_fields(
-        [(n, f"no ε: {e.note}" if e.value is None else f"ε = {e.value:.4f}") for n, e in fields]
+        [
+            (n, f"no ε: {e.note}" if e.value is None else f"ε = {rounded_up(e.value)}")
+            for n, e in fields
+        ]
     )
     click.echo(f"at δ = {delta:g}, add-or-remove-one adjacency, by rdp")
     click.echo(f"number of trials: {_trials_text(trials)}")

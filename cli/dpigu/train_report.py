@@ -77,6 +77,8 @@ def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    from dpigu.accountants import rounded_up
+
     steps = f"{summary['steps']} steps"
     if summary["repeated_steps"]:
         steps += f", {summary['repeated_steps']} of them repeated or lost to an interruption,"
@@ -87,11 +89,10 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not summary["private"]:
         return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
     target = summary["target_epsilon"]
-    claim = f"ε = {summary['epsilon']:.4f}" + (f" (target {target:g})" if target else "")
+    spent = rounded_up(summary["epsilon"])
+    claim = f"ε = {spent}" + (f" (target {target:g})" if target else "")
     if summary["epsilon_is"] != "claim":
-        claim = (
-            f"ε = {summary['claimed_epsilon']:.4f}, of which {summary['epsilon']:.4f} spent so far"
-        )
+        claim = f"ε = {rounded_up(summary['claimed_epsilon'])}, of which {spent} spent so far"
     claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
     if summary["accountant_note"]:

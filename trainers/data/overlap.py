@@ -59,10 +59,11 @@ def refuse_shared(data: Data, public: Data | None) -> None:
     for name, whose, split in others:
         if np.isin(split_fingerprints(key, whose, split), own).any():
             raise DataError(
-                f"the {name} split shares records with the training split, and nothing would "
-                "protect them",
+                f"the {name} split shares records with the training split, by their inputs, and "
+                "nothing would protect them",
                 where=whose.spec.name,
-                remedy="Split by record before anything else, so that none is on both sides.",
+                remedy="Split by record before anything else. People whose inputs are equal have "
+                "to be on one side, or told apart by another input.",
             )
 
 

@@ -17,7 +17,13 @@ from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.tasks import Task
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
 
 def make_private(
@@ -133,6 +139,14 @@ def _batch_of(loader: DataLoader[Any]) -> int:
             where="data_loader",
             got=type(loader.batch_sampler if plain else loader.sampler).__name__,
             expected="a batch size; every record is drawn by itself with one probability",
+        )
+    if loader.collate_fn is not default_collate:
+        raise ConfigurationError(
+            "the loader's collate_fn makes one batch of many records, and no record would stand "
+            "apart",
+            where="data_loader",
+            got=getattr(loader.collate_fn, "__name__", type(loader.collate_fn).__name__),
+            remedy="Make records of one shape in the data set, or give data_from's `pad_to`.",
         )
     return loader.batch_size
 

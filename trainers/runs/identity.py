@@ -46,14 +46,18 @@ def described(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def structure_of(model: nn.Module) -> str:
-    """A digest of what a model is made of: modules, shapes, what is trained; not the weights."""
+    """A digest of what a model is made of: modules, shapes, what is trained, frozen weights."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     tensors = [
         (name, tuple(t.shape), str(t.dtype), name in trained)
         for name, t in (*model.named_parameters(), *model.named_buffers())
     ]
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(model)) + repr(tensors)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(text.encode())
+    for _, frozen in filter(lambda named: named[0] not in trained, model.named_parameters()):
+        flat = frozen.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def remember_data(folder: RunFolder, data: Data, public: Data | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class LedgerFile:
         self._size = len(text)
         self._ended = text.endswith(b"\n")
         self._prepaid = 0
+        self._process = os.getpid()
 
     @property
     def prepaid(self) -> int:
@@ -52,6 +54,7 @@ class LedgerFile:
 
         Raises: RunError if the ledger cannot be written; no step may begin then.
         """
+        self._refuse_fork()
         assert self._prepaid == 0
         mended, mark = self._mended()
         line = mended.charge(mechanism, steps)
@@ -62,9 +65,21 @@ class LedgerFile:
 
     def begin_step(self) -> None:
         """Use one of the steps that are paid for; before its release."""
+        self._refuse_fork()
         if self._prepaid < 1:
             raise RunError("a step that nothing has paid for", where=self.ledger.where)
         self._prepaid -= 1
+
+    def _refuse_fork(self) -> None:
+        """An error in a process that was forked from the one that opened the ledger."""
+        if os.getpid() != self._process:
+            raise RunError(
+                "a forked process goes on with a run that another one pays for",
+                where=self.ledger.where,
+                got=f"process {os.getpid()}",
+                expected=f"process {self._process}",
+                remedy="Take steps in the process that began the run.",
+            )
 
     def close(self) -> None:
         """Take back what was paid for and never began."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from dpigu.accountants import rounded_up
 from dpigu.trainers.runs.folder import printable
 from dpigu.trainers.tasks.metrics import SHARES, titled, told
 from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def drawn(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> b
                 )
             axes[1].set_ylim(bottom=0)
         axes[-1].set_xlabel("step")
-        claim = f"ε = {summary['epsilon']:.3f}" if private else "not private"
+        claim = f"ε = {rounded_up(summary['epsilon'], 3)}" if private else "not private"
         named = printable(f"{summary['preset']} on {summary['data']}")
         reached = "" if name is None else f"{told(name, summary[f'test_{name}'])}, "
         figure.suptitle(f"{named}: {reached}{claim}")

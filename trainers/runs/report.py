@@ -120,7 +120,9 @@ def released(prepared: PreparedRun) -> list[str]:
     ]
     if prepared.metrics:
         names = " and ".join(titled(name) for name in prepared.metrics)
-        found.insert(1, f"held-out {names} {prepared.settings.evaluations} times")
+        found.insert(
+            1, f"held-out {names} {min(prepared.settings.evaluations, prepared.plan.steps)} times"
+        )
     if any(phase.selective_update is not None for phase in prepared.plan.phases):
         found.append("which updates were kept")
     return found

@@ -36,6 +36,12 @@ MOST = 200_000
 _OF_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
 _OF_RECURRENT = frozenset({"_flat_weights", "_flat_weight_refs"})
 """Recurrent layers list their weights anew whenever they are handed some."""
+_OF_CLASS = frozenset(
+    {*vars(type("_", (), {})), "__annotations__", "__orig_bases__", "__parameters__"}
+    | {"__match_args__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__"}
+    | {"__firstlineno__", "__static_attributes__", "__annotate__", "__type_params__"}
+)
+"""What Python itself hangs on a class."""
 _HOOKS = frozenset(name for name in _OF_MODULE if name.endswith("_hooks"))
 
 
@@ -49,6 +55,7 @@ class Kept:
         self._seen: set[int] = set()
         self._functions: set[int] = set()
         self._opaque: list[str] = []
+        self._beyond = ""
 
     @classmethod
     def of(cls, model: nn.Module, loss: object, *, values: bool = True) -> Kept:
@@ -61,7 +68,7 @@ class Kept:
     @property
     def declared(self) -> tuple[str, ...]:
         """What cannot be seen into, with its type."""
-        return tuple(self._opaque)
+        return (*self._opaque, *([self._beyond] if self._beyond else []))
 
     def differs(self, other: Kept) -> str | None:
         """The path of the first thing that is not the same, or None."""
@@ -76,8 +83,11 @@ class Kept:
         kind = type(value)
         if kind in PLAIN:
             self._found[path] = value if value == value else repr(value)
-        elif id(value) in self._seen or len(self._found) > MOST:
+        elif id(value) in self._seen:
             self._found[path] = id(value)
+        elif len(self._found) > MOST:
+            self._found[path] = id(value)
+            self._beyond = f"{path} (after {MOST:,} values)"
         else:
             self._seen.add(id(value))
             self._alive.append(value)
@@ -93,7 +103,12 @@ class Kept:
         self._found[path] = repr(value)
 
     def _array(self, path: str, value: Any) -> None:
-        self._found[path] = (value.shape, value.dtype, zlib.crc32(value.tobytes()))
+        if value.dtype.hasobject:
+            self._found[path] = (value.shape, value.dtype)
+            for i, item in enumerate(value.flat):
+                self._see(f"{path}[{i}]", item)
+        else:
+            self._found[path] = (value.shape, value.dtype, zlib.crc32(value.tobytes()))
 
     def _generator(self, path: str, value: Any) -> None:
         """A generator of random numbers: by its state."""
@@ -115,6 +130,20 @@ class Kept:
 
     def _set(self, path: str, value: Any) -> None:
         self._found[path] = {item if type(item) in PLAIN else id(item) for item in value}
+        for item in value:
+            if type(item) not in PLAIN:
+                self._see(f"{path}{{{id(item)}}}", item)
+        self._attributes(path, value)
+
+    def _bytes(self, path: str, value: Any) -> None:
+        self._found[path] = bytes(value)
+
+    def _cell(self, path: str, value: Any) -> None:
+        try:
+            content = value.cell_contents
+        except ValueError:  # not filled yet
+            content = None
+        self._see(path, content)
 
     def _method(self, path: str, value: Any) -> None:
         self._see(path, value.__func__)
@@ -197,7 +226,7 @@ class Kept:
             self._functions.add(id(base))
             self._alive.append(base)
             for name, item in list(vars(base).items()):
-                if not name.startswith("__") or isinstance(item, types.FunctionType):
+                if name not in _OF_CLASS:
                     self._see(f"{base.__module__}.{base.__name__}.{name}", item)
 
     def _function(self, path: str, function: types.FunctionType) -> None:
@@ -210,11 +239,7 @@ class Kept:
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
-            try:
-                content = cell.cell_contents
-            except ValueError:  # not filled yet
-                content = None
-            self._see(f"{path}.{name}", content)
+            self._cell(f"{path}.{name}", cell)
         if not is_installed(function.__module__):
             self._globals(function)
 
@@ -245,6 +270,8 @@ class Kept:
         if root in sys.stdlib_module_names or root in ("torch", "numpy"):
             if root not in _STILL or hasattr(value, "__next__"):
                 self._opaque.append(f"{path} ({cls.__name__})")
+            elif root == "types":
+                self._attributes(path, value)
             return
         self._attributes(path, value)
         self._class(cls.__name__, cls)
@@ -262,6 +289,8 @@ _LOOKERS: Sequence[tuple[tuple[type, ...], Looker]] = (
     ((Mapping,), Kept._mapping),
     ((list, tuple, deque), Kept._sequence),
     ((set, frozenset), Kept._set),
+    ((bytearray, memoryview), Kept._bytes),
+    ((types.CellType,), Kept._cell),
     ((types.FunctionType,), Kept._function),
     ((types.MethodType,), Kept._method),
     ((staticmethod, classmethod), Kept._wrapped),
