@@ -35,13 +35,12 @@ def ledger(run: Path, event_file: Path | None, as_json: bool) -> None:
       dpigu account ledger runs/low --event event.json
     """
     from dpigu.dpcore.claim import event_to_dict, read_ledger
-    from dpigu.trainers.runs import RunFolder, disk
+    from dpigu.trainers.runs import LEDGER, checkpoint, disk
 
-    if run.is_file():
-        read = read_ledger(disk.read(run), str(run))
-    else:
-        RunFolder(run).check()
-        read = RunFolder(run).ledger()
+    path = run if run.is_file() else run / "public" / LEDGER
+    read = read_ledger(disk.read(path), str(path))
+    if (kept := path.with_name(checkpoint.FILE)).is_file():
+        checkpoint.read(kept, read)  # it knows how far the ledger was
     about = _about(read)
     if event_file is not None:
         text = json.dumps(event_to_dict(read.event), indent=1) + "\n"

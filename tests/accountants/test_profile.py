@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 from dp_accounting import GaussianDpEvent
+from dpigu.accountants import rounded_up
 from dpigu.accountants.profile import most_true_positives, privacy_profile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +39,9 @@ def test_nothing_known_bounds_nothing() -> None:
     assert most_true_positives([], 0.01) == 1.0
     assert most_true_positives([(1e-5, 0.0)], 0.01) == pytest.approx(0.01 + 1e-5)
     assert most_true_positives([(1e-5, 1e4)], 0.01) == 1.0
+
+
+@given(epsilon=st.floats(0, 1e6), decimals=st.integers(0, 6))
+def test_what_is_shown_of_epsilon_is_never_below_it(epsilon: float, decimals: int) -> None:
+    shown = Fraction(rounded_up(epsilon, decimals))
+    assert 0 <= shown - Fraction(epsilon) < Fraction(1, 10**decimals)

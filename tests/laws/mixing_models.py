@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,16 @@ class Shared(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         Shared.calls += 1
         return super().forward(x) * Shared.calls
+
+
+class Dunder(nn.Linear):
+    """Counts its calls on its class, under a name that looks like one of Python's."""
+
+    __calls__ = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        Dunder.__calls__ += 1
+        return super().forward(x) * Dunder.__calls__
 
 
 class MethodLoss:
@@ -382,6 +393,20 @@ CASES: dict[str, Case] = {
     "a set that grows": Case(keeping(set, lambda s, x: s.add(len(s))), "refused"),
     "a memory bank": Case(keeping(lambda: deque(maxlen=3), memory_bank), "refused"),
     "the last record": Case(keeping(dict, last_one), "refused"),
+    "a byte array that grows": Case(
+        keeping(bytearray, lambda s, x: s.append(1) or len(s)), "refused"
+    ),
+    "a namespace that counts": Case(keeping(lambda: SimpleNamespace(count=0), noted), "refused"),
+    "an array of objects": Case(
+        keeping(lambda: np.array([[], 0], dtype=object), lambda s, x: s[0].append(1) or len(s[0])),
+        "refused",
+    ),
+    "an object in a set": Case(
+        keeping(lambda: {Note()}, lambda s, x: noted(next(iter(s)), x)), "refused"
+    ),
+    "a class attribute with a name of Python's kind": Case(
+        lambda: (Dunder(WIDTH, CLASSES), F.cross_entropy), "refused"
+    ),
     "an object that counts": Case(keeping(Note, noted), "refused"),
     "a counter": Case(keeping(itertools.count, lambda s, x: next(s)), "refused"),
     "a generator under way": Case(keeping(stepping, lambda s, x: next(s)), "refused"),

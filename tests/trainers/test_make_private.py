@@ -80,6 +80,15 @@ def test_sampling_of_its_own_is_refused_in_one_line() -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_collate_function_of_many_records_is_refused_in_one_line() -> None:
+    model, (_, test) = linear(), loaders()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    standardised, _ = loaders(collate_fn=lambda batch: torch.stack([x for x, _ in batch]).mean(0))
+    with pytest.raises(ConfigurationError, match="one batch of many records") as caught:
+        make_private(model, optimizer, standardised, test=test, epsilon=8.0, **OPTIONS)
+    assert "\n" not in str(caught.value)
+
+
 def test_records_of_two_shapes_are_refused_without_a_value() -> None:
     ragged = DataLoader([(torch.ones(n), n) for n in (1, 2)], batch_size=1)
     model, (_, test) = linear(), loaders()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,72 @@ def test_callbacks_are_told_in_order(data: Data, model: nn.Module, settings: Set
     train(of_steps(4), data, model, two, callbacks=[watch], progress=False)
     halves = [[("step", n), ("step", n + 1), ("evaluation", n + 1)] for n in (1, 3)]
     assert watch.told == [*halves[0], *halves[1], ("end", 4)]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "while it trains"])
+def test_a_gradient_that_somebody_left_on_a_frozen_layer_moves_nothing(late: bool) -> None:
+    data, model = points(), nn.Sequential(nn.Linear(2, 2), linear())
+    frozen = model[0].requires_grad_(not late)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+
+    def leave() -> None:
+        frozen.requires_grad_(True)
+        nn.functional.cross_entropy(model(data.train_x[:1]), data.train_y[:1]).backward()
+        frozen.requires_grad_(False)
+
+    leave()
+    before = frozen.weight.detach().clone()
+    with Session(of_steps(3), data, model, settings_of(), optimizer=optimizer) as session:
+        for step in session:
+            if late:
+                leave()
+            step.apply()
+    assert torch.equal(frozen.weight, before)
+
+
+def test_two_sessions_never_train_one_model_at_once() -> None:
+    data, model = points(), linear()
+    made = Session(of_steps(3), data, model, settings_of(), optimizer=sgd(model))
+    other = Session(of_steps(3), data, model, settings_of(), optimizer=sgd(model))
+    with made, pytest.raises(RunError, match="another run is training this model"):
+        other.__enter__()
+    late = Session(of_steps(3), data, model, settings_of(), optimizer=sgd(model))
+    train(of_steps(3), data, model, settings_of(), progress=False)
+    with pytest.raises(RunError, match="has trained this model since"):
+        late.__enter__()
+    third = train(of_steps(3), data, model, settings_of(), progress=False)
+    assert len(third.summary["lineage"]) == 1
+
+
+def test_frozen_weights_of_another_run_are_in_the_lineage_and_held_to_on_resume(
+    tmp_path: Path,
+) -> None:
+    data, backbone = points(), linear()
+    train(of_steps(3), data, backbone, settings_of(), progress=False)
+    model = nn.Sequential(backbone.requires_grad_(False), linear())
+    session = Session(of_steps(3), data, model, settings_of(), out=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), session:
+        for step in session:
+            step.apply()
+            raise KeyboardInterrupt
+    assert len(RunFolder(tmp_path / "run").configuration()["lineage"]) == 1
+    stranger = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), linear())
+    with pytest.raises(RunError, match="another model"):
+        Session.resume(tmp_path / "run", data=data, model=stranger)
+    with Session.resume(tmp_path / "run", data=data, model=model) as session:
+        for step in session:
+            step.apply()
+    assert len(session.summary["lineage"]) == 1
+
+
+def test_a_forked_process_takes_no_step() -> None:
+    data, model = points(), linear()
+    with Session(of_steps(3), data, model, settings_of(), optimizer=sgd(model)) as session:
+        for step in session:
+            step.apply()
+            break
+        ledger = session._run.ledger
+        ledger._process = -1  # as in a process that was forked from another
+        with pytest.raises(RunError, match="forked process"):
+            ledger.begin_step()
+        ledger._process = os.getpid()

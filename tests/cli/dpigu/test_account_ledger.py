@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from dp_accounting import dp_event, rdp
+from dpigu.accountants import rounded_up
 from dpigu.trainers.runs import RunFolder
 
 from tests.cli.dpigu.test_train import interrupt_at, summary_of
@@ -34,7 +35,9 @@ def test_the_ledger_alone_says_what_the_summary_says(tmp_path: Path) -> None:
     theirs.compose(rebuilt(json.loads(event.read_text())))
     assert theirs.get_epsilon(1e-5) == pytest.approx(told["epsilon"], rel=1e-6)
     assert isinstance(rebuilt(mechanism["event"]), dp_event.PoissonSampledDpEvent)
-    assert f"ε = {told['epsilon']:.4f} at δ = 1e-05" in dpigu("account", "ledger", out).stdout
+    assert (
+        f"ε = {rounded_up(told['epsilon'])} at δ = 1e-05" in dpigu("account", "ledger", out).stdout
+    )
 
 
 def test_an_unfinished_run_has_spent_so_far(
@@ -48,6 +51,19 @@ def test_an_unfinished_run_has_spent_so_far(
     assert told["epsilon"] < told["claimed_epsilon"]
     text = dpigu("account", "ledger", out).stdout
     assert "spent so far" in text and "fixed before the first step" in text
+
+
+def test_a_ledger_that_is_shorter_than_the_checkpoint_knows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    interrupt_at(monkeypatch, 4, KeyboardInterrupt())
+    assert dpigu("train", *OPTIONS, "--out", out).exit_code == 130
+    ledger = out / "public/ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:2]))
+    refused = dpigu("account", "ledger", out)
+    assert refused.exit_code == 2 and "lacks lines" in one_line(refused)
 
 
 def test_what_is_no_ledger_is_one_line(tmp_path: Path) -> None:
