@@ -98,16 +98,24 @@ def refuse_collator(collator: Any, task: str | Task) -> None:
 
 @dataclass(frozen=True)
 class Padder:
-    """A collator for evaluation: every record padded or cut as it is in training."""
+    """A collator for evaluation: every record padded or cut as it is in training.
+
+    Args:
+        targets: the names that labels may have.
+        own_tokens: whether a record without labels is asked for its own tokens.
+    """
 
     padding: Padding
     targets: tuple[str, ...]
+    own_tokens: bool
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         rows = []
         for item in items:
             row = {name: torch.as_tensor(value) for name, value in item.items()}
             y = {name: row.pop(name) for name in self.targets if name in row}
+            if self.own_tokens and not y:
+                y = {"labels": row["input_ids"]}
             rows.append({**self.padding.inputs(row), **self.padding.targets(y)})
         batch: dict[str, Any] = default_data_collator(rows)
         return batch

@@ -9,6 +9,7 @@ from typing import Any
 import transformers
 from dpigu.dpcore import ConfigurationError, Plan
 from dpigu.mechanisms import dpsgd
+from dpigu.trainers.data.making import KEEPS_TOKENS
 from dpigu.trainers.data.sources.padding import Padding
 from dpigu.trainers.integrations.huggingface.arguments import Reading, read
 from dpigu.trainers.integrations.huggingface.records import (
@@ -58,6 +59,9 @@ class PrivateTrainer(transformers.Trainer):  # type: ignore[misc]  # untyped
     Errors: `ConfigurationError` for an argument that a private run cannot honour.
     """
 
+    control: Any
+    data_collator: Any
+
     def __init__(
         self,
         *args: Any,
@@ -85,7 +89,8 @@ class PrivateTrainer(transformers.Trainer):  # type: ignore[misc]  # untyped
         refuse_collator(self.data_collator, self._task)
         if pad_to is not None and self.data_collator is transformers.default_data_collator:
             padding = Padding(pad_to, self._pad_token)
-            self.data_collator = Padder(padding, (*self.label_names, "label"))
+            names = (*self.label_names, "label")
+            self.data_collator = Padder(padding, names, str(self._task) == KEEPS_TOKENS)
         self._reading: Reading = read(self.args, count)
         self._plan, self._pad_to, self._budget = plan, pad_to, budget
         self._settings = Settings(
@@ -149,18 +154,27 @@ class PrivateTrainer(transformers.Trainer):  # type: ignore[misc]  # untyped
             pad_to=self._pad_to,
             pad_token=self._pad_token,
         )
-        given: dict[str, Any] = {
-            "data": data,
-            "model": self.model,
-            "loss": loss_of(self.compute_loss_func),
-            "optimizer": self.optimizer,
-        }
+        loss, optimizer = loss_of(self.compute_loss_func), self.optimizer
         if again:
-            self.session = Session.resume(self.run_folder, **given, budget=self._budget)
+            self.session = Session.resume(
+                self.run_folder,
+                data=data,
+                model=self.model,
+                loss=loss,
+                optimizer=optimizer,
+                budget=self._budget,
+            )
         else:
-            plan = self._plan(self._reading.steps, self._reading.bound)
-            where = {"out": self.run_folder, "budget": self._budget}
-            self.session = Session(plan=plan, settings=self._settings, **given, **where)
+            self.session = Session(
+                self._plan(self._reading.steps, self._reading.bound),
+                data,
+                self.model,
+                self._settings,
+                loss=loss,
+                optimizer=optimizer,
+                out=self.run_folder,
+                budget=self._budget,
+            )
         return self.session
 
     @property
