@@ -131,7 +131,9 @@ def law_what_comes_from_a_run_is_known(kept: str, shift: float) -> None:
     assert lineage_of(again) == (ancestor,)
 
 
-test_what_comes_from_a_run_is_known = given(**CHANGES)(law_what_comes_from_a_run_is_known)
+@given(**CHANGES)
+def test_what_comes_from_a_run_is_known(kept: str, shift: float) -> None:
+    law_what_comes_from_a_run_is_known(kept, shift)
 
 
 def test_an_ancestor_is_read_as_it_was_written(once, model: nn.Module) -> None:

@@ -74,7 +74,9 @@ def law_a_value_of_another_type_is_refused(field: str, stranger: object, text: s
             raise AssertionError(f"settings.{field} takes {value!r}")
 
 
-test_a_value_of_another_type_is_refused = given(**STRANGERS)(law_a_value_of_another_type_is_refused)
+@given(**STRANGERS)
+def test_a_value_of_another_type_is_refused(field: str, stranger: object, text: str) -> None:
+    law_a_value_of_another_type_is_refused(field, stranger, text)
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -35,7 +35,9 @@ def law_one_shared_record_is_enough(split: str, ours: int, theirs: int) -> None:
     assert not any(character.isdigit() for character in said)
 
 
-test_one_shared_record_is_enough = given(**SHARED)(law_one_shared_record_is_enough)
+@given(**SHARED)
+def test_one_shared_record_is_enough(split: str, ours: int, theirs: int) -> None:
+    law_one_shared_record_is_enough(split, ours, theirs)
 
 
 def points(seed: int) -> Tensor:
