@@ -176,6 +176,7 @@ __all__ = [
     "Transform",
     "Trials",
     "Unclipped",
+    "Unit",
     "Verdict",
     "View",
     "Views",
