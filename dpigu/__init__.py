@@ -210,6 +210,8 @@ __all__ = [
     "foreign_scores",
     "gaussian_tradeoff",
     "get_accountant",
+    "group_epsilon",
+    "group_event",
     "guess_grid",
     "invalid_audit",
     "judge",

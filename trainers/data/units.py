@@ -9,7 +9,7 @@ person's records alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -57,6 +57,12 @@ class UnitIds:
         yield "training", self.train_N
         if self.test_M is not None:
             yield "held-out", self.test_M
+
+    def planted(self, stays_N: NDArray[np.bool_], more: int) -> UnitIds:
+        """Without some training records, and with so many more, each a unit of its own."""
+        known = [ids.max(initial=-1) for _, ids in self.splits]
+        own = np.arange(more, dtype=np.int64) + max(known) + 1
+        return replace(self, train_N=np.concatenate([self.train_N[stays_N], own]))
 
     @property
     def shared(self) -> bool:
