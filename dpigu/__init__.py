@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dpigu.dpcore import *
     from dpigu.mechanisms import *
     from dpigu.trainers import *
+    from dpigu.trainers.integrations.huggingface import *
 
     __version__: str
 
@@ -28,6 +29,9 @@ _CONFORMANCE = (
     "parametrize_with_checks",
 )
 """What the tests of a plugin need: it loads no trainer."""
+
+_HUGGINGFACE = ("PrivateTrainer", "load_pretrained", "save_pretrained")
+"""What wants the extra `hf`; they are loaded when they are first used, and by no `import *`."""
 
 __all__ = [
     "ACCOUNTANTS",
@@ -254,6 +258,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("dpigu")
+    if name in _HUGGINGFACE:
+        return getattr(importlib.import_module("dpigu.trainers.integrations.huggingface"), name)
     if name in __all__:
         for room in ("audits.conformance",) if name in _CONFORMANCE else _ROOMS:
             module = importlib.import_module(f"dpigu.{room}")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import torch
-from dpigu.dpcore import DpiguError, NoiseSource, Plan, RunError
+from dpigu.dpcore import NoiseSource, Plan, RunError
 from dpigu.trainers.beginning import begun
 from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines import Loss
-from dpigu.trainers.lineage import Ancestor, remember, trained_tensors
+from dpigu.trainers.lineage import trained_tensors
 from dpigu.trainers.loop import Loop
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import prepare
@@ -23,7 +24,6 @@ from dpigu.trainers.progress import Progress
 from dpigu.trainers.resuming import reopened
 from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.report import finish, summarise
 from dpigu.trainers.settings import Optimizer, Settings
 from dpigu.trainers.step import Step
 from dpigu.trainers.tasks import Metrics
@@ -110,7 +110,6 @@ class Session:
         data: Data | None = None,
         model: nn.Module | None = None,
         loss: Loss | None = None,
-        metrics: Metrics | None = None,
         optimizer: Optimizer | None = None,
         callbacks: Sequence[Callback] = (),
         observer: Observer | None = None,
@@ -118,6 +117,7 @@ class Session:
         public: Data | None = None,
         data_dir: Path | None = None,
         budget: Path | str | None = None,
+        metrics: Metrics | None = None,
         trust_code: bool = False,
         progress: bool = False,
     ) -> Self:
@@ -131,7 +131,8 @@ class Session:
             folder: the run folder; one process at a time works on it.
             data: the records; None loads them by the name in the configuration.
             model: the untrained module; None builds it by that name. Its weights are the folder's.
-            loss, metrics, optimizer: where the run had its own; the state is the folder's.
+            loss, metrics, optimizer: where the run had its own; the optimizer's state is the
+                folder's.
             callbacks, observer, noise, progress: as for a new session.
             budget: where the run's budget lies, if it was moved; it began with one, or with none.
             public: the public records; None loads them by name, if the run had any.
@@ -147,13 +148,13 @@ class Session:
             data=data,
             model=model,
             loss=loss,
-            metrics=metrics,
             optimizer=optimizer,
             observer=observer,
             noise=noise,
             public=public,
             data_dir=data_dir,
             budget=budget,
+            metrics=metrics,
             trust_code=trust_code,
             progress=progress,
         )
@@ -163,6 +164,7 @@ class Session:
 
     def _take_up(self, run: OpenRun, callbacks: Sequence[Callback], progress: bool) -> None:
         self._run, self._callbacks = run, callbacks
+        weakref.finalize(self, run.release)  # of a session that is never entered
         self._entered = False
         self._summary: Mapping[str, Any] | None = None
         self._known: dict[tuple[int, ...], float | None] = {}
@@ -303,28 +305,11 @@ class Session:
         self._run.ledger.end(self._loop.ending)
 
     def _leave(self) -> None:
-        """Take back what was paid for and never began; know the weights again."""
-        run = self._run
         self._shown.close()
         self._steps.close()
-        with contextlib.suppress(DpiguError):
-            run.ledger.close()
-        if run.spending is not None:
-            run.spending.settle(run.ledger.ledger)
-        if run.ledger.ledger.steps:
-            own = Ancestor.of(run.ledger.ledger, run.prepared.data.spec.name)
-            remember(run.prepared.model, (*run.lineage, own), self._before)
+        self._run.close(self._before)
 
     def _report(self) -> None:
-        """Say what the run came to."""
-        run, loop = self._run, self._loop
-        on_disk = run.ledger.ledger if run.folder is None else run.folder.ledger()
-        budget = None if run.spending is None else run.spending.name
-        found: Mapping[str, Any] = summarise(
-            run.prepared, on_disk, loop.reached, run.lineage, budget, loop.statistics()
-        )
-        if run.folder is not None:
-            found = finish(run.prepared, run.folder, found)
-        self._summary = found
+        self._summary = self._run.reported(self._loop.reached, self._loop.statistics())
         for callback in self._callbacks:
-            callback.on_end(self, found)
+            callback.on_end(self, self._summary)

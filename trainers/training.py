@@ -85,7 +85,6 @@ def resume(
     data: Data | None = None,
     model: nn.Module | None = None,
     loss: Loss | None = None,
-    metrics: Metrics | None = None,
     optimizer: Optimizer | None = None,
     callbacks: Sequence[Callback] = (),
     observer: Observer | None = None,
@@ -93,6 +92,7 @@ def resume(
     public: Data | None = None,
     data_dir: Path | None = None,
     budget: Path | str | None = None,
+    metrics: Metrics | None = None,
     trust_code: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -105,7 +105,6 @@ def resume(
         data=data,
         model=model,
         loss=loss,
-        metrics=metrics,
         optimizer=optimizer,
         callbacks=callbacks,
         observer=observer,
@@ -113,6 +112,7 @@ def resume(
         public=public,
         data_dir=data_dir,
         budget=budget,
+        metrics=metrics,
         trust_code=trust_code,
         progress=progress,
     ).finished()

@@ -217,6 +217,8 @@ def _print(about: dict[str, Any]) -> None:
         click.echo(f"\nengine of phase {engine['phase']}: {engine['engine']}, {engine['reason']}")
         if engine["choices"]:
             print_fields([(f"  {name}", choice) for name, choice in engine["choices"].items()])
+        if engine["adapted"]:
+            click.echo("  set on the model: " + "; ".join(engine["adapted"]))
         if engine["declared"]:
             click.echo("  declared to keep nothing of a record: " + ", ".join(engine["declared"]))
     click.echo("\nguarantees")

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 class Explanation(NamedTuple):
     """The engine of one phase, why, and the choice for each parameter (fast engine only).
 
-    `declared` is what hangs on model or loss and cannot be seen into (`kept`).
+    `declared` is what hangs on model or loss and cannot be seen into (`kept`); `adapted` is what
+    was set on the model so that vmap can follow it.
     """
 
     phase: str
@@ -26,6 +27,7 @@ class Explanation(NamedTuple):
     reason: str
     choices: Mapping[str, str]
     declared: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
 
 
 def explain(
@@ -58,7 +60,9 @@ def explain(
             fast = GhostEngine(model, loss, norms_of(pipeline), len(x), parts=parts)
             fast.rows(values, x_B, y_B, valid, _made_up(phase.pipeline, context))
             choices = fast.choices()
-        found.append(Explanation(phase.name, chosen, reason, choices, traced.declared))
+        found.append(
+            Explanation(phase.name, chosen, reason, choices, traced.declared, traced.adapted)
+        )
     return found
 
 

@@ -29,7 +29,6 @@ def drawn(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> b
         if private:
             _line(axes[-1], metrics, "epsilon", "tab:red")
             axes[-1].set_ylabel(f"ε at δ = {summary['delta']:g}")
-            axes[-1].set_ylim(bottom=0)
             if summary["target_epsilon"] is not None:
                 axes[-1].axhline(summary["target_epsilon"], color="0.5", lw=1, ls="--")
                 axes[-1].annotate(
@@ -41,6 +40,7 @@ def drawn(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> b
                     ha="left",
                     color="0.35",
                 )
+            axes[1].set_ylim(bottom=0)
         axes[-1].set_xlabel("step")
         claim = f"ε = {summary['epsilon']:.3f}" if private else "not private"
         named = printable(f"{summary['preset']} on {summary['data']}")

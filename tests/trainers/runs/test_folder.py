@@ -17,8 +17,7 @@ import pytest
 import torch
 from dpigu.dpcore import DpiguError, Plan, RunError
 from dpigu.trainers import Callback, Data, Session, Settings, Tensors, load_run, resume, train
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs import LedgerFile, RunFolder
 from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 
