@@ -10,6 +10,7 @@ from dpigu.accountants.base import Accountant, Epsilon, rounded_up
 from dpigu.accountants.budgets.file import BudgetFile
 from dpigu.accountants.budgets.filters import DeclaredReleases, RenyiFilter
 from dpigu.accountants.calibrate import calibrate_noise_multiplier, max_steps_within
+from dpigu.accountants.group import group_epsilon, group_event
 from dpigu.accountants.paper import paper_sigma
 from dpigu.accountants.profile import most_true_positives, privacy_profile
 from dpigu.accountants.registry import ACCOUNTANTS, get_accountant
@@ -26,6 +27,8 @@ __all__ = [
     "calibrate_noise_multiplier",
     "cheapest_trials",
     "get_accountant",
+    "group_epsilon",
+    "group_event",
     "max_steps_within",
     "most_true_positives",
     "paper_sigma",

@@ -45,6 +45,7 @@ from dpigu.dpcore.stages import (
     Subspace,
     Views,
 )
+from dpigu.dpcore.unit import Unit
 from dpigu.dpcore.values import Affine, Clock, PhaseContext, Reads, Record, Release, State, View
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "Subspace",
     "SystemNoise",
     "Transform",
+    "Unit",
     "View",
     "Views",
     "describe",

@@ -245,3 +245,8 @@ def kinds_of(stage: object) -> tuple[str, ...]:
 def name_of(stage: object) -> str:
     """The registered name of a stage, or the name of its class."""
     return str(getattr(stage, "stage_name", type(stage).__name__))
+
+
+def of_loss(stage: object) -> bool:
+    """Whether a statistic reads a record's loss or gradient alone, so that it is a unit's too."""
+    return bool(getattr(stage, "of_loss", False))

@@ -11,6 +11,7 @@ from dpigu.trainers.reading import Records
 from dpigu.trainers.slots import Slots
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_map
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Batches:
         microbatch: how many records go through the model at a time.
         records: reads them.
         views: the views of every record, each drawn for itself; None for the records as they are.
+        by_unit: whether what sits in a slot is a unit, with an axis of records.
     """
 
     slots: Slots
@@ -30,6 +32,7 @@ class Batches:
     microbatch: int
     records: Records
     views: Views | None = None
+    by_unit: bool = False
 
     def rows(
         self, engine: RowEngine, weights: Mapping[str, Tensor], transform: Transform
@@ -38,11 +41,20 @@ class Batches:
         sampled = self.slots.sample(self.sampler, self.microbatch, self.records.home)
         for x_B, y_B, valid_B in self.records.microbatches(sampled):
             with reseeded(valid_B.device):
-                rows = engine.rows(weights, self._viewed(x_B), y_B, valid_B, transform)
+                x_BP, y_BP = self._parted(x_B, y_B)
+                rows = engine.rows(weights, x_BP, y_BP, valid_B, transform)
             yield rows
 
-    def _viewed(self, x_B: Tree) -> Tree:
+    def _parted(self, x_B: Tree, y_B: Tree) -> tuple[Tree, Tree]:
+        """What sits in the slots, with an axis of parts (views, a unit's records) if it has any."""
         if self.views is None:
-            return x_B
+            return x_B, y_B
+        if not self.by_unit:
+            x_B, y_B = tree_map(lambda v_B: v_B[:, None], (x_B, y_B))
+        count = self.views.count
         with no_rules_of_users():
-            return vmap(self.views.views, randomness="different")(x_B)
+            x_BKV = vmap(vmap(self.views.views, randomness="different"), randomness="different")(
+                x_B
+            )
+        x_BP = tree_map(lambda v_BKV: v_BKV.flatten(1, 2), x_BKV)
+        return x_BP, tree_map(lambda v_BK: v_BK.repeat_interleave(count, 1), y_B)

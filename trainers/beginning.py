@@ -82,6 +82,7 @@ def _head(prepared: PreparedRun, configuration: str, noise: NoiseSource) -> Head
         block=longest_block(plan.steps),
         not_private=why_not_private(prepared, noise),
         mechanisms=plan.mechanisms,
+        unit=prepared.data.spec.unit,
     )
 
 

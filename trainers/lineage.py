@@ -20,6 +20,7 @@ from dpigu.accountants.budgets.filters import counts_of, event_of, terms_of
 from dpigu.accountants.events import Term, flatten
 from dpigu.dpcore import RunError
 from dpigu.dpcore.claim import Ledger
+from dpigu.dpcore.unit import RECORD, called
 from torch import Tensor, nn
 
 
@@ -32,24 +33,28 @@ class Ancestor:
         data: the name of its data.
         not_private: why it claims nothing; empty if it does.
         releases: all that it released, as canonical terms.
+        unit: what its unit of privacy is called.
     """
 
     run: str
     data: str
     not_private: str
     releases: tuple[Term, ...]
+    unit: str = RECORD
 
     @classmethod
     def of(cls, ledger: Ledger, data: str) -> Ancestor:
         """The run of a ledger."""
         why = ledger.head.not_private
-        return cls(ledger.head.run, data, why, () if why else flatten(ledger.event))
+        releases = () if why else flatten(ledger.event)
+        return cls(ledger.head.run, data, why, releases, called(ledger.head.unit))
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Ancestor:
         """The inverse of `to_dict`."""
         releases = tuple(Term(float(q), float(z), int(n)) for q, z, n in table["releases"])
-        return cls(table["run"], table["data"], table["not_private"], releases)
+        unit = table.get("unit", RECORD)
+        return cls(table["run"], table["data"], table["not_private"], releases, unit)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -127,6 +132,9 @@ def together(lineage: Lineage, ledger: Ledger) -> Epsilon:
     why = [a.not_private for a in (*lineage, own) if a.not_private]
     if why:
         return Epsilon(None, None, None, head.accountant, why[0])
+    if len({ancestor.unit for ancestor in (*lineage, own)}) > 1:
+        note = "the runs protect different units, so that their ε do not compose"
+        return Epsilon(None, None, None, head.accountant, note)
     terms = terms_of(counts_of(_all_releases((*lineage, own))))
     return get_accountant(head.accountant).epsilon(event_of(terms), head.delta, head.adjacency)
 

@@ -82,7 +82,7 @@ class RunningPhase:
         self._prepared = prepared
         self._observer = observer
         slots = prepared.slots if slots is None else slots
-        sampler = prepared.sampler
+        sampler, parts = prepared.sampler, prepared.parts(stages.views)
         engine = choose(settings.engine, traced, self.pipeline).engine
         microbatch = microbatch_of(
             engine,
@@ -91,6 +91,7 @@ class RunningPhase:
             settings.physical_batch,
             self.pipeline,
             sampler.expected_batch,
+            parts,
         )
         self._selective_update = None
         if phase.selective_update is not None:
@@ -98,14 +99,15 @@ class RunningPhase:
                 prepared, phase.selective_update, microbatch, noise, slots
             )
         self._public = PublicGradients(prepared, stages)
-        self._batches = Batches(slots, sampler, microbatch, prepared.records, stages.views)
+        by_unit = prepared.data.spec.unit is not None
+        self._batches = Batches(slots, sampler, microbatch, prepared.records, stages.views, by_unit)
         self._engine = ENGINES[engine](
             prepared.model,
-            prepared.loss,
+            prepared.row_loss,
             norms_of(self.pipeline),
             microbatch,
             settings.precision,
-            None if stages.views is None else stages.views.count,
+            parts,
         )
         self._driver = Driver(
             self.pipeline,

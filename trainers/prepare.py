@@ -18,8 +18,10 @@ from dpigu.dpcore import (
     Plan,
     PoissonSampler,
     Space,
+    Views,
 )
-from dpigu.dpcore.stages import name_of, public_records_of
+from dpigu.dpcore.stages import name_of, of_loss, public_records_of
+from dpigu.dpcore.unit import Unit, called
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data, DataSpec, Split
 from dpigu.trainers.data.overlap import refuse_shared
@@ -40,8 +42,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 class PreparedRun:
     """A calibrated plan with the data and the model on its device: checked, and ready to run.
 
-    `traced` is what made-up records showed of the model; `slots` is where the records sit, and
-    `records` reads them; `metrics` are measured on held-out records.
+    `traced` is what made-up records showed of the model; `slots` is where the records, or units,
+    sit, and `records` reads them; `metrics` are measured on held-out records; `loss` is a
+    record's.
     """
 
     plan: CalibratedPlan
@@ -62,6 +65,18 @@ class PreparedRun:
     def sampler(self) -> PoissonSampler:
         """How batches are sampled."""
         return self.plan.sampler
+
+    @property
+    def row_loss(self) -> Loss:
+        """The loss of one part of a row: a record's, times its weight in its unit."""
+        return self.loss if self.data.spec.unit is None else partial(weighted, self.loss)
+
+    def parts(self, views: Views | None) -> int | None:
+        """How many parts a row has, whose losses are averaged; None where it is one record."""
+        unit = self.data.spec.unit
+        if unit is None:
+            return None if views is None else views.count
+        return unit.records * (1 if views is None else views.count)
 
     @property
     def claims(self) -> bool:
@@ -90,7 +105,9 @@ def prepare(
     model, device, space, traced = _checked(plan.phases, data, model, settings, loss, public)
     if isinstance(plan, Plan):
         plan = calibrate(plan, settings, data.spec.records)
-    slots = Slots.drawn(data.spec.records, len(data.train))
+    noun = "records" if data.units is None else "units"
+    slots = Slots.drawn(data.spec.records, len(data.protected), noun)
+    stand_in = tree_map(lambda v_1: _alike(v_1, data.spec.unit), traced.stand_in())
     try_metrics(model, data, measures)
     return PreparedRun(
         plan=plan,
@@ -103,7 +120,7 @@ def prepare(
         labels=labels,
         traced=traced,
         slots=slots,
-        records=Records(data, device, traced.stand_in(), settings.workers),
+        records=Records(data, device, stand_in, settings.workers),
         metrics=measures,
         public=public,
     )
@@ -143,21 +160,31 @@ def _checked(
     refuse_mixing_modules(model)
     model = model.to(device)
     _check_tokens(data, model)
-    traced = _traced(LossOfOne(model, loss, settings.precision), data, device)
+    row_loss = loss if data.units is None else partial(weighted, loss)
+    traced = _traced(LossOfOne(model, row_loss, settings.precision), data, device)
     space = Space.of(trainable(model))
     for phase in phases:
         for pipeline in phase.pipelines:
             pipeline.check(pipeline.row_space(space, data.spec.shape))
             _check_public(pipeline, data, public)
+            _check_unit(pipeline, data.spec)
             _check_buffers(pipeline, data, model)
     if public is not None:
         _check_needed(phases, public)
     return model, device, space, traced
 
 
+def _alike(v_1: Tensor, unit: Unit | None) -> Tensor:
+    """A made-up unit, 1 × K × …, of one made-up record, 1 × …, if units are what is protected."""
+    return v_1 if unit is None else v_1[:, None].expand(-1, unit.records, *v_1.shape[1:])
+
+
 def _traced(loss: LossOfOne, data: Data, device: torch.device) -> Traced:
     """What made-up records of the declared shapes show of the model, in training mode."""
-    x, y = tree_map(lambda v: v.to(device), form_of(data.train))
+    form = form_of(data.protected)
+    if data.units is not None:
+        form = tree_map(lambda v_UK: v_UK.flatten(0, 1), form)
+    x, y = tree_map(lambda v: v.to(device), form)
     before = loss.model.training
     loss.model.train()
     try:
@@ -218,6 +245,18 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             where=there.name,
             got=f"{there.shape}, {there.classes} classes",
             expected=f"{here.shape}, at most {here.classes} classes",
+        )
+
+
+def _check_unit(pipeline: Pipeline, spec: DataSpec) -> None:
+    """An error for a statistic that looks at one record's values, where rows are units'."""
+    statistic = pipeline.statistic
+    if spec.unit is not None and statistic is not None and not of_loss(statistic):
+        raise ConfigurationError(
+            "this statistic is of one record, and a row is a unit's here",
+            where=name_of(statistic),
+            got=called(spec.unit),
+            remedy="Leave the phase out, or promise privacy by record.",
         )
 
 

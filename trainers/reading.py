@@ -6,6 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,28 +33,30 @@ class Records:
 
     Tensors in memory lie on the device, if the declared number of them fits there. Records of
     another source are read by index, and each is checked again: what was there when the run was
-    prepared must be there still.
+    prepared must be there still. Units are put together as they are read.
 
     Args:
         data: whose training split is read.
         device: where microbatches are wanted.
-        stand_in: one made-up record, 1 × …, on the device: what stands where nobody is valid.
+        stand_in: one made-up record, or unit, 1 × …, on the device: what stands where nobody is
+            valid.
         workers: processes that read ahead; 0 reads here, when a microbatch is wanted.
     """
 
     def __init__(
         self, data: Data, device: torch.device, stand_in: tuple[Tree, Tree], workers: int = 0
     ) -> None:
-        self._spec, self._source, self._device = data.spec, data.train, device
+        checked = replace(data, train=Checked(data.train, data.spec))
+        self._source, self._device = checked.protected, device
         self._stand_in = stand_in
         self._stand_in_here = tree_map(lambda v: v.cpu(), stand_in)
         self._resident: Tensors | None = None
         self._pool: ProcessPoolExecutor | None = None
-        if isinstance(data.train, Tensors) and _fits(data, device):
+        if data.units is None and isinstance(data.train, Tensors) and _fits(data, device):
             there = tree_map(lambda v: v.to(device), (data.train.x, data.train.y))
             self._resident = Tensors(*there)
         elif workers:
-            self._pool = _pool(workers, data.train, data.spec)
+            self._pool = _pool(workers, self._source)
         self._workers = workers
 
     @property
@@ -88,7 +91,7 @@ class Records:
         for piece in sampled:
             at_V = piece[0][piece[1]].numpy()
             if self._pool is None:
-                yield piece, _as_before(read, self._source, self._spec, at_V)
+                yield piece, _as_before(self._source.read, at_V)
                 continue
             waiting.append((piece, self._pool.submit(_read_here, at_V)))
             if len(waiting) > AHEAD * self._workers:
@@ -98,11 +101,20 @@ class Records:
             yield first, _as_before(future.result)
 
 
-def read(source: Source, spec: DataSpec, at: Indices) -> tuple[Tree, Tree]:
-    """These records, checked."""
-    x_B, y_B = source.read(at)
-    check_split(spec, "training", x_B, y_B)
-    return x_B, y_B
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A source whose records are held against what is declared, whenever they are read."""
+
+    source: Source
+    spec: DataSpec
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, at: Indices) -> tuple[Tree, Tree]:
+        x_B, y_B = self.source.read(at)
+        check_split(self.spec, "training", x_B, y_B)
+        return x_B, y_B
 
 
 def _as_before(function: Any, *given: Any) -> tuple[Tree, Tree]:
@@ -126,22 +138,22 @@ def _fits(data: Data, device: torch.device) -> bool:
     return data.spec.records * bytes_of(one) <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-_here: tuple[Source, DataSpec] | None = None
+_here: Source | None = None
 
 
-def _pool(workers: int, source: Source, spec: DataSpec) -> ProcessPoolExecutor:
+def _pool(workers: int, source: Source) -> ProcessPoolExecutor:
     """Processes that hold the source; forked where that can be, so that nothing is copied."""
     ways = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in ways else None)
-    return ProcessPoolExecutor(workers, context, _hold, (source, spec))
+    return ProcessPoolExecutor(workers, context, _hold, (source,))
 
 
-def _hold(source: Source, spec: DataSpec) -> None:
+def _hold(source: Source) -> None:
     global _here
     torch.set_num_threads(1)
-    _here = (source, spec)
+    _here = source
 
 
 def _read_here(at: Indices) -> tuple[Tree, Tree]:
     assert _here is not None
-    return read(*_here, at)
+    return _here.read(at)

@@ -75,6 +75,8 @@ def reopened(
         if public is None:
             public = recipe.load_public(data.spec, data_dir, progress=progress)
         check_data(run, data, public)
+        unit = None if data.spec.unit is None else vars(data.spec.unit)
+        check_same("unit of privacy", unit, table["data"].get("unit"), run)
         if model is None:
             model = named_model(run, table, trust_code)
         check_same("model", structure_of(model), table["model"]["structure"], run)

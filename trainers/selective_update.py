@@ -80,7 +80,12 @@ class RunningSelectiveUpdate:
         make = choose_whole(settings.engine, prepared.traced)
         microbatch = self._batches.microbatch
         engine = make(
-            prepared.model, prepared.loss, norms_of(pipeline), microbatch, settings.precision
+            prepared.model,
+            prepared.row_loss,
+            norms_of(pipeline),
+            microbatch,
+            settings.precision,
+            prepared.parts(None),
         )
         driver = Driver(
             pipeline,

@@ -35,18 +35,21 @@ class Slots:
     record_N: NDArray[np.int64]
 
     @classmethod
-    def drawn(cls, declared: int, present: int) -> Slots:
+    def drawn(cls, declared: int, present: int, what: str = "records") -> Slots:
         """Drawn from the operating system's entropy: anew at every start and resume.
 
-        Errors: `DataError` for more present records than declared.
+        Args:
+            what: is counted: records, or units, each of which sits in one slot.
+
+        Errors: `DataError` for more of them than declared.
         """
         if present > declared:
             raise DataError(
-                "there are more records than declared",
+                f"there are more {what} than declared",
                 where="records",
                 got=present,
                 expected=f"at most {declared}",
-                remedy="Declare the largest number of records that the data may ever hold.",
+                remedy="Declare the largest number of them that the data may ever hold.",
             )
         record_N = np.full(declared, EMPTY, dtype=np.int64)
         record_N[np.argsort(system_words(declared))[:present]] = np.arange(present)

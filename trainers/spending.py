@@ -15,6 +15,7 @@ from dp_accounting import DpEvent
 from dpigu.accountants.budgets.file import BudgetFile, Session
 from dpigu.dpcore import BudgetError, CalibratedPlan, DpiguError, RunError
 from dpigu.dpcore.claim import Ledger, composed
+from dpigu.dpcore.unit import called
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.overlap import split_fingerprints
 from dpigu.trainers.data.sources import form_of, forms_of
@@ -45,7 +46,7 @@ class Spending:
     def begun(cls, path: Path | str, prepared: PreparedRun) -> Spending:
         """Of a new run: refused here, before there is a folder, if it would overspend."""
         budget, plan = BudgetFile(path), prepared.plan
-        budget.check(plan.event(), plan.adjacency)
+        budget.check(plan.event(), plan.adjacency, called(prepared.data.spec.unit))
         bind(budget, prepared.data)
         return cls(budget, plan, label_of(prepared))
 
@@ -79,6 +80,7 @@ class Spending:
             self._plan.event(ahead),
             label=self._label,
             adjacency=ledger.head.adjacency,
+            unit=called(ledger.head.unit),
         )
 
     def pay(self, ledger: Ledger) -> None:

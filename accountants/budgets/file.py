@@ -36,6 +36,7 @@ from dpigu.accountants.budgets.state import BudgetState, SessionEntry, state_of,
 from dpigu.accountants.events import Term, flatten
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import BudgetError
+from dpigu.dpcore.unit import RECORD
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -106,6 +107,7 @@ class BudgetFile:
         *,
         label: str = "",
         adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
+        unit: str = RECORD,
     ) -> Session:
         """Reserve all that a start or a resumption of a run may release.
 
@@ -114,15 +116,17 @@ class BudgetFile:
         Errors: `BudgetError` if it does not fit what is left, or is no private event.
         """
         with self.locked():
-            after = self._with(run, event, label, adjacency)
+            after = self._with(run, event, label, adjacency, unit)
             self._write(after)
         return Session(self, len(after.sessions) - 1)
 
-    def check(self, event: DpEvent, adjacency: Adjacency) -> None:
+    def check(self, event: DpEvent, adjacency: Adjacency, unit: str = RECORD) -> None:
         """The error that `open_session` of a new run would raise; nothing is written."""
-        self._with("", event, "", adjacency)
+        self._with("", event, "", adjacency, unit)
 
-    def _with(self, run: str, event: DpEvent, label: str, adjacency: Adjacency) -> BudgetState:
+    def _with(
+        self, run: str, event: DpEvent, label: str, adjacency: Adjacency, unit: str
+    ) -> BudgetState:
         """The budget with one more session, or its refusal."""
         reserved = flatten(event)
         state = self.read().closed(run)
@@ -133,10 +137,18 @@ class BudgetFile:
                 got=str(adjacency),
                 expected=str(state.adjacency),
             )
+        if state.unit not in (None, unit):
+            raise BudgetError(
+                "the budget is of another unit of privacy",
+                where=str(self.path),
+                got=unit,
+                expected=state.unit,
+                remedy="Let all runs of a budget protect the same unit, or create another budget.",
+            )
         before = state.share
         state = replace(state, filter=state.filter.prepared(reserved))
         entry = SessionEntry(run, label, reserved)
-        after = replace(state, sessions=(*state.sessions, entry))
+        after = replace(state, sessions=(*state.sessions, entry), unit=unit)
         if not after.share <= 1:
             raise _refusal(self.path, state.filter, before, after.share)
         return after

@@ -18,6 +18,7 @@ from dpigu.accountants.budgets.filters import (
 from dpigu.accountants.events import Term
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import BudgetError
+from dpigu.dpcore.unit import RECORD
 
 FORMAT = 1
 
@@ -48,12 +49,16 @@ class SessionEntry:
 
 @dataclass(frozen=True)
 class BudgetState:
-    """A budget file as read: its random name, the filter, the relation, and every session."""
+    """A budget file as read: its random name, the filter, the relation, and every session.
+
+    `unit` is what the unit of privacy is called, in all its runs; None before the first.
+    """
 
     name: str
     filter: Filter
     adjacency: Adjacency
     sessions: tuple[SessionEntry, ...] = ()
+    unit: str | None = None
 
     @property
     def charged(self) -> tuple[Term, ...]:
@@ -86,6 +91,7 @@ def table_of(state: BudgetState) -> dict[str, Any]:
         "epsilon": state.filter.epsilon,
         "delta": state.filter.delta,
         "adjacency": str(state.adjacency),
+        "unit": state.unit,
         "filter": kind,
         "sessions": [
             {
@@ -130,7 +136,8 @@ def state_of(table: dict[str, Any], where: str) -> BudgetState:
         for entry in table["sessions"]
     )
     filter, relation = filters[kind["kind"]](), Adjacency(table["adjacency"])
-    return BudgetState(table["name"], filter, relation, sessions)
+    unit = table.get("unit", RECORD if sessions else None)
+    return BudgetState(table["name"], filter, relation, sessions, unit)
 
 
 def _rows(terms: tuple[Term, ...]) -> list[list[float]]:

@@ -106,6 +106,7 @@ class CanaryPlan:
     def apply(self, data: Data) -> Data:
         """The data to train on: no base record, and the canary for every coin of heads.
 
+        Where units are protected, every canary is one of its own: a unit of one record.
         Crafted gradients are no data: with them it stays as it is, and they reach the batch by
         `dpigu.audits.canaries.gradients.GradientCanaries`.
         Raises: EvidenceError if this is not the data that the plan was made for.
@@ -120,7 +121,10 @@ class CanaryPlan:
         x_m, y_m = self.records(data)
         x_N = torch.cat([data.train_x[stays_N], x_m[heads_m]])
         y_N = torch.cat([data.train_y[stays_N], y_m[heads_m]])
-        return dataclasses.replace(data, train=Tensors(x_N, y_N))
+        units = data.units
+        if units is not None:
+            units = units.planted(stays_N.numpy(), int(heads_m.sum()))
+        return dataclasses.replace(data, train=Tensors(x_N, y_N), units=units)
 
     @property
     def white_box(self) -> bool:

@@ -65,6 +65,7 @@ def _about(read: Ledger) -> dict[str, Any]:
         "accountant": head.accountant if spent is None else spent.accountant,
         "adjacency": str(head.adjacency),
         "records": head.records,
+        "unit": None if head.unit is None else vars(head.unit),
         "why_not_private": head.not_private,
         "ended": read.ended,
         "mechanisms": [
@@ -92,6 +93,9 @@ def _fields(about: dict[str, Any]) -> list[tuple[str, str]]:
             ),
             ("claim", f"ε = {rounded_up(about['claimed_epsilon'])}, fixed before the first step"),
         ]
+    if about["unit"] is not None:
+        unit = "all records of one {name}, at most {records} of them a step"
+        found.append(("unit", unit.format_map(about["unit"])))
     for mechanism in about["mechanisms"]:
         paid = f"{mechanism['steps']} of {mechanism['planned']} planned steps paid for"
         told = f"{paid}, σ = {mechanism['noise_multiplier']:.5g} at rate {mechanism['rate']:.6g}"

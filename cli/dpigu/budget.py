@@ -144,6 +144,7 @@ def _fields(state: BudgetState) -> list[tuple[str, str]]:
     claim = f"ε = {state.filter.epsilon:g} at δ = {state.filter.delta:g}, {state.adjacency}"
     return [
         ("claim", f"{claim}, for everything that these runs release together"),
+        ("unit", state.unit or "what the first run protects"),
         ("composed", by),
         ("taken", f"{state.share:.2%} in {len(state.sessions)} starts and resumptions"),
     ]

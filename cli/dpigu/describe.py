@@ -84,6 +84,7 @@ def _description(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "accountant_because": accountant.why,
         "adjacency": str(plan.adjacency),
         "records": sampler.records,
+        "unit": None if recipe.unit is None else vars(recipe.unit),
         "rate": sampler.rate,
         "expected_batch": sampler.expected_batch,
         "steps": plan.steps,
@@ -180,6 +181,7 @@ def _support(phase: Phase, space: Space | None, shape: tuple[int, ...]) -> list[
 
 
 def _print(about: dict[str, Any]) -> None:
+    counted = "records" if about["unit"] is None else f"units, by {about['unit']['name']}"
     size = "" if about["coordinates"] is None else f", {about['coordinates']:,} coordinates"
     fields = [
         (
@@ -190,7 +192,7 @@ def _print(about: dict[str, Any]) -> None:
         ("model", f"{about['model'] or 'by the shape of the data'}{size}"),
         *_given(about),
         ("training", _training(about["training"])),
-        ("sampling", f"rate {about['rate']:.6g} of {about['records']} declared records"),
+        ("sampling", f"rate {about['rate']:.6g} of {about['records']} declared {counted}"),
     ]
     if about["private"]:
         target = "" if about["target_epsilon"] is None else f"ε ≤ {about['target_epsilon']:g} "

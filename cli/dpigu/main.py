@@ -2,6 +2,7 @@
 
 from dpigu.cli.dpigu import (
     account,
+    account_group,
     account_ledger,
     account_tuning,
     budget,
@@ -16,6 +17,7 @@ from dpigu.cli.dpigu.group import main
 
 __all__ = [
     "account",
+    "account_group",
     "account_ledger",
     "account_tuning",
     "budget",

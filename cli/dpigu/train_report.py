@@ -95,10 +95,16 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         claim = f"ε = {rounded_up(summary['claimed_epsilon'])}, of which {spent} spent so far"
     claim += f" at δ = {summary['delta']:g}, {summary['accountant'].upper()} accountant, "
     lines = [("privacy", f"{claim}{summary['adjacency']} adjacency")]
+    if (told := summary.get("unit")) is not None:
+        from dpigu.dpcore import Unit
+
+        unit = Unit(**told)
+        lines.append(("unit", f"all records of one {unit.name}; its row is {unit.row}"))
     if summary["accountant_note"]:
         lines.append(("note", summary["accountant_note"]))
+    counted = "records" if summary.get("unit") is None else "units"
     if summary["delta"] > 1 / summary["records"]:
-        lines.append(("warning", f"δ is above one over the {summary['records']} records"))
+        lines.append(("warning", f"δ is above one over the {summary['records']} {counted}"))
     sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.5g}" for phase in summary["phases"])
     lines.append(("noise", f"σ = {', '.join(sigmas)}, {steps}"))
     if selective_updates := [

@@ -69,7 +69,9 @@ plan_options = together(
         metavar="NAME|FILE|MODULE:FACTORY",
         help="digits, mnist, fashion-mnist, cifar10; an .npz, .csv or .parquet; or your own.",
     ),
-    click.option("--records", type=COUNT, help="Declared number of records, for data of yours."),
+    click.option(
+        "--records", type=COUNT, help="Declared number of records, or of units, for data of yours."
+    ),
     click.option("--classes", type=COUNT, help="Declared number of classes, for a file."),
     click.option("--test", metavar="FILE", help="The held-out split, where it is another file."),
     click.option("--target", metavar="COLUMN", help="What is predicted, in a file."),
@@ -80,6 +82,18 @@ plan_options = together(
         metavar="FILE.toml",
         type=click.Path(path_type=Path),
         help="What is declared of a table's columns: a scaling or a list of categories each.",
+    ),
+    click.option(
+        "--unit",
+        metavar="COLUMN",
+        help="Protect whoever a record belongs to, by this column, and not single records; "
+        "--records then declares how many there are.",
+    ),
+    click.option("--per-unit", type=COUNT, help="The most records of one that make its row."),
+    click.option(
+        "--unit-rows",
+        type=click.Choice(["mean", "sum"]),
+        help="Of their gradients  [default: mean]",
     ),
     click.option(
         "--features",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import ConfigurationError, Plan
+from dpigu.dpcore import ConfigurationError, Plan, Unit
 from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
@@ -22,7 +22,7 @@ SETTINGS = {"batch": "expected_batch"} | {
 """Which option sets which field of `Settings`, where there is such an option; epochs set steps."""
 NAMED = ("records", "classes", "test", "target", "task", "features", "public", "model")
 """The options that are fields of a recipe as they stand."""
-OF_DATA = ("records", "classes", "test", "target", "task", "columns")
+OF_DATA = ("records", "classes", "test", "target", "task", "columns", "unit")
 """What is declared of data: other data starts without."""
 
 
@@ -67,6 +67,7 @@ def recipe_from(
         names = ("data", "steps", "epochs", *NAMED, "clip")
         arguments = {name: options[name] for name in names}
         arguments["columns"] = _columns(options["columns"])
+        arguments["unit"] = _unit(options, None)
         recipe = recipe_for(preset, **arguments, assignments=assignments, **settings)
     _refuse_claim_without_noise(recipe)
     return recipe
@@ -105,6 +106,7 @@ def _changed(
         recipe = dataclasses.replace(recipe, data=data, **nothing)
     if options["columns"] is not None:
         recipe = dataclasses.replace(recipe, columns=_columns(options["columns"]))
+    recipe = dataclasses.replace(recipe, unit=_unit(options, recipe.unit))
     declared = {k: options[k] for k in NAMED if options[k] is not None}
     recipe = dataclasses.replace(recipe, **declared)
     settings = options_of(recipe.settings)
@@ -141,6 +143,23 @@ def _refuse_code(config: Path, recipe: Recipe, options: Mapping[str, Any]) -> No
                 got=named,
                 remedy=f"If you trust whoever wrote it: --trust-code, or --{option} {named}.",
             )
+
+
+def _unit(options: Mapping[str, Any], before: Unit | None) -> Unit | None:
+    """The unit of privacy that the options declare, on top of a configuration's."""
+    names = {"unit": "name", "per_unit": "records", "unit_rows": "reduce"}
+    given = {field: options[k] for k, field in names.items() if options.get(k) is not None}
+    if not given:
+        return before
+    chosen = {**({} if before is None else vars(before)), **given}
+    if not {"name", "records"} <= chosen.keys():
+        raise ConfigurationError(
+            "privacy by person wants whose a record is, and how many of theirs make a row",
+            where="--unit, --per-unit",
+            got=", ".join(f"{field} {value}" for field, value in given.items()),
+            remedy="Give both: --unit COLUMN --per-unit K.",
+        )
+    return Unit(**chosen)
 
 
 def _columns(path: Path | None) -> Columns | None:

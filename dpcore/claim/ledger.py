@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, SelfComposedDpEvent
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.claim.events import event_from_dict, event_to_dict
-from dpigu.dpcore.errors import AccountingError, RunError
+from dpigu.dpcore.errors import AccountingError, DataError, RunError
+from dpigu.dpcore.unit import Unit
 
 FORMAT = 1
 Kind = Literal["charge", "unused", "torn", "end"]
@@ -72,10 +73,11 @@ class Head:
         configuration: SHA-256 of the run's configuration, in hexadecimal.
         delta, accountant, adjacency: of the claim.
         epsilon: the target, or None.
-        records: declared number of records.
+        records: declared number of records, or of units.
         block: the most steps that one line pays for.
         not_private: why the run claims nothing; empty if it does.
         mechanisms: one a phase, in order.
+        unit: the unit of privacy, where it is not one record.
     """
 
     run: str
@@ -88,10 +90,12 @@ class Head:
     block: int
     not_private: str
     mechanisms: tuple[Mechanism, ...]
+    unit: Unit | None = None
 
     def line(self) -> bytes:
         """The head as the first line of a ledger."""
-        told = {**vars(self), "mechanisms": [m.to_dict() for m in self.mechanisms]}
+        unit = None if self.unit is None else vars(self.unit)
+        told = {**vars(self), "mechanisms": [m.to_dict() for m in self.mechanisms], "unit": unit}
         return _line({"format": FORMAT, **told})
 
 
@@ -268,8 +272,10 @@ def _head(line: bytes, where: str) -> tuple[Head, tuple[int, ...], tuple[str, ..
             Mechanism(**{**m, "event": event_from_dict(m["event"])}) for m in told["mechanisms"]
         )
         told |= {"adjacency": Adjacency(told["adjacency"]), "mechanisms": mechanisms}
+        if (unit := told.get("unit")) is not None:
+            told["unit"] = Unit(**unit)
         head = Head(**told)
-    except (ValueError, KeyError, TypeError, AccountingError) as error:
+    except (ValueError, KeyError, TypeError, AccountingError, DataError) as error:
         raise RunError("the ledger's head cannot be read", where=where) from error
     return head, (0,) * len(mechanisms), (_sha(line),)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from dpigu.dpcore import PhaseContext, Reads, Record, Release, Released, Space, State, register
@@ -27,6 +28,8 @@ class LossChange:
     Privacy: no bound of its own, the clipper of the look bounds it by C; reads the record, and
     weights that are released; checked by tests/mechanisms/statistics/test_selective_update.py.
     """
+
+    of_loss: ClassVar[bool] = True
 
     def row_space(self, parameters: Space, shape: tuple[int, ...]) -> Space:
         return Space.flat("loss change", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from dpigu.dpcore import PhaseContext, Reads, Record, Release, Space, State, register
@@ -34,6 +35,7 @@ class TopVotes:
     """
 
     ratio: float = 0.1
+    of_loss: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(0 < self.ratio <= 1, self, "ratio", "a share in (0, 1]")

@@ -1,8 +1,8 @@
 """Data: sources of records beside the public constants that were declared for them.
 
-Everything in a `DataSpec` is public and fixed before the records are read: how many records are
-declared, the classes, the record's shape, the scaling. A data set with one record more or less
-has the same spec; the declared number is never compared with the number that is there.
+Everything in a `DataSpec` is public and fixed before the records are read: how many records, or
+units, are declared, the classes, the record's shape, the scaling. A data set with one record more
+or less has the same spec; the declared number is never compared with the number that is there.
 
 Held-out splits are public. Messages about a training split name what was declared and never a
 value, a place or a count that was found.
@@ -13,18 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from dpigu.dpcore.errors import DataError
+from dpigu.dpcore.unit import Unit
 from dpigu.trainers.data.checks import check_split, wrong
 from dpigu.trainers.data.scaling import BYTES, Scaling
 from dpigu.trainers.data.sources import Shapes, Source, Tensors, form_of, forms_of, is_shape, pieces
+from dpigu.trainers.data.units import ByUnit, Split, UnitIds
 from dpigu.trainers.engines.records import Tree
 from dpigu.trainers.tasks import CLASSIFICATION, Task
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-Split = Literal["training", "held-out"]
 PIECE = 1024
 """Records that are read at once where all of a split are looked at."""
 
@@ -35,7 +35,8 @@ class DataSpec:
 
     Args:
         name: the data set's name.
-        records: the declared number of training records; rate and divisor refer to it.
+        records: the declared number of training records, or of units where `unit` says what
+            those are; rate and divisor refer to it.
         classes: labels are 0 … classes − 1; None for a task that has none.
         shape: the shape of one record's input, channel first for images; a tuple or dict of
             shapes where the model takes several tensors.
@@ -43,6 +44,7 @@ class DataSpec:
         task: what the model is trained for.
         target: the shape of one record's targets, likewise.
         weight_bound: the largest weight of a record, where targets are (targets, weights).
+        unit: the unit of privacy, where it is not one record.
 
     Raises:
         DataError: a number is not a whole one of a sensible size.
@@ -56,6 +58,7 @@ class DataSpec:
     task: Task = CLASSIFICATION
     target: Shapes = ()
     weight_bound: float | None = None
+    unit: Unit | None = None
 
     def __post_init__(self) -> None:
         numbers: list[tuple[str, object, int]] = [("records", self.records, 1)]
@@ -97,15 +100,17 @@ class Data:
     Args:
         spec: what is declared.
         train, test: sources; records in memory are `Tensors(x, y)`.
+        units: whose the records are, where a unit of privacy is declared.
 
     Raises:
         DataError: a split of the wrong type, shape or length; a label outside 0 … classes − 1;
-            an input that is not finite.
+            an input that is not finite; a unit without ids, or ids without a unit.
     """
 
     spec: DataSpec
     train: Source = field(repr=False)
     test: Source = field(repr=False)
+    units: UnitIds | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for split, source in self._splits.items():
@@ -113,6 +118,7 @@ class Data:
             check_split(self.spec, split, x, y)
         if not len(self.train):
             raise wrong(self.spec, "training", "there is no record")
+        self._check_units()
         (here, _), (there, _) = form_of(self.train), form_of(self.test)
         if [v.dtype for v in tree_leaves(here)] != [v.dtype for v in tree_leaves(there)]:
             raise DataError(
@@ -120,6 +126,25 @@ class Data:
                 where=self.spec.name,
                 got=f"{forms_of(here)} for training, {forms_of(there)} held out",
             )
+
+    def _check_units(self) -> None:
+        if (self.units is None) != (self.spec.unit is None):
+            raise DataError(
+                "a unit of privacy is declared by its name and by whose every record is",
+                where=self.spec.name,
+                got="ids alone" if self.spec.unit is None else f"{self.spec.unit.name} alone",
+                remedy="Give `units` and `records_per_unit` to data_from.",
+            )
+        for split, ids in () if self.units is None else self.units.splits:
+            if len(ids) != len(self._splits[split]):
+                raise wrong(self.spec, split, "the numbers of records and of their ids differ")
+
+    @property
+    def protected(self) -> Source:
+        """What is sampled, clipped and protected: the training records, or their units."""
+        if self.units is None or self.spec.unit is None:
+            return self.train
+        return ByUnit(self.train, self.spec.unit, self.units.train_N)
 
     @property
     def _splits(self) -> dict[Split, Source]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dpigu.dpcore.registry import dataclass_from
+from dpigu.dpcore.unit import Unit
 from dpigu.trainers.data.dataset import DataSpec
 from dpigu.trainers.data.scaling import Scaling
 from dpigu.trainers.data.sources import Shapes, is_shape
@@ -40,4 +42,5 @@ def spec_from(table: Mapping[str, Any]) -> DataSpec:
         task,
         shapes_from(table.get("targets", ())),
         table.get("weight_bound"),
+        None if "unit" not in table else dataclass_from(Unit, table["unit"], "data.unit"),
     )

@@ -111,7 +111,8 @@ def with_features(data: Data, name: str, *, progress: bool = True) -> Data:
     train_x, test_x = (
         _cached(x, features, data.spec.name, progress) for x in (data.train_x, data.test_x)
     )
-    return Data(spec, Tensors(train_x, data.train_y), Tensors(test_x, data.test_y))
+    train, test = Tensors(train_x, data.train_y), Tensors(test_x, data.test_y)
+    return replace(data, spec=spec, train=train, test=test)
 
 
 def cache_folder() -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from dpigu.dpcore.errors import DataError, did_you_mean
+from dpigu.dpcore.unit import Unit, called
 from dpigu.trainers.code import imported
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec
 from dpigu.trainers.data.files import READERS, Array, data_folder, unreadable
@@ -22,6 +23,7 @@ from dpigu.trainers.data.sources import Tensors, form_of
 from dpigu.trainers.data.sources.leaves import Inputs
 from dpigu.trainers.data.sources.leaves import target as targets_of
 from dpigu.trainers.data.sources.tables import FILES, Columns
+from dpigu.trainers.data.units import UnitIds
 from dpigu.trainers.tasks import task_named
 
 
@@ -36,6 +38,7 @@ def load_data(
     target: str | None = None,
     task: str | None = None,
     columns: Columns | None = None,
+    unit: Unit | None = None,
 ) -> Data:
     """Load a data set by name, a file with its held-out split, or a user's own; and check it.
 
@@ -55,21 +58,22 @@ def load_data(
         target: the column or array of the targets; a table needs it.
         task: the task's name, where the targets of a file fit more than one.
         columns: what is declared of a table's columns; see `data_from`.
+        unit: the unit of privacy, by the column or array that says whose a record is.
 
     Raises:
         DataError: the data is unknown, missing or unreadable, or does not fit what is declared.
     """
     name = str(name_or_path)
     if name in SPECS:
-        if any(given is not None for given in (test, target, columns)):
+        if any(given is not None for given in (test, target, columns, unit)):
             raise DataError(
                 "a named data set has its held-out split and its targets already",
                 where=name,
-                remedy="Leave out `test`, `target` and `columns`.",
+                remedy="Leave out `test`, `target`, `columns` and `unit`.",
             )
         return _named(name, data_dir, records, classes, download)
     if ":" in name:
-        return _of_factory(name, records)
+        return _of_factory(name, records, unit)
     path = Path(name).expanduser()
     if path.suffix not in (".npz", *FILES):
         raise DataError(
@@ -89,9 +93,14 @@ def load_data(
         )
     if path.suffix == ".npz":
         train, held_out = _npz_splits(path, test, target or "y")
-        return data_from(
+        ids = (None, None) if unit is None else _npz_ids(path, test, unit.name)
+        data = data_from(
             train=train, test=held_out, records=records, classes=classes, task=task, name=path.stem
         )
+        if unit is None:
+            return data
+        spec, units = replace(data.spec, unit=unit), UnitIds.of(unit.name, *ids)
+        return replace(data, spec=spec, units=units)
     if test is None:
         raise DataError(
             "a table has no held-out split, and none is chosen from private records",
@@ -107,6 +116,9 @@ def load_data(
         name=path.stem,
         target=target,
         columns=columns,
+        units=None if unit is None else unit.name,
+        records_per_unit=None if unit is None else unit.records,
+        unit_rows="mean" if unit is None else unit.reduce,
     )
 
 
@@ -136,6 +148,7 @@ def load_public(path: Path, spec: DataSpec) -> Data:
         shape=x.shape[1:],
         scaling=BYTES if x.dtype == np.uint8 else Scaling(),
         weight_bound=None,
+        unit=None,
     )
     records = Tensors(Inputs()(x), targets_of(y))
     return Data(declared, records, Tensors(*form_of(records)))
@@ -164,7 +177,7 @@ def _named(
     )
 
 
-def _of_factory(name: str, records: int | None) -> Data:
+def _of_factory(name: str, records: int | None, unit: Unit | None) -> Data:
     """What a user's own function returns."""
     made = imported(name, "data", DataError)()
     if not isinstance(made, Data):
@@ -180,6 +193,13 @@ def _of_factory(name: str, records: int | None) -> Data:
             where=name,
             got=made.spec.records,
             expected=records,
+        )
+    if unit is not None and unit != made.spec.unit:
+        raise DataError(
+            "the data's factory declares another unit of privacy",
+            where=name,
+            got=called(made.spec.unit),
+            expected=f"{unit.name}, {unit.row}",
         )
     return made
 
@@ -211,6 +231,17 @@ def _npz_splits(
             got=f"{types[0]} for training, {types[1]} held out",
         )
     return (ours[0], ours[1]), (theirs[0], theirs[1])
+
+
+def _npz_ids(path: Path, test: str | Path | None, name: str) -> tuple[Array, Array | None]:
+    """Whose the records of both splits are; of those held out it need not be known."""
+    problem, remedy = "nothing says whose a record is", f"Save one id a record as {name}."
+    ids = _stored(path, ((name,),), problem, remedy)[0]
+    if test is not None:
+        path, others = Path(test).expanduser(), ((name,), ())
+    else:
+        others = ((f"test_{name}",), (f"{name}_test",), ())
+    return ids, next(iter(_stored(path, others, problem, remedy)), None)
 
 
 def _stored(

@@ -42,6 +42,7 @@ class Maker:
     columns: Columns
     own_tokens: bool
     weighted: bool
+    owners: str | None = None
 
     def source(self, given: Any, name: str, form: tuple[Tree, Tree] | None) -> Source:
         """The records of a split.
@@ -50,7 +51,8 @@ class Maker:
             form: of the held-out split; None for that split itself.
         """
         if is_table(given):
-            parts = Parts(*table_split(read_table(given), name, self.target, self.columns))
+            table = {key: v for key, v in read_table(given).items() if key != self.owners}
+            parts = Parts(*table_split(table, name, self.target, self.columns))
             return self._columns(parts, name, form)
         if isinstance(given, torch.utils.data.TensorDataset):
             given = given.tensors
@@ -82,7 +84,7 @@ class Maker:
 
     def _named(self, given: Mapping[str, Any], name: str) -> tuple[Any, Any]:
         """The inputs and the target in a dict."""
-        known = list(given)
+        known = [key for key in given if key != self.owners]
         target = self.target or next((key for key in TARGETS if key in given), None)
         keys = [self.keys] if isinstance(self.keys, str) else self.keys
         keys = [key for key in known if key != target] if keys is None else list(keys)

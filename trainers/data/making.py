@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dpigu.dpcore.unit import Reduce
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.maker import Maker, is_column, is_dataset, mapped, mapped_leaves
 from dpigu.trainers.data.scaling import BYTES, Scaling
@@ -15,6 +16,7 @@ from dpigu.trainers.data.sources.images import image_folders
 from dpigu.trainers.data.sources.leaves import Inputs, holds_bytes
 from dpigu.trainers.data.sources.padding import Padding
 from dpigu.trainers.data.sources.tables import Columns, is_table
+from dpigu.trainers.data.units import UnitIds, column_of, unit_of
 from dpigu.trainers.tasks import Task, task_named, task_of
 
 KEEPS_TOKENS = "causal-lm"
@@ -35,6 +37,10 @@ def data_from(
     weight_bound: float | None = None,
     pad_to: int | None = None,
     pad_token: int = 0,
+    units: Any = None,
+    test_units: Any = None,
+    records_per_unit: int | None = None,
+    unit_rows: Reduce = "mean",
 ) -> Data:
     """Data from tensors, arrays, memory maps, lists, data sets, tables or folders of images.
 
@@ -51,7 +57,7 @@ def data_from(
               dicts;
             - a table: a path that ends in .csv or .parquet, or of pandas or pyarrow;
             - a folder of images, `folder/class/file`.
-        records: the declared number of training records.
+        records: the declared number of training records, or of units.
         classes: the declared number of classes, labels or tokens, as the task counts them.
         task: its name in `TASKS`; integers, one a record, are a classification.
         name: what the data is called.
@@ -62,6 +68,12 @@ def data_from(
         weight_bound: the largest weight; a weight multiplies its record's loss.
         pad_to: the length that sequences are padded or cut to; the model also gets the mask.
         pad_token: the integer that pads inputs.
+        units: whose every training record is, where privacy is promised by person: an array, or
+            the name of a column or key, which is then no input; see `Unit`.
+        test_units: the same of the held-out records, where it is known and `units` is an array:
+            nobody may be in both splits.
+        records_per_unit: the most records of a unit that make its row.
+        unit_rows: a row is the gradient of their mean loss, or of the sum.
 
     Errors: `DataError` for what does not fit, in one line that tells no value of a training
     record.
@@ -75,7 +87,9 @@ def data_from(
         columns=columns or {},
         own_tokens=chosen is not None and chosen.name == KEEPS_TOKENS,
         weighted=weight_bound is not None,
+        owners=units if isinstance(units, str) else None,
     )
+    unit = unit_of(units, records_per_unit, unit_rows, name)
     if isinstance(train, str | Path) and isinstance(test, str | Path) and Path(test).is_dir():
         train, test = image_folders(Path(train), Path(test), classes)
     held_out = make.source(test, f"{name}, held-out split", None)
@@ -91,8 +105,12 @@ def data_from(
         task=task_of(y, name) if chosen is None else chosen,
         target=shapes_of(y),
         weight_bound=weight_bound,
+        unit=unit,
     )
-    return Data(spec, private, held_out)
+    if isinstance(units, str):
+        units, test_units = column_of(train, units, name), column_of(test, units, None)
+    ids = None if unit is None else UnitIds.of(unit.name, units, test_units)
+    return Data(spec, private, held_out, ids)
 
 
 def _holds_bytes(make: Maker, test: Any, held_out: Source) -> bool:

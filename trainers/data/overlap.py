@@ -49,8 +49,17 @@ def refuse_shared(data: Data, public: Data | None) -> None:
     a training record that would be a release without noise. Any shared input counts, in any
     order and with any label; how many there are, and which, is not told.
 
+    Nor may a unit have records in both, where it is known whose they are.
+
     Raises: DataError, for the eyes of whoever runs it: that it is raised depends on the records.
     """
+    if data.units is not None and data.units.shared:
+        raise DataError(
+            "a unit has records in the training and in the held-out split, and nothing would "
+            "protect those held out",
+            where=data.spec.name,
+            remedy="Split by unit before anything else, so that none is on both sides.",
+        )
     key = secrets.token_bytes(32)
     own = split_fingerprints(key, data, "training")
     others: list[tuple[str, Data, Split]] = [("held-out", data, "held-out")]

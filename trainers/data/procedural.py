@@ -40,7 +40,7 @@ def procedural(spec: DataSpec) -> Data:
     y = torch.randint(spec.classes, (RECORDS,), generator=draw)
     noise = _smooth(torch.randn((RECORDS, *spec.shape), generator=draw))
     x = (patterns[y] + 0.5 * noise).clamp(-1, 1)
-    made = replace(spec, name=PROCEDURAL, records=RECORDS)
+    made = replace(spec, name=PROCEDURAL, records=RECORDS, unit=None)
     return Data(made, Tensors(x, y), Tensors(x[:1], y[:1]))
 
 

@@ -195,12 +195,13 @@ def microbatch_of(
     physical_batch: int | Literal["auto"],
     pipeline: BoundPipeline,
     expected_batch: float,
+    parts: int | None = None,
 ) -> int:
-    """Records in a microbatch: as set, or from public shapes and the engine's budget."""
+    """Rows in a microbatch: as set, or from public shapes and the engine's budget."""
     records = physical_batch
     if records == "auto":
-        (x_1, _), views = traced.stand_in(), pipeline.stages.views
+        x_1, _ = traced.stand_in()
         most = automatic(model, x_1, pipeline.space.size, fast=engine == "ghost")
-        most = max(1, most // (1 if views is None else views.count))
+        most = max(1, most // (parts or 1))
         records = evened(most, expected_batch)
     return min(records, math.ceil(expected_batch))

@@ -53,12 +53,12 @@ def explain(
         choices: Mapping[str, str] = {}
         if chosen == "ghost":
             context = PhaseContext(space, parameters.join(values), phase.steps, seed)
-            x_B, views = x, None
+            parts, (x_B, y_B) = None, (x, y)
             if phase.pipeline.views is not None:
-                views = phase.pipeline.views.count
-                x_B = x[:, None].expand(-1, views, *x.shape[1:])
-            fast = GhostEngine(model, loss, norms_of(pipeline), len(x), views=views)
-            fast.rows(values, x_B, y, valid, _made_up(phase.pipeline, context))
+                parts = phase.pipeline.views.count
+                x_B, y_B = (v[:, None].expand(-1, parts, *v.shape[1:]) for v in (x, y))
+            fast = GhostEngine(model, loss, norms_of(pipeline), len(x), parts=parts)
+            fast.rows(values, x_B, y_B, valid, _made_up(phase.pipeline, context))
             choices = fast.choices()
         found.append(
             Explanation(phase.name, chosen, reason, choices, traced.declared, traced.adapted)

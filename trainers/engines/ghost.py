@@ -141,9 +141,8 @@ class GhostEngine(RowEngine):
                 got=sorted(missing),
                 remedy="Give every parameter that requires a gradient.",
             )
-        if self.views is not None:
-            x_B = tree_map(lambda v_BV: v_BV.flatten(0, 1), x_B)
-            y_B = tree_map(lambda v_B: v_B.repeat_interleave(self.views, 0), y_B)
+        if self.parts is not None:
+            x_B, y_B = tree_map(lambda v_BP: v_BP.flatten(0, 1), (x_B, y_B))
         if self._capture is None:
             self._capture = checked(self._loss_of_one, weights, self._space.names, x_B, y_B)
         diagonals = self._diagonals(transform, valid_B.device)
@@ -154,12 +153,12 @@ class GhostEngine(RowEngine):
         def finish(name: str, rows: ParameterRows) -> None:
             diagonal = diagonals[name]
             assert diagonal is not None
-            if self.views is not None:
-                rows = viewed(rows, self.views)
+            if self.parts is not None:
+                rows = viewed(rows, self.parts)
             ways[name], self._choices[name] = choose(rows, diagonal, self._workspace)
 
         if live:
-            share = 1.0 / (self.views or 1)
+            share = 1.0 / (self.parts or 1)
             self._watch.begin(transform)
             with users_errors(self.model, "on records"):
                 self._capture.collect(

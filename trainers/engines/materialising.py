@@ -31,10 +31,10 @@ class MaterialisingEngine(WholeEngine):
         transform: Transform,
     ) -> PaddedRows:
         def loss_of_one(values: Mapping[str, Tensor], x: Tree, y: Tree) -> Tensor:
-            if self.views is None:
+            if self.parts is None:
                 return self._loss_of_one(values, x, y)
-            of_views = vmap(self._loss_of_one, in_dims=(None, 0, None), randomness="different")
-            mean: Tensor = of_views(values, x, y).mean()
+            of_parts = vmap(self._loss_of_one, in_dims=(None, 0, 0), randomness="different")
+            mean: Tensor = of_parts(values, x, y).mean()
             return mean
 
         row_of_one = rower(loss_of_one, self._loss_of_one.outputs, self._space, transform)

@@ -41,7 +41,7 @@ class OneByOneEngine(WholeEngine):
         transform: Transform,
     ) -> PaddedRows:
         row_of_one = rower(
-            self._mean_over_views, self._loss_of_one.outputs, self._space, transform, _gradient
+            self._mean_over_parts, self._loss_of_one.outputs, self._space, transform, _gradient
         )
         found: list[Tensor | None] = []
         for x, y, valid in zip(each(x_B), each(y_B), valid_B.tolist(), strict=True):
@@ -63,10 +63,11 @@ class OneByOneEngine(WholeEngine):
         with reseeded(device_of(x)):
             return row_of_one(weights, x, y).detach()
 
-    def _mean_over_views(self, values: Weights, x: Tree, y: Tree) -> Tensor:
-        if self.views is None:
+    def _mean_over_parts(self, values: Weights, x: Tree, y: Tree) -> Tensor:
+        if self.parts is None:
             return self._loss_of_one(values, x, y)
-        return torch.stack([self._loss_of_one(values, view, y) for view in each(x)]).mean()
+        parts = zip(each(x), each(y), strict=True)
+        return torch.stack([self._loss_of_one(values, *part) for part in parts]).mean()
 
 
 def _gradient(

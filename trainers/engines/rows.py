@@ -58,8 +58,9 @@ class RowEngine(ABC):
         physical_batch: the largest microbatch that `rows` will see.
         autocast: the dtype of forward and backward, or None for the weights' own. Rows are
             in float32 or wider, norms and sums in float64 either way.
-        views: how many views of every record a batch holds (B × views × …), whose losses are
-            averaged; None for a batch of records as they are (B × …).
+        parts: how many parts every row has, inputs and targets (B × parts × …), whose losses
+            are averaged: views of a record, or records of a unit; None for records as they are
+            (B × …).
     """
 
     model: nn.Module
@@ -67,7 +68,7 @@ class RowEngine(ABC):
     norms: Norms
     physical_batch: int
     autocast: torch.dtype | None = None
-    views: int | None = None
+    parts: int | None = None
     watches_values: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

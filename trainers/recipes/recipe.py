@@ -17,6 +17,7 @@ from dpigu.dpcore.registry import (
     refuse_unknown,
     typed,
 )
+from dpigu.dpcore.unit import Unit
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers.calibration import steps_of
 from dpigu.trainers.data import (
@@ -50,6 +51,7 @@ class Recipe:
         target: the column or array of the targets.
         task: the task's name, where targets fit more than one.
         columns: what is declared of a table's columns.
+        unit: the unit of privacy, where it is not one record.
         features: a map in `dpigu.trainers.data.features.FEATURES` that stands before the model.
         public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
             that learn from public records.
@@ -66,6 +68,7 @@ class Recipe:
     target: str | None = None
     task: str | None = None
     columns: Columns | None = None
+    unit: Unit | None = None
     features: str | None = None
     public: str | None = None
     model: str | None = None
@@ -101,6 +104,7 @@ class Recipe:
             target=self.target,
             task=self.task,
             columns=self.columns,
+            unit=self.unit,
         )
         if self.features is None:
             return data
@@ -160,6 +164,7 @@ def recipe_for(
     target: str | None = None,
     task: str | None = None,
     columns: Columns | None = None,
+    unit: Unit | None = None,
     features: str | None = None,
     public: str | None = None,
     model: str | None = None,
@@ -217,6 +222,7 @@ def recipe_for(
         target=target,
         task=task,
         columns=columns,
+        unit=unit,
         features=features if features is not None else names["features"],
         public=public if public is not None else names["public"],
         model=model if model is not None else names["model"],
@@ -258,7 +264,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     else:
         plan = plan_from_dict(table["plan"], f"{where}: plan")
     data = table["data"]
-    named = ("name", "records", "classes", "test", "target", "task", "columns")
+    named = ("name", "records", "classes", "test", "target", "task", "columns", "unit")
     seen = ("shape", "scaling", "targets", "weight_bound", "features", "public")
     refuse_unknown(data, (*named, *seen), f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
@@ -273,6 +279,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         target=typed(data.get("target"), str | None, f"{where}: data.target"),
         task=typed(data.get("task"), str | None, f"{where}: data.task"),
         columns=columns_from_dict(data["columns"], where) if "columns" in data else None,
+        unit=dataclass_from(Unit, data["unit"], f"{where}: data.unit") if "unit" in data else None,
         features=typed(data.get("features"), str | None, f"{where}: data.features"),
         public=typed(data.get("public"), str | None, f"{where}: data.public"),
         model=typed(model.get("name"), str | None, f"{where}: model.name"),

@@ -104,6 +104,8 @@ def check_same(what: str, got: object, expected: object, folder: RunFolder) -> N
 def _fingerprints(key: bytes, data: Data, public: Data | None) -> dict[str, str]:
     both: tuple[Split, ...] = ("training", "held-out")
     own = _fingerprint(key, [data.batches(split) for split in both])
+    if data.units is not None:
+        own += _fingerprint(key, ([torch.from_numpy(ids)] for _, ids in data.units.splits))
     others = [] if public is None else [public.batches("training")]
     return {"data": own, "public": _fingerprint(key, others)}
 

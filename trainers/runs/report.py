@@ -95,6 +95,7 @@ def summarise(
         "public_data": prepared.labels.get("public", "given") if _reads_public(prepared) else None,
         "rate": prepared.sampler.rate,
         "records": head.records,
+        "unit": None if head.unit is None else vars(head.unit),
         "expected_batch": prepared.sampler.expected_batch,
         "steps": ledger.steps,
         "repeated_steps": ledger.steps - reached,
@@ -171,6 +172,7 @@ def configuration(
             "task": spec.task.name,
             "targets": plain(spec.target),
             **({} if spec.weight_bound is None else {"weight_bound": spec.weight_bound}),
+            **({} if spec.unit is None else {"unit": vars(spec.unit)}),
             **{name: prepared.labels[name] for name in OF_DATA if name in prepared.labels},
         },
         "model": {

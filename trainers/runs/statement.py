@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, Context
 from typing import Any
 
 from dpigu.accountants.profile import most_true_positives
+from dpigu.dpcore.unit import Unit
 from dpigu.trainers.runs.folder import printable
 
 FALSE_POSITIVES = (0.001, 0.01, 0.1)
@@ -34,9 +35,10 @@ def _paragraph(summary: Mapping[str, Any]) -> str:
     return (
         "This model was trained with differential privacy: "
         f"{_claim(summary)} at δ = {summary['delta']:g} under {summary['adjacency']} adjacency of "
-        f"single records, by {summary['preset']} over {_steps(summary)}, each "
+        f"single {_counted(summary)}, by {summary['preset']} over {_steps(summary)}, each "
         f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
-        f"records, with Gaussian noise of {_noise(summary['phases'])} times the clipping norm. "
+        f"{_counted(summary)}, with Gaussian noise of {_noise(summary['phases'])} times the "
+        "clipping norm. "
         f"{_looks(summary['phases'])}ε was computed by the {summary['accountant'].upper()} "
         f"accountant of dpigu {summary['versions']['dpigu']} from the ledger of the steps that "
         f"ran, all phases included. Held-out data is treated as public{_public(summary)}. Choices "
@@ -47,16 +49,16 @@ def _paragraph(summary: Mapping[str, Any]) -> str:
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:
     """One line for each question that the paragraph leaves."""
-    delta, records = summary["delta"], summary["records"]
+    delta, records, one = summary["delta"], summary["records"], _one(summary)
     found = []
     if delta > 1 / records:
         found.append(
-            f"WARNING: δ = {delta:g} is above 1/{records}, one over the number of records: a "
-            "mechanism that publishes some record whole can have this δ."
+            f"WARNING: δ = {delta:g} is above 1/{records}, one over the number of "
+            f"{_counted(summary)}: a mechanism that publishes some {one} whole can have this δ."
         )
     relation = {
-        "add-or-remove-one": "with and without one record",
-        "replace-one": "that differ in one record's value",
+        "add-or-remove-one": f"with and without one {one}",
+        "replace-one": f"that differ in one {one}'s value",
     }[summary["adjacency"]]
     profile = summary["privacy_profile"]
     powers = [
@@ -66,12 +68,11 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     points = [f"{_up(epsilon)} at {at:g}" for at, epsilon in profile]
     tuned = summary["tuned"]
     found += [
-        f"Unit: one record. Outputs are compared on data sets {relation}; a person with several "
-        "records is protected less.",
-        f"Trade-off: a test for one record has at most these true positives at these false "
+        _unit(summary, relation),
+        f"Trade-off: a test for one {one} has at most these true positives at these false "
         f"positives: {_listed(powers)}.",
         f"Profile: ε at δ, all at once, by PLD: {', '.join(points)}.",
-        "Sampling: Poisson, every record by itself, anew for every step.",
+        f"Sampling: Poisson, every {one} by itself, anew for every step.",
         f"Released: {', '.join(summary['released'])}.",
         f"Tuning: {'not stated' if tuned is None else tuned}; it is not charged.",
     ]
@@ -84,12 +85,35 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
         found.append(_lineage(summary))
     if summary["budget"] is not None:
         found.append(
-            f"Budget: this run and others on the same records keep one (ε, δ) together, in budget "
-            f"{summary['budget'][:12]}."
+            f"Budget: this run and others on the same {_counted(summary)} keep one (ε, δ) "
+            f"together, in budget {summary['budget'][:12]}."
         )
     else:
         found.append("Other runs: what else was released of these records is not charged here.")
     return found
+
+
+def _one(summary: Mapping[str, Any]) -> str:
+    return "record" if summary["unit"] is None else "unit"
+
+
+def _counted(summary: Mapping[str, Any]) -> str:
+    return f"{_one(summary)}s"
+
+
+def _unit(summary: Mapping[str, Any], relation: str) -> str:
+    """What the unit is, and what of it is used at a step."""
+    if summary["unit"] is None:
+        return (
+            f"Unit: one record. Outputs are compared on data sets {relation}; a person with "
+            "several records is protected less."
+        )
+    unit = Unit(**summary["unit"])
+    return (
+        f"Unit: all records of one {unit.name}. Its row at a step is {unit.row}, drawn anew every "
+        f"time from that unit's alone, and clipped once. Outputs are compared on data sets "
+        f"{relation}; whoever has records under several ids is protected less."
+    )
 
 
 def _lineage(summary: Mapping[str, Any]) -> str:
