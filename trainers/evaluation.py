@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from dpigu.trainers.data.dataset import Data, Split
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines.records import called, users_errors
 from dpigu.trainers.tasks import Measure, Metrics, measured
 from torch import Tensor, nn

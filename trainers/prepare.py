@@ -23,9 +23,10 @@ from dpigu.dpcore import (
 from dpigu.dpcore.stages import name_of, of_loss, public_records_of
 from dpigu.dpcore.unit import Unit, called
 from dpigu.trainers.calibration import calibrate
-from dpigu.trainers.data.dataset import Data, DataSpec, Split
+from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.overlap import refuse_shared
 from dpigu.trainers.data.sources import form_of
+from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
 from dpigu.trainers.evaluation import try_metrics
 from dpigu.trainers.models.registry import refuse_mixing_modules

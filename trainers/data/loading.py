@@ -237,6 +237,7 @@ def _npz_ids(path: Path, test: str | Path | None, name: str) -> tuple[Array, Arr
     """Whose the records of both splits are; of those held out it need not be known."""
     problem, remedy = "nothing says whose a record is", f"Save one id a record as {name}."
     ids = _stored(path, ((name,),), problem, remedy)[0]
+    others: tuple[tuple[str, ...], ...]
     if test is not None:
         path, others = Path(test).expanduser(), ((name,), ())
     else:

@@ -12,7 +12,8 @@ import secrets
 import numpy as np
 import torch
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers.data.dataset import Data, Split
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines.records import Tree, count_of
 from numpy.typing import NDArray
 from torch import Tensor

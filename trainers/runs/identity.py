@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import RunError
-from dpigu.trainers.data.dataset import Data, Split
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines.records import Tree
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
@@ -105,7 +106,7 @@ def _fingerprints(key: bytes, data: Data, public: Data | None) -> dict[str, str]
     both: tuple[Split, ...] = ("training", "held-out")
     own = _fingerprint(key, [data.batches(split) for split in both])
     if data.units is not None:
-        own += _fingerprint(key, ([torch.from_numpy(ids)] for _, ids in data.units.splits))
+        own += _fingerprint(key, (iter([torch.from_numpy(ids)]) for _, ids in data.units.splits))
     others = [] if public is None else [public.batches("training")]
     return {"data": own, "public": _fingerprint(key, others)}
 
