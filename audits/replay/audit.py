@@ -24,7 +24,7 @@ from unittest import mock
 from dpigu.audits.replay.compare import Leak, leaks, public_files
 from dpigu.audits.replay.coupling import coupled
 from dpigu.audits.replay.tape import Move, Published, Tape, of_release, taped
-from dpigu.audits.verdict import Verdict
+from dpigu.audits.verdict import Judged, Verdict
 from dpigu.dpcore import Release, States
 from dpigu.trainers import Data, Run
 from dpigu.trainers.runs import report
@@ -41,7 +41,7 @@ ASSUMPTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayAudit:
+class ReplayAudit(Judged):
     """What a replay found: CONTRADICTED if anything but the releases told the two runs apart.
 
     Args:
@@ -50,8 +50,6 @@ class ReplayAudit:
         compared: how many published things were compared, and `leaks`: what differed.
     """
 
-    verdict: Verdict
-    sentence: str
     releases: int
     touched: int
     furthest: float
@@ -59,19 +57,13 @@ class ReplayAudit:
     leaks: tuple[Leak, ...]
     assumptions: tuple[str, ...] = field(default=ASSUMPTIONS)
 
-    @property
-    def exit_status(self) -> int:
-        """The status that a command line ends with."""
-        return self.verdict.exit_status
-
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
         return {
             "schema": SCHEMA,
             **dataclasses.asdict(self),
-            "verdict": self.verdict.value,
+            **self.told(),
             "assumptions": list(self.assumptions),
-            "exit_status": self.exit_status,
         }
 
 

@@ -79,7 +79,7 @@ def _recipe(what: str, trust_code: bool) -> tuple[Recipe, tuple[int, ...] | None
 
 def _show(audit: ReplayAudit) -> None:
     """The report in a screenful, verdict first."""
-    show_verdict(audit.verdict.value, audit.sentence)
+    show_verdict(audit.told())
     fields = [
         ("releases", f"{audit.releases}, and the record was in {audit.touched} of them"),
         ("moved", f"{audit.furthest:.1%} of what one record may move a noised sum, at most"),
