@@ -178,6 +178,8 @@ def test_json_keeps_every_field() -> None:
     report = judge(**HONEST, assumptions=["independent fair coins"], checks=checks)
     assert report.to_json() == HONEST | {
         "verdict": "NOT CONTRADICTED",
+        "headline": "NOT CONTRADICTED",
+        "powerless": False,
         "sentence": report.sentence,
         "assumptions": ["independent fair coins"],
         "checks": [{"name": "coins", "result": checks[0][1]}],
