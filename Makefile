@@ -1,4 +1,4 @@
-# make setup | demo | test | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
+# make setup | setup-hf | demo | test | test-hf | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
+.PHONY: setup setup-hf demo test test-hf portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
 
 setup: $(VENV)/.installed
 
@@ -19,6 +19,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt examples/dpigu-plugin/pyproje
 	$(BIN)/python -m pip install --quiet --no-deps --editable examples/dpigu-plugin
 	touch $@
 
+# Hugging Face's libraries, an extra; without them its tests are skipped.
+setup-hf: $(VENV)/.installed-hf
+
+$(VENV)/.installed-hf: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[hf]'
+	touch $@
+
 demo: setup
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); \
 	$(BIN)/dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5 --canaries 400 --out $$out && \
@@ -27,6 +34,10 @@ demo: setup
 test: setup
 	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(PYTEST)
+
+HF_TESTS := tests/trainers/engines/test_huggingface.py tests/trainers/integrations/test_huggingface.py
+test-hf: setup-hf
+	OMP_NUM_THREADS=1 $(PYTEST) $(HF_TESTS)
 
 # The numerical tests as other machines round: instruction sets, BLAS kernels, threads.
 portable: portable-sse portable-avx2 portable-threads

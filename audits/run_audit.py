@@ -147,7 +147,7 @@ def audit_model(
         _check_plan(plan, summary, checks)
         _check_claimed(folder, summary, claim, checks)
         trained = partial(load_run, folder.path, model, trust_code=trust_code)
-        scores_m, spread = _scores(folder, plan, data, data_dir, trained, checks)
+        scores_m, spread = _scores(folder, plan, data, data_dir, trust_code, trained, checks)
         combined = combined_test(
             scores_m,
             plan.coins,
@@ -260,6 +260,7 @@ def _scores(
     plan: CanaryPlan,
     data: Data | None,
     data_dir: Path | None,
+    trust_code: bool,
     trained: Callable[[], Run],
     checks: list[tuple[str, str]],
 ) -> tuple[Reals, float | None]:
@@ -272,7 +273,7 @@ def _scores(
         checks.append(("observations", f"{steps} steps of {folder.summary()['steps']} charged"))
     else:
         if data is None:
-            data = load_run_data(folder, data_dir)
+            data = load_run_data(folder, data_dir, trust_code=trust_code)
         plan.check(data)
         checks.append(("fingerprints", "every canary and the whole training split match"))
         x_m, y_m = plan.records(data)

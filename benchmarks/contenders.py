@@ -23,7 +23,8 @@ from dpigu.dpcore import (
     Transform,
 )
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, cross_entropy, trainable
+from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, trainable
+from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 from torch.nn import functional as F
 

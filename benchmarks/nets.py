@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from dpigu.trainers.data.dataset import SPECS
+from dpigu.trainers.data import SPECS
 from dpigu.trainers.models.registry import build_model
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Settings, train
-from dpigu.trainers.data.dataset import SPECS, Data
-from dpigu.trainers.engines import GhostEngine, cross_entropy, norms_of, trainable
+from dpigu.trainers import Settings, Tensors, train
+from dpigu.trainers.data import SPECS, Data
+from dpigu.trainers.engines import GhostEngine, norms_of, trainable
 from dpigu.trainers.engines.microbatch import automatic, evened
+from dpigu.trainers.tasks.losses import cross_entropy
 
 from benchmarks.contenders import last_phase, pieces
 from benchmarks.nets import NETS
@@ -36,7 +37,7 @@ DATA = {"mnist": "mnist", "cifar": "cifar10"}
 def made_up(net: str) -> Data:
     spec = SPECS[DATA[net]]
     x, y = NETS[net].batch(RECORDS)
-    return Data(replace(spec, records=RECORDS), x, y, x[:10] + 1.0, y[:10])
+    return Data(replace(spec, records=RECORDS), Tensors(x, y), Tensors(x[:10] + 1.0, y[:10]))
 
 
 def run_seconds(net: str, data: Data, steps: int, microbatch: int, clock: Clock) -> float:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dpigu.dpcore import *
     from dpigu.mechanisms import *
     from dpigu.trainers import *
+    from dpigu.trainers.integrations.huggingface import *
 
     __version__: str
 
@@ -29,12 +30,16 @@ _CONFORMANCE = (
 )
 """What the tests of a plugin need: it loads no trainer."""
 
+_HUGGINGFACE = ("PrivateTrainer", "load_pretrained", "save_pretrained")
+"""What wants the extra `hf`; they are loaded when they are first used, and by no `import *`."""
+
 __all__ = [
     "ACCOUNTANTS",
     "ATTACKS",
     "MODELS",
     "PRESETS",
     "SPECS",
+    "TASKS",
     "Accountant",
     "AccountingError",
     "AdaClip",
@@ -42,6 +47,7 @@ __all__ = [
     "Affine",
     "AffineRestorer",
     "AffineRowMap",
+    "Arrays",
     "AuditReport",
     "Automatic",
     "BoundPipeline",
@@ -88,6 +94,7 @@ __all__ = [
     "GrammarError",
     "GroupStandardizer",
     "Guarantee",
+    "Items",
     "JamesStein",
     "Kernel",
     "Ledger",
@@ -154,6 +161,7 @@ __all__ = [
     "Sharpness",
     "ShiftFlip",
     "SoftThreshold",
+    "Source",
     "Space",
     "State",
     "Stateful",
@@ -164,7 +172,9 @@ __all__ = [
     "StepUnfreeze",
     "Subspace",
     "SystemNoise",
+    "Task",
     "TensorBoardLogger",
+    "Tensors",
     "Threshold",
     "TopK",
     "TopVotes",
@@ -195,6 +205,7 @@ __all__ = [
     "clopper_pearson_epsilon",
     "combined_test",
     "cross_entropy",
+    "data_from",
     "default_model",
     "describe",
     "dpsgd",
@@ -247,6 +258,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("dpigu")
+    if name in _HUGGINGFACE:
+        return getattr(importlib.import_module("dpigu.trainers.integrations.huggingface"), name)
     if name in __all__:
         for room in ("audits.conformance",) if name in _CONFORMANCE else _ROOMS:
             module = importlib.import_module(f"dpigu.{room}")

@@ -20,6 +20,18 @@ EngineName = Literal["auto", "ghost", "materialising", "one-by-one"]
 """`dpigu.trainers.engines`: how rows are formed."""
 CanaryName = Literal["mislabelled", "records", "random", "blank", "gradient"]
 """`dpigu.audits.canaries`: what a coin decides on."""
+TaskName = Literal[
+    "classification",
+    "multi-label",
+    "binary",
+    "regression",
+    "token-classification",
+    "causal-lm",
+    "masked-lm",
+    "seq2seq",
+    "other",
+]
+"""`dpigu.trainers.tasks`: what a model is trained for."""
 
 ACCOUNTANT_NAMES: tuple[AccountantName, ...] = get_args(AccountantName)
 OPTIMIZER_NAMES: tuple[OptimizerName, ...] = get_args(OptimizerName)
@@ -27,3 +39,4 @@ SCHEDULE_NAMES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 AVERAGING_NAMES: tuple[AveragingName, ...] = get_args(AveragingName)
 ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 CANARY_NAMES: tuple[CanaryName, ...] = get_args(CanaryName)
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)

@@ -24,9 +24,9 @@ from dpigu.audits import AuditReport, combined_test, judge
 from dpigu.audits.canaries.observations import increment
 from dpigu.dpcore import PoissonSampler, Release, StepContext
 from dpigu.mechanisms import adadpigu, adadpigu_paper
-from dpigu.trainers import Data, DataSpec, Settings, load_data, train
+from dpigu.trainers import Data, DataSpec, Settings, Tensors, load_data, train
 from dpigu.trainers.calibration import noise_factor
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers.data import Scaling
 from published_pictures import draw, table
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -46,7 +46,7 @@ def framed_digits() -> Data:
     train_x, test_x = (
         nn.functional.pad((x + 1) / 2, [FRAME] * 4) for x in (digits.train_x, digits.test_x)
     )
-    return replace(digits, spec=spec, train_x=train_x, test_x=test_x)
+    return Data(spec, Tensors(train_x, digits.train_y), Tensors(test_x, digits.test_y))
 
 
 def new_model() -> nn.Sequential:

@@ -8,6 +8,7 @@ import pytest
 from dpigu.accountants import ACCOUNTANTS
 from dpigu.audits.canaries import KINDS
 from dpigu.trainers.optim import OPTIMIZERS
+from dpigu.trainers.tasks import TASKS
 
 from dpigu import names
 
@@ -18,8 +19,9 @@ from dpigu import names
         (names.ACCOUNTANT_NAMES, ACCOUNTANTS),
         (names.OPTIMIZER_NAMES, OPTIMIZERS),
         (names.CANARY_NAMES, KINDS),
+        (names.TASK_NAMES, TASKS),
     ],
-    ids=["accountants", "optimizers", "canaries"],
+    ids=["accountants", "optimizers", "canaries", "tasks"],
 )
 def test_a_list_and_its_registry_agree(listed: tuple[str, ...], made: Collection[str]) -> None:
     assert listed == tuple(made)

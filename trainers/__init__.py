@@ -5,9 +5,13 @@ if __name__ != "dpigu.trainers":
 
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.callbacks import Callback, CSVLogger, EarlyStopping, TensorBoardLogger
-from dpigu.trainers.data.dataset import SPECS, Data, DataSpec, Scaling, load_data
+from dpigu.trainers.data.dataset import SPECS, Data, DataSpec
 from dpigu.trainers.data.features import with_features
-from dpigu.trainers.engines import MaterialisingEngine, cross_entropy
+from dpigu.trainers.data.loading import load_data
+from dpigu.trainers.data.making import data_from
+from dpigu.trainers.data.scaling import Scaling
+from dpigu.trainers.data.sources import Arrays, Items, Source, Tensors
+from dpigu.trainers.engines import MaterialisingEngine
 from dpigu.trainers.integrations import make_private
 from dpigu.trainers.lineage import lineage_of
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
@@ -18,16 +22,21 @@ from dpigu.trainers.runs.load import load_run
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.step import Step
+from dpigu.trainers.tasks import TASKS, Task
+from dpigu.trainers.tasks.losses import cross_entropy
 from dpigu.trainers.training import resume, train
 
 __all__ = [
     "MODELS",
     "SPECS",
+    "TASKS",
+    "Arrays",
     "CSVLogger",
     "Callback",
     "Data",
     "DataSpec",
     "EarlyStopping",
+    "Items",
     "MaterialisingEngine",
     "Observer",
     "Recipe",
@@ -35,11 +44,15 @@ __all__ = [
     "Scaling",
     "Session",
     "Settings",
+    "Source",
     "Step",
+    "Task",
     "TensorBoardLogger",
+    "Tensors",
     "build_model",
     "calibrate",
     "cross_entropy",
+    "data_from",
     "default_model",
     "lineage_of",
     "load_data",

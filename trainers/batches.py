@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dpigu.dpcore import PoissonSampler, Rows, Transform, Views
-from dpigu.trainers.engines import RowEngine, Tree, device_of, no_rules_of_users, reseeded
-from dpigu.trainers.slots import Slots, seated
+from dpigu.trainers.engines import RowEngine, Tree, no_rules_of_users, reseeded
+from dpigu.trainers.reading import Records
+from dpigu.trainers.slots import Slots
 from torch import Tensor
 from torch.func import vmap
 
@@ -20,30 +21,23 @@ class Batches:
         slots: where the records sit.
         sampler: which slots are in a batch.
         microbatch: how many records go through the model at a time.
-        stand_in: a made-up record, 1 × …: input and target.
+        records: reads them.
         views: the views of every record, each drawn for itself; None for the records as they are.
     """
 
     slots: Slots
     sampler: PoissonSampler
     microbatch: int
-    stand_in: tuple[Tree, Tree]
+    records: Records
     views: Views | None = None
 
     def rows(
-        self,
-        engine: RowEngine,
-        weights: Mapping[str, Tensor],
-        x: Tree,
-        y: Tree,
-        transform: Transform,
+        self, engine: RowEngine, weights: Mapping[str, Tensor], transform: Transform
     ) -> Iterator[Rows]:
-        """The rows of a fresh sample of the records x, y at these weights."""
-        x_1, y_1 = self.stand_in
-        device = device_of(x)
-        for at_B, valid_B in self.slots.sample(self.sampler, self.microbatch, device):
-            x_B, y_B = seated(x, at_B, valid_B, x_1), seated(y, at_B, valid_B, y_1)
-            with reseeded(device):
+        """The rows of a fresh sample of the records at these weights."""
+        sampled = self.slots.sample(self.sampler, self.microbatch, self.records.home)
+        for x_B, y_B, valid_B in self.records.microbatches(sampled):
+            with reseeded(valid_B.device):
                 rows = engine.rows(weights, self._viewed(x_B), y_B, valid_B, transform)
             yield rows
 

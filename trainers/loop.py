@@ -38,8 +38,6 @@ class Loop:
         prepared = run.prepared
         self._run, self._told = run, told
         self._plan, self._settings = prepared.plan, prepared.settings
-        self._x = prepared.data.train_x.to(prepared.device)
-        self._y = prepared.data.train_y.to(prepared.device)
         self._parameters = {n: p for n, p in prepared.model.named_parameters() if p.requires_grad}
         self._tensors = {**self._parameters, **dict(prepared.model.named_buffers())}
         self.optimizer = HeldOptimizer(run.optimizer, prepared.model)
@@ -146,7 +144,7 @@ class Loop:
         self._run.ledger.begin_step()
         self._kept = None
         prepared.model.train(not evaluates(phase.pipeline.statistic))
-        release, states = running.step(states, number, self._parameters, self._x, self._y)
+        release, states = running.step(states, number, self._parameters)
 
         def update(optimizer: torch.optim.Optimizer | None) -> bool:
             return self._update(running, states, release, optimizer)
@@ -167,7 +165,7 @@ class Loop:
         chosen = self.optimizer.use(optimizer)
         if self.optimizer.made_here:
             self._settings.set_learning_rate(chosen, self.reached, self._plan.steps)
-        kept = running.update(chosen, self._parameters, states, release, self._x, self._y)
+        kept = running.update(chosen, self._parameters, states, release)
         if running.phase.selective_update is not None:
             self._kept = kept
         return kept
@@ -230,7 +228,7 @@ def initial_weights(prepared: PreparedRun) -> dict[str, Tensor]:
 
 
 def marks(steps: int, evaluations: int) -> set[int]:
-    """The steps after which ε and held-out accuracy are taken: evenly spread, the last too."""
+    """The steps after which ε and held-out metrics are taken: evenly spread, the last too."""
     count = max(1, min(evaluations, steps))
     return {round(steps * (k + 1) / count) for k in range(count)}
 

@@ -39,6 +39,7 @@ from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
 from dpigu.trainers.settings import masked_step
 from dpigu.trainers.slots import Slots
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 
 class Observer(Protocol):
@@ -97,7 +98,7 @@ class RunningPhase:
                 prepared, phase.selective_update, microbatch, noise, slots
             )
         self._public = PublicGradients(prepared, stages)
-        self._batches = Batches(slots, sampler, microbatch, traced.stand_in(), stages.views)
+        self._batches = Batches(slots, sampler, microbatch, prepared.records, stages.views)
         self._engine = ENGINES[engine](
             prepared.model,
             prepared.loss,
@@ -123,14 +124,14 @@ class RunningPhase:
         )
 
     def step(
-        self, states: States, step: int, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor
+        self, states: States, step: int, parameters: Mapping[str, Tensor]
     ) -> tuple[Release, States]:
         """Sample a batch, form its rows, release."""
         opened = self._driver.open(states, Clock(step, self.phase.steps))
         weights = self._weights(opened, parameters)
         opened = opened.showing(self._public.at(weights))
         transform = opened.context.transform
-        batch = self._batches.rows(self._engine, weights, x, y, transform)
+        batch = self._batches.rows(self._engine, weights, transform)
         try:
             release, states = opened.release(chain(batch, self._extra_rows(opened.context)))
         except torch.OutOfMemoryError as error:
@@ -150,8 +151,6 @@ class RunningPhase:
         parameters: Mapping[str, nn.Parameter],
         states: States,
         release: Release,
-        x: Tensor,
-        y: Tensor,
     ) -> bool:
         """What the release does to the model; False if it was taken back again.
 
@@ -170,9 +169,7 @@ class RunningPhase:
         snapshot = Snapshot(optimizer, parameters)
         masked_step(optimizer, parameters, self._prepared.space, release)
         reads = self.pipeline.views(states)
-        kept = self._selective_update.accepts(
-            snapshot.weights, parameters, release.clock, reads, x, y
-        )
+        kept = self._selective_update.accepts(snapshot.weights, parameters, release.clock, reads)
         if not kept:
             snapshot.put_back()
         return kept
@@ -212,8 +209,8 @@ class PublicGradients:
         prepared = self._prepared
         if not self._records or prepared.public is None:
             return None
-        x, y = prepared.public.train_x, prepared.public.train_y
-        at = torch.randint(len(x), (self._records,))
-        x_M, y_M = x[at].to(prepared.device), y[at].to(prepared.device)
+        source = prepared.public.train
+        at = torch.randint(len(source), (self._records,)).numpy()
+        x_M, y_M = tree_map(lambda v: v.to(prepared.device), source.read(at))
         engine = choose_whole(prepared.settings.engine, prepared.traced)
         return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M, engine)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from dpigu.dpcore import (
@@ -19,20 +21,27 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.stages import name_of, public_records_of
 from dpigu.trainers.calibration import calibrate
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.dataset import Data, DataSpec, Split
 from dpigu.trainers.data.overlap import refuse_shared
+from dpigu.trainers.data.sources import form_of
 from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
+from dpigu.trainers.evaluation import try_metrics
 from dpigu.trainers.models.registry import refuse_mixing_modules
+from dpigu.trainers.reading import Records
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.slots import Slots
-from torch import nn
+from dpigu.trainers.tasks import Metrics
+from dpigu.trainers.tasks.losses import weighted
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 @dataclass(frozen=True)
 class PreparedRun:
     """A calibrated plan with the data and the model on its device: checked, and ready to run.
 
-    `traced` is what made-up records showed of the model; `slots` is where the records sit.
+    `traced` is what made-up records showed of the model; `slots` is where the records sit, and
+    `records` reads them; `metrics` are measured on held-out records.
     """
 
     plan: CalibratedPlan
@@ -42,9 +51,11 @@ class PreparedRun:
     loss: Loss
     device: torch.device
     space: Space
-    labels: Mapping[str, str]
+    labels: Mapping[str, Any]
     traced: Traced
     slots: Slots
+    records: Records
+    metrics: Metrics
     public: Data | None = None
 
     @property
@@ -63,18 +74,52 @@ def prepare(
     data: Data,
     model: nn.Module,
     settings: Settings,
-    loss: Loss,
-    labels: Mapping[str, str],
+    loss: Loss | None,
+    labels: Mapping[str, Any],
     public: Data | None = None,
+    metrics: Metrics | None = None,
 ) -> PreparedRun:
-    """Check everything that a run is made of, and calibrate its noise if it has none yet."""
+    """Check everything that a run is made of, and calibrate its noise if it has none yet.
+
+    Args:
+        loss: None takes the task's own.
+        metrics: a user's, beside those of the task.
+    """
+    loss = _loss_of(data.spec, loss)
+    measures = {**data.spec.task.metrics, **(metrics or {})}
     model, device, space, traced = _checked(plan.phases, data, model, settings, loss, public)
     if isinstance(plan, Plan):
         plan = calibrate(plan, settings, data.spec.records)
-    slots = Slots.drawn(data.spec.records, len(data.train_x))
+    slots = Slots.drawn(data.spec.records, len(data.train))
+    try_metrics(model, data, measures)
     return PreparedRun(
-        plan, settings, data, model, loss, device, space, labels, traced, slots, public
+        plan=plan,
+        settings=settings,
+        data=data,
+        model=model,
+        loss=loss,
+        device=device,
+        space=space,
+        labels=labels,
+        traced=traced,
+        slots=slots,
+        records=Records(data, device, traced.stand_in(), settings.workers),
+        metrics=measures,
+        public=public,
     )
+
+
+def _loss_of(spec: DataSpec, loss: Loss | None) -> Loss:
+    """The loss that is given or the task's own, times the record's weight if it has one."""
+    chosen = loss if loss is not None else spec.task.loss
+    if chosen is None:
+        raise ModelError(
+            "this task has no loss of its own",
+            where=spec.name,
+            got=f"task {spec.task}",
+            remedy="Give `loss`: outputs and targets of a batch of one record to one number.",
+        )
+    return chosen if spec.weight_bound is None else partial(weighted, chosen)
 
 
 def _checked(
@@ -87,7 +132,7 @@ def _checked(
 ) -> tuple[nn.Module, torch.device, Space, Traced]:
     """The model on its device, the device, the space of what trains, and what a trace shows."""
     settings.sampler(data.spec.records)
-    if not len(data.test_x):
+    if not len(data.test):
         raise DataError(
             "there is no held-out record to evaluate on",
             where=data.spec.name,
@@ -97,6 +142,7 @@ def _checked(
     device = settings.torch_device()
     refuse_mixing_modules(model)
     model = model.to(device)
+    _check_tokens(data, model)
     traced = _traced(LossOfOne(model, loss, settings.precision), data, device)
     space = Space.of(trainable(model))
     for phase in phases:
@@ -111,14 +157,35 @@ def _checked(
 
 def _traced(loss: LossOfOne, data: Data, device: torch.device) -> Traced:
     """What made-up records of the declared shapes show of the model, in training mode."""
-    x = torch.empty((0, *data.spec.shape), dtype=data.train_x.dtype, device=device)
-    y = torch.empty((0, *data.train_y.shape[1:]), dtype=data.train_y.dtype, device=device)
+    x, y = tree_map(lambda v: v.to(device), form_of(data.train))
     before = loss.model.training
     loss.model.train()
     try:
         return trace(loss, trainable(loss.model), x, y)
     finally:
         loss.model.train(before)
+
+
+def _check_tokens(data: Data, model: nn.Module) -> None:
+    """An error if an integer input is no row of the model's largest embedding."""
+    tables = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)]
+    if not tables or all(v.is_floating_point() for v in tree_leaves(form_of(data.train)[0])):
+        return
+    splits: tuple[Split, ...] = ("training", "held-out")
+    for split in splits:
+        for x_B, _ in data.batches(split):
+            for v in filter(_whole, tree_leaves(x_B)):
+                if int(v.min()) < 0 or int(v.max()) >= max(tables):
+                    raise DataError(
+                        f"a {split} token lies outside of every embedding of the model",
+                        where=data.spec.name,
+                        expected=f"0…{max(tables) - 1}",
+                        remedy="Give a model with a row for each token.",
+                    )
+
+
+def _whole(v: Tensor) -> bool:
+    return not v.is_floating_point() and v.dtype != torch.bool and v.numel() > 0
 
 
 def _check_needed(phases: Sequence[Phase], public: Data) -> None:
@@ -144,7 +211,8 @@ def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             remedy="Give `public`: records that need no protection.",
         )
     here, there = data.spec, public.spec
-    if there.shape != here.shape or there.classes > here.classes:
+    fewer = there.classes is None or here.classes is None or there.classes <= here.classes
+    if there.shape != here.shape or there.task != here.task or not fewer:
         raise ConfigurationError(
             "the public data does not fit the private data",
             where=there.name,

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from dpigu.trainers.tasks.metrics import titled, told
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Steps done, ε so far and held-out accuracy, on standard error."""
+    """Steps done, ε so far and the first held-out metric, on standard error."""
 
     def __init__(self, steps: int, *, show: bool) -> None:
         self._bar = Bar(
@@ -44,5 +45,9 @@ class Progress:
 
     def show(self, metrics: Mapping[str, Any]) -> None:
         """Show the metrics of the last evaluation."""
-        spent = f"ε {metrics['epsilon']:.3f}, " if metrics["epsilon"] is not None else ""
-        self._bar.update(self._task, note=f"{spent}accuracy {metrics['test_accuracy']:.2%}")
+        notes = [] if metrics["epsilon"] is None else [f"ε {metrics['epsilon']:.3f}"]
+        names = (key for key in metrics if key.startswith("test_"))
+        if (key := next(names, None)) is not None:
+            name = key.removeprefix("test_")
+            notes.append(f"{titled(name)} {told(name, metrics[key])}")
+        self._bar.update(self._task, note=", ".join(notes))

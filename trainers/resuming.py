@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
-from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines import Loss, cross_entropy
+from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers.engines import Loss
 from dpigu.trainers.lineage import Ancestor
 from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phase import Observer
@@ -25,10 +25,11 @@ from dpigu.trainers.runs.identity import (
     structure_of,
 )
 from dpigu.trainers.runs.ledger_file import LedgerFile
-from dpigu.trainers.runs.load import named_model
+from dpigu.trainers.runs.load import named_model, refuse_code
 from dpigu.trainers.runs.report import why_not_private
 from dpigu.trainers.settings import Optimizer
 from dpigu.trainers.spending import Spending
+from dpigu.trainers.tasks import Metrics
 from torch import nn
 
 RESUMED_BY = {"train": "dpigu.resume", "own": "dpigu.Session.resume"}
@@ -48,6 +49,7 @@ def reopened(
     public: Data | None,
     data_dir: Path | None,
     budget: Path | str | None,
+    metrics: Metrics | None,
     trust_code: bool,
     progress: bool,
 ) -> OpenRun:
@@ -67,15 +69,27 @@ def reopened(
             raise RunError(
                 "the ledger pays for other mechanisms than the configuration", where=where
             )
-        data = recipe.load_data(data_dir, progress=progress) if data is None else data
+        if data is None:
+            refuse_code(run, "data", recipe.data, trust_code)
+            data = recipe.load_data(data_dir, progress=progress)
         if public is None:
             public = recipe.load_public(data.spec, data_dir, progress=progress)
         check_data(run, data, public)
         if model is None:
             model = named_model(run, table, trust_code)
         check_same("model", structure_of(model), table["model"]["structure"], run)
-        labels, loss = _labels(recipe, table), _loss(run, table, loss)
-        prepared = prepare(plan, data, model, recipe.settings, loss, labels, public)
+        prepared = prepare(
+            plan,
+            data,
+            model,
+            recipe.settings,
+            loss,
+            _labels(recipe, data.spec, table),
+            public,
+            metrics,
+        )
+        check_same("loss", name_of_callable(prepared.loss), table["loss"]["name"], run)
+        check_same("metrics", sorted(metrics or ()), sorted(table.get("metrics", ())), run)
         chosen = _optimizer(run, table, optimizer, prepared)
         noise = noise if noise is not None else SystemNoise()
         if not run.ledger().head.not_private:
@@ -101,13 +115,6 @@ def _check_loop(loop: str, table: Mapping[str, Any], run: RunFolder) -> None:
         )
 
 
-def _loss(run: RunFolder, table: Mapping[str, Any], loss: Loss | None) -> Loss:
-    """The loss that was given, or cross-entropy, if the run began with it."""
-    chosen = cross_entropy if loss is None else loss
-    check_same("loss", name_of_callable(chosen), table["loss"]["name"], run)
-    return chosen
-
-
 def _optimizer(
     run: RunFolder, table: Mapping[str, Any], given: Optimizer | None, prepared: PreparedRun
 ) -> Optimizer:
@@ -130,7 +137,6 @@ def _without_rates(optimizer: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": optimizer["name"], "groups": groups}
 
 
-def _labels(recipe: Recipe, table: Mapping[str, Any]) -> dict[str, str]:
-    named = {"preset": recipe.preset, "data": recipe.data, "model": table["model"]["name"]}
-    chosen = {"features": recipe.features, "public": recipe.public, "tuned": table.get("tuned")}
-    return named | {name: value for name, value in chosen.items() if value is not None}
+def _labels(recipe: Recipe, spec: DataSpec, table: Mapping[str, Any]) -> dict[str, Any]:
+    found = recipe.labels(spec) | {"model": table["model"]["name"]}
+    return found | ({"tuned": table["tuned"]} if "tuned" in table else {})

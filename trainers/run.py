@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import NoiseSource
-from dpigu.trainers.lineage import Lineage
+from dpigu.dpcore import DpiguError, NoiseSource
+from dpigu.trainers.lineage import Ancestor, Lineage, remember
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers.runs.report import finish, summarise
 from dpigu.trainers.settings import Optimizer
 from dpigu.trainers.spending import Spending
 from torch import nn
@@ -50,6 +52,27 @@ class OpenRun:
     observer: Observer | None = None
     spending: Spending | None = None
     lineage: Lineage = ()
+
+    def close(self, before: frozenset[bytes]) -> None:
+        """Take back what was paid for and never began; know the weights again.
+
+        Args:
+            before: digests of the weights that were there before the run.
+        """
+        with contextlib.suppress(DpiguError):
+            self.ledger.close()
+        if self.spending is not None:
+            self.spending.settle(self.ledger.ledger)
+        if self.ledger.ledger.steps:
+            own = Ancestor.of(self.ledger.ledger, self.prepared.data.spec.name)
+            remember(self.prepared.model, (*self.lineage, own), before)
+
+    def reported(self, reached: int, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The summary, written to the folder with model and statement if there is one."""
+        ledger = self.ledger.ledger if self.folder is None else self.folder.ledger()
+        budget = None if self.spending is None else self.spending.name
+        summary = summarise(self.prepared, ledger, reached, self.lineage, budget, statistics)
+        return summary if self.folder is None else finish(self.prepared, self.folder, summary)
 
     def release(self) -> None:
         """Let another process work on the folder."""

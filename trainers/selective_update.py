@@ -17,7 +17,7 @@ from dpigu.dpcore import (
     SelectiveUpdate,
 )
 from dpigu.trainers.batches import Batches
-from dpigu.trainers.engines import Tree, choose_whole, norms_of
+from dpigu.trainers.engines import choose_whole, norms_of
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.slots import Slots
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class RunningSelectiveUpdate:
         self._space = selective_update.pipeline.row_space(prepared.space, prepared.data.spec.shape)
         sampler = selective_update.sampler(prepared.sampler)
         microbatch = min(microbatch, math.ceil(sampler.expected_batch))
-        self._batches = Batches(slots, sampler, microbatch, prepared.traced.stand_in())
+        self._batches = Batches(slots, sampler, microbatch, prepared.records)
 
     def accepts(
         self,
@@ -72,8 +72,6 @@ class RunningSelectiveUpdate:
         parameters: Mapping[str, nn.Parameter],
         clock: Clock,
         reads: Reads,
-        x: Tree,
-        y: Tree,
     ) -> bool:
         """Whether the update from `before` to the parameters is kept: one charged release."""
         prepared, selective_update = self._prepared, self._selective_update
@@ -94,5 +92,5 @@ class RunningSelectiveUpdate:
         start = PhaseContext(self._space, before_D, clock.steps, settings.seed)
         step = driver.open(pipeline.begin(start), clock)
         weights = {name: p.detach() for name, p in parameters.items()}
-        release, _ = step.release(self._batches.rows(engine, weights, x, y, step.context.transform))
+        release, _ = step.release(self._batches.rows(engine, weights, step.context.transform))
         return selective_update.decision.accepts(release.gradient)

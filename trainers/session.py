@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import torch
-from dpigu.dpcore import DpiguError, NoiseSource, Plan, RunError
+from dpigu.dpcore import NoiseSource, Plan, RunError
 from dpigu.trainers.beginning import begun
 from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines import Loss, cross_entropy
-from dpigu.trainers.lineage import Ancestor, remember, trained_tensors
+from dpigu.trainers.engines import Loss
+from dpigu.trainers.lineage import trained_tensors
 from dpigu.trainers.loop import Loop
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.prepare import prepare
@@ -23,9 +24,9 @@ from dpigu.trainers.progress import Progress
 from dpigu.trainers.resuming import reopened
 from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.report import finish, summarise
 from dpigu.trainers.settings import Optimizer, Settings
 from dpigu.trainers.step import Step
+from dpigu.trainers.tasks import Metrics
 from torch import nn
 
 
@@ -48,7 +49,9 @@ class Session:
         model: any module without layers that mix records; trained in place.
         settings: budget, sampling, engine, device, and the optimizer where none is given.
         out: the run folder to make; None keeps nothing on disk.
-        loss: one loss a record, from outputs (B × …) and targets (B).
+        loss: one record's, from outputs and targets of a batch of one; None: the task's own.
+        metrics: functions of outputs and targets by name, measured on held-out records beside the
+            task's own.
         optimizer: makes any torch optimizer, or is one; `step.apply(optimizer)` may give it later.
             The schedule of `settings` moves the learning rate of no optimizer that the user made.
         callbacks: told of every step and evaluation.
@@ -74,18 +77,19 @@ class Session:
         settings: Settings,
         *,
         out: Path | str | None = None,
-        loss: Loss = cross_entropy,
+        loss: Loss | None = None,
+        metrics: Metrics | None = None,
         optimizer: Optimizer | None = None,
         callbacks: Sequence[Callback] = (),
         observer: Observer | None = None,
         noise: NoiseSource | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, Any] | None = None,
         public: Data | None = None,
         before_training: Callable[[RunFolder], None] | None = None,
         budget: Path | str | None = None,
         progress: bool = False,
     ) -> None:
-        prepared = prepare(plan, data, model, settings, loss, labels or {}, public)
+        prepared = prepare(plan, data, model, settings, loss, labels or {}, public, metrics)
         run = begun(
             prepared,
             self._whose,
@@ -113,6 +117,7 @@ class Session:
         public: Data | None = None,
         data_dir: Path | None = None,
         budget: Path | str | None = None,
+        metrics: Metrics | None = None,
         trust_code: bool = False,
         progress: bool = False,
     ) -> Self:
@@ -126,12 +131,13 @@ class Session:
             folder: the run folder; one process at a time works on it.
             data: the records; None loads them by the name in the configuration.
             model: the untrained module; None builds it by that name. Its weights are the folder's.
-            loss, optimizer: where the run had its own; its state is the folder's.
+            loss, metrics, optimizer: where the run had its own; the optimizer's state is the
+                folder's.
             callbacks, observer, noise, progress: as for a new session.
             budget: where the run's budget lies, if it was moved; it began with one, or with none.
             public: the public records; None loads them by name, if the run had any.
             data_dir: where data sets lie.
-            trust_code: import a model that the folder names as `module:factory`.
+            trust_code: import a model or data that the folder names as `module:factory`.
 
         Errors: `RunError` for a folder that another process works on, that is damaged or changed,
             or where something given differs from what the run began with.
@@ -148,6 +154,7 @@ class Session:
             public=public,
             data_dir=data_dir,
             budget=budget,
+            metrics=metrics,
             trust_code=trust_code,
             progress=progress,
         )
@@ -157,6 +164,7 @@ class Session:
 
     def _take_up(self, run: OpenRun, callbacks: Sequence[Callback], progress: bool) -> None:
         self._run, self._callbacks = run, callbacks
+        weakref.finalize(self, run.release)  # of a session that is never entered
         self._entered = False
         self._summary: Mapping[str, Any] | None = None
         self._known: dict[tuple[int, ...], float | None] = {}
@@ -297,28 +305,11 @@ class Session:
         self._run.ledger.end(self._loop.ending)
 
     def _leave(self) -> None:
-        """Take back what was paid for and never began; know the weights again."""
-        run = self._run
         self._shown.close()
         self._steps.close()
-        with contextlib.suppress(DpiguError):
-            run.ledger.close()
-        if run.spending is not None:
-            run.spending.settle(run.ledger.ledger)
-        if run.ledger.ledger.steps:
-            own = Ancestor.of(run.ledger.ledger, run.prepared.data.spec.name)
-            remember(run.prepared.model, (*run.lineage, own), self._before)
+        self._run.close(self._before)
 
     def _report(self) -> None:
-        """Say what the run came to."""
-        run, loop = self._run, self._loop
-        on_disk = run.ledger.ledger if run.folder is None else run.folder.ledger()
-        budget = None if run.spending is None else run.spending.name
-        found: Mapping[str, Any] = summarise(
-            run.prepared, on_disk, loop.reached, run.lineage, budget, loop.statistics()
-        )
-        if run.folder is not None:
-            found = finish(run.prepared, run.folder, found)
-        self._summary = found
+        self._summary = self._run.reported(self._loop.reached, self._loop.statistics())
         for callback in self._callbacks:
-            callback.on_end(self, found)
+            callback.on_end(self, self._summary)

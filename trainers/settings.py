@@ -49,10 +49,11 @@ class Settings:
         engine: auto takes the fast engine where it applies, else materialises rows.
         physical_batch: records in a microbatch; auto chooses it from public shapes.
         device: auto takes a GPU where there is one.
+        workers: processes that read records ahead, where those are not in memory.
         autocast: forward and backward in bfloat16; sums and noise never are.
         seed: public initialisation only; noise and sampling never use it.
-        evaluations: how often ε and held-out accuracy are taken.
-        diagnostics: also record training accuracy, which is private: the run then claims nothing.
+        evaluations: how often ε and held-out metrics are taken.
+        diagnostics: also record training metrics, which are private: the run then claims nothing.
     """
 
     epsilon: float | None = None
@@ -74,6 +75,7 @@ class Settings:
     engine: EngineName = "auto"
     physical_batch: Literal["auto"] | int = "auto"
     device: str = "auto"
+    workers: int = 0
     autocast: bool = False
     seed: int = 0
     evaluations: int = 10
@@ -104,6 +106,7 @@ class Settings:
             ("average_share", 0 < self.average_share <= 1, "above 0 and at most 1"),
             ("physical_batch", self.physical_batch == "auto" or self.physical_batch >= 1, "≥ 1"),
             ("evaluations", self.evaluations >= 1, "at least 1"),
+            ("workers", self.workers >= 0, "at least 0"),
             ("seed", 0 <= self.seed < 2**63, "at least 0"),
         ):
             if not allowed:

@@ -16,7 +16,8 @@ from dpigu.accountants.budgets.file import BudgetFile, Session
 from dpigu.dpcore import BudgetError, CalibratedPlan, DpiguError, RunError
 from dpigu.dpcore.claim import Ledger, composed
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.data.overlap import record_fingerprints
+from dpigu.trainers.data.overlap import split_fingerprints
+from dpigu.trainers.data.sources import form_of, forms_of
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
@@ -111,11 +112,11 @@ def bind(budget: BudgetFile, data: Data) -> None:
     Raises: BudgetError for other records, or where the fingerprints cannot be read.
     """
     path = budget.path.with_name(budget.path.name + ".private")
-    view = f"{tuple(data.spec.shape)} {data.train_x.dtype} {data.spec.scaling}"
+    view = f"{forms_of(form_of(data.train)[0])} {data.spec.scaling}"
     with budget.locked():
         told = _remembered(path)
         key = bytes.fromhex(told["key"])
-        own = record_fingerprints(key, data.train_x)
+        own = split_fingerprints(key, data, "training")
         if view in told["views"]:
             known = np.frombuffer(base64.b64decode(told["views"][view]), dtype="<u8")
             if np.isin(own, known).mean() < 0.5:

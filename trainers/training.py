@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dpigu.dpcore import NoiseSource, Plan
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
-from dpigu.trainers.engines import Loss, cross_entropy
+from dpigu.trainers.engines import Loss
 from dpigu.trainers.phase import Observer
 from dpigu.trainers.run import Run
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Optimizer, Settings
+from dpigu.trainers.tasks import Metrics
 from torch import nn
 
 
@@ -38,12 +39,13 @@ def train(
     settings: Settings,
     *,
     out: Path | str | None = None,
-    loss: Loss = cross_entropy,
+    loss: Loss | None = None,
+    metrics: Metrics | None = None,
     optimizer: Optimizer | None = None,
     callbacks: Sequence[Callback] = (),
     observer: Observer | None = None,
     noise: NoiseSource | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Mapping[str, Any] | None = None,
     public: Data | None = None,
     before_training: Callable[[RunFolder], None] | None = None,
     budget: Path | str | None = None,
@@ -64,6 +66,7 @@ def train(
         settings,
         out=out,
         loss=loss,
+        metrics=metrics,
         optimizer=optimizer,
         callbacks=callbacks,
         observer=observer,
@@ -89,6 +92,7 @@ def resume(
     public: Data | None = None,
     data_dir: Path | None = None,
     budget: Path | str | None = None,
+    metrics: Metrics | None = None,
     trust_code: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -108,6 +112,7 @@ def resume(
         public=public,
         data_dir=data_dir,
         budget=budget,
+        metrics=metrics,
         trust_code=trust_code,
         progress=progress,
     ).finished()

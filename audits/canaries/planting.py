@@ -29,8 +29,9 @@ from dpigu.audits.statistics import (
     one_run_ceiling,
 )
 from dpigu.dpcore import DataError, RunError
-from dpigu.trainers import Data
+from dpigu.trainers import Data, Tensors
 from dpigu.trainers.runs import RunFolder
+from dpigu.trainers.tasks import CLASSIFICATION
 from torch import Tensor
 
 VERSION = 3
@@ -125,11 +126,9 @@ class CanaryPlan:
             stays_N[list(self.ids)] = False
         heads_m = torch.tensor(self.coins, dtype=torch.bool)
         x_m, y_m = self.records(data)
-        return dataclasses.replace(
-            data,
-            train_x=torch.cat([data.train_x[stays_N], x_m[heads_m]]),
-            train_y=torch.cat([data.train_y[stays_N], y_m[heads_m]]),
-        )
+        x_N = torch.cat([data.train_x[stays_N], x_m[heads_m]])
+        y_N = torch.cat([data.train_y[stays_N], y_m[heads_m]])
+        return dataclasses.replace(data, train=Tensors(x_N, y_N))
 
     @property
     def shares(self) -> Mapping[str, float]:
@@ -183,6 +182,13 @@ def plan_canaries(
     """
     if kind not in KINDS:
         raise DataError("unknown kind of canary", got=kind, expected=", ".join(KINDS))
+    if kind != "gradient" and data.spec.task != CLASSIFICATION:
+        raise DataError(
+            "canaries that are records are for classification",
+            where="canaries",
+            got=f"the task {data.spec.task}",
+            remedy="Take the kind 'gradient'.",
+        )
     check_confidence(confidence)
     _check_count(data, count, confidence, KINDS[kind].from_data, _shares(kind))
     draw = secrets.SystemRandom()
@@ -283,6 +289,7 @@ def _label(draw: secrets.SystemRandom, kind: str, data: Data, i: int) -> int:
         return int(data.train_y[i])
     if kind == "gradient":
         return 0
+    assert data.spec.classes is not None
     if kind != "mislabelled":
         return draw.randrange(data.spec.classes)
     other = draw.randrange(data.spec.classes - 1)

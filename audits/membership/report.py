@@ -22,9 +22,10 @@ from dpigu.audits.report.membership import strongest
 from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import RunError
-from dpigu.trainers import Data, load_run
+from dpigu.trainers import Data, Tensors, load_run
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data
+from dpigu.trainers.tasks import CLASSIFICATION
 from torch import nn
 
 ASSUMPTIONS = (
@@ -113,7 +114,14 @@ def estimate_membership(
     check_shadows(shadows)
     run = RunFolder.existing(Path(run_folder))
     if data is None:
-        data = load_run_data(run, data_dir)
+        data = load_run_data(run, data_dir, trust_code=trust_code)
+    if data.spec.task != CLASSIFICATION:
+        raise RunError(
+            "these attacks read the margin between classes, and this run is no classification",
+            where=str(run.path),
+            got=f"the task {data.spec.task}",
+            remedy="Audit it by canaries of the kind 'gradient'.",
+        )
     untrained = copy.deepcopy(model)  # the audited weights are loaded into the one that is given
     pool, member_N = _pool(run, data)
     trained = load_run(run.path, model, trust_code=trust_code).model
@@ -153,11 +161,9 @@ def _pool(run: RunFolder, data: Data) -> tuple[Data, Bools]:
     if not members:
         raise RunError("every record is a canary's: no member is left", where=str(run.path))
     spread = torch.linspace(0, held - 1, min(held, members), dtype=torch.float64).round().long()
-    pool = dataclasses.replace(
-        data,
-        train_x=torch.cat([data.train_x[stays_N], data.test_x[spread]]),
-        train_y=torch.cat([data.train_y[stays_N], data.test_y[spread]]),
-    )
+    x_N = torch.cat([data.train_x[stays_N], data.test_x[spread]])
+    y_N = torch.cat([data.train_y[stays_N], data.test_y[spread]])
+    pool = dataclasses.replace(data, train=Tensors(x_N, y_N))
     return pool, np.arange(len(pool.train_y)) < members
 
 

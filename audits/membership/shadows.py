@@ -34,7 +34,15 @@ from dpigu.audits.statistics import Reals
 from dpigu.audits.workers import spread
 from dpigu.dpcore import DataError, RunError
 from dpigu.dpcore.randomness import system_words
-from dpigu.trainers import Data, DataSpec, Recipe, build_model, recipe_from_file, train
+from dpigu.trainers import (
+    Data,
+    DataSpec,
+    Recipe,
+    Tensors,
+    build_model,
+    recipe_from_file,
+    train,
+)
 from dpigu.trainers.progress import Progress
 from dpigu.trainers.runs import RunFolder
 from numpy.typing import NDArray
@@ -162,7 +170,7 @@ def train_shadow(job: Job, shadow: int) -> Reals:
     if model is None:
         model = build_model(recipe.model_for(job.spec), job.spec, recipe.settings.seed)
     out = ~in_N  # one of them is held out, and its accuracy goes nowhere
-    half = Data(job.spec, x[in_N], y[in_N], x[out][:1], y[out][:1])
+    half = Data(job.spec, Tensors(x[in_N], y[in_N]), Tensors(x[out][:1], y[out][:1]))
     settings = dataclasses.replace(recipe.settings, evaluations=1, diagnostics=False)
     trained = train(recipe.plan, half, model, settings, progress=False).model.cpu()
     return np.asarray(scores_of(SCORES["margin"], trained, x, y).numpy(), dtype=np.float64)

@@ -22,7 +22,7 @@ from dpigu.accountants.events import flatten
 from dpigu.dpcore import Plan
 from dpigu.trainers import train
 from dpigu.trainers.calibration import noise_factor
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data import Data, Tensors
 from dpigu.trainers.models.registry import build_model
 from dpigu.trainers.recipes import Recipe, clipped_at, recipe_for
 from dpigu.trainers.runs import RunFolder, versions
@@ -162,8 +162,6 @@ def _data(name: str, features: str | None, data_dir: Path | None, validation: bo
     kept = data.spec.records - HELD_BACK
     return Data(
         replace(data.spec, records=kept),
-        data.train_x[:kept],
-        data.train_y[:kept],
-        data.train_x[kept:],
-        data.train_y[kept:],
+        Tensors(data.train_x[:kept], data.train_y[:kept]),
+        Tensors(data.train_x[kept:], data.train_y[kept:]),
     )

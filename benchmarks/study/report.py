@@ -16,7 +16,7 @@ from dp_accounting import (
 )
 from dpigu.accountants.selection import tuned_epsilon
 from dpigu.dpcore import Plan, PoissonSampler
-from dpigu.trainers.data.dataset import SPECS
+from dpigu.trainers.data import SPECS
 from scipy.stats import t as student
 
 from benchmarks.study.cells import Cell, mean_and_spread

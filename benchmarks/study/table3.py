@@ -7,7 +7,7 @@ from typing import Any
 
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 from dpigu.accountants import get_accountant, max_steps_within
-from dpigu.trainers.data.dataset import SPECS
+from dpigu.trainers.data import SPECS
 
 from benchmarks.study.claims import BATCH, DELTA, EPOCHS, NOISE
 

@@ -18,7 +18,8 @@ import torch
 from dpigu.dpcore import Release, StepContext
 from dpigu.trainers import build_model, train
 from dpigu.trainers.calibration import noise_factor
-from dpigu.trainers.engines import cross_entropy, row_gradients
+from dpigu.trainers.engines import row_gradients
+from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor
 
 from benchmarks.study.cells import Cell

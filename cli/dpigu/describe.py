@@ -99,17 +99,20 @@ def _engines(
 ) -> list[dict[str, Any]]:
     """Each phase's engine and, of the fast one, how each parameter's rows go."""
     import torch
-    from dpigu.trainers import cross_entropy
     from dpigu.trainers.engines import explain
 
+    if spec.task.loss is None:
+        return []
     x = torch.zeros(2, *spec.shape)
-    explained = explain(plan, model, cross_entropy, x, settings.seed, settings.engine)
+    whole = spec.task.counts is not None and spec.task.name != "multi-label"
+    y = torch.zeros(2, *spec.target, dtype=torch.int64 if whole else torch.float32)
+    explained = explain(plan, model, spec.task.loss, x, y, settings.seed, settings.engine)
     return [{**e._asdict(), "choices": dict(e.choices)} for e in explained]
 
 
 def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
-    """The data's declared constants; those of an .npz are read only where a model is named."""
-    from dpigu.trainers import SPECS, load_data
+    """The data's declared constants; those of a file are read only where a model is named."""
+    from dpigu.trainers import SPECS
     from dpigu.trainers.data import feature_spec
 
     if recipe.data in SPECS:
@@ -117,7 +120,7 @@ def _spec(recipe: Recipe, data_dir: Path | None) -> DataSpec | None:
     elif recipe.model is None:
         return None
     else:
-        spec = load_data(recipe.data, data_dir, recipe.records, recipe.classes).spec
+        return recipe.load_data(data_dir, progress=False).spec
     return spec if recipe.features is None else feature_spec(spec, recipe.features)
 
 
@@ -212,6 +215,8 @@ def _print(about: dict[str, Any]) -> None:
         click.echo(f"\nengine of phase {engine['phase']}: {engine['engine']}, {engine['reason']}")
         if engine["choices"]:
             print_fields([(f"  {name}", choice) for name, choice in engine["choices"].items()])
+        if engine["adapted"]:
+            click.echo("  set on the model: " + "; ".join(engine["adapted"]))
         if engine["declared"]:
             click.echo("  declared to keep nothing of a record: " + ", ".join(engine["declared"]))
     click.echo("\nguarantees")

@@ -74,6 +74,7 @@ _training_options = together(
     ),
     click.option("--physical-batch", type=_Rows(min=1), help="Records in memory at once."),
     click.option("--device", help="auto, cpu, cuda, …"),
+    click.option("--workers", type=click.IntRange(min=0), help="Processes that read records."),
     click.option("--autocast/--no-autocast", default=None, help="Forward in bfloat16."),
     click.option(
         "--seed",
@@ -153,6 +154,7 @@ def train(
     Examples:
       dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5
       dpigu train --preset dpsgd --data mnist --set clipper.bound=0.3 --out runs/low
+      dpigu train --preset dpsgd --data a.csv --test b.csv --target y --records 900 --classes 2
       dpigu train --config runs/low/public/config.toml --epochs 30
       dpigu train --resume --out runs/low
       dpigu train --preset dpsgd --data digits --budget digits.budget --accountant rdp
@@ -244,11 +246,13 @@ def _go_on(
     """The run in a folder, with the canaries that it began with."""
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers import resume as resume_training
+    from dpigu.trainers.runs.load import refuse_code
 
     folder.check()
     recipe = recipe_from_file(folder.public / "config.toml")
     if show:
         click.echo(printable(plan_line(recipe, recipe.plan)))
+    refuse_code(folder, "data", recipe.data, trust_code)
     data = recipe.load_data(data_dir, progress=show)
     data, observer = with_planned_canaries(data, folder, recipe.plan)
     return resume_training(

@@ -48,7 +48,7 @@ def report(run: Run, out: Path, seconds: float) -> None:
     print_fields(
         [
             ("run", f"{summary['preset']} on {summary['data']}, model {summary['model']}"),
-            ("accuracy", f"{summary['test_accuracy']:.2%} of held-out records, at the last step"),
+            *_reached(summary),
             *_measured(summary),
             *_privacy(summary),
             ("folder", str(out)),
@@ -58,6 +58,14 @@ def report(run: Run, out: Path, seconds: float) -> None:
             ("time", f"{seconds:.0f} s"),
         ]
     )
+
+
+def _reached(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The task's metrics and the user's."""
+    from dpigu.trainers.tasks.metrics import titled, told
+
+    values = {name: told(name, summary[f"test_{name}"]) for name in summary["metrics"]}
+    return [(titled(n), f"{v} of held-out records, at the last step") for n, v in values.items()]
 
 
 def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

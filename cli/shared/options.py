@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from dpigu.names import ACCOUNTANT_NAMES
+from dpigu.names import ACCOUNTANT_NAMES, TASK_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,10 +70,22 @@ data_dir_option = click.option(
 
 plan_options = together(
     click.option(
-        "--data", metavar="NAME|FILE", help="digits, mnist, fashion-mnist, cifar10, or an .npz."
+        "--data",
+        metavar="NAME|FILE|MODULE:FACTORY",
+        help="digits, mnist, fashion-mnist, cifar10; an .npz, .csv or .parquet; or your own.",
     ),
-    click.option("--records", type=COUNT, help="Declared number of records, for an .npz."),
-    click.option("--classes", type=COUNT, help="Declared number of classes, for an .npz."),
+    click.option("--records", type=COUNT, help="Declared number of records, for data of yours."),
+    click.option("--classes", type=COUNT, help="Declared number of classes, for a file."),
+    click.option("--test", metavar="FILE", help="The held-out split, where it is another file."),
+    click.option("--target", metavar="COLUMN", help="What is predicted, in a file."),
+    click.option("--task", type=click.Choice(TASK_NAMES), help="Default: classification."),
+    click.option(
+        "--columns",
+        "columns",
+        metavar="FILE.toml",
+        type=click.Path(path_type=Path),
+        help="What is declared of a table's columns: a scaling or a list of categories each.",
+    ),
     click.option(
         "--features",
         metavar="NAME",

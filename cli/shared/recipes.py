@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
 from dpigu.trainers.calibration import steps_of, with_steps
+from dpigu.trainers.data.sources.tables import Columns, columns_from_dict
 from dpigu.trainers.recipes import assigned, clipped_at
 
 SETTINGS = {"batch": "expected_batch"} | {
     f.name: f.name for f in dataclasses.fields(Settings) if f.name != "epochs"
 }
 """Which option sets which field of `Settings`, where there is such an option; epochs set steps."""
-NAMED = ("records", "classes", "features", "public", "model")
+NAMED = ("records", "classes", "test", "target", "task", "features", "public", "model")
 """The options that are fields of a recipe as they stand."""
+OF_DATA = ("records", "classes", "test", "target", "task", "columns")
+"""What is declared of data: other data starts without."""
 
 
 def recipe_from(
@@ -49,8 +53,8 @@ def recipe_from(
         )
     if config is not None:
         read = recipe_from_file(config)
-        if options["model"] is None and not trust_code:
-            _refuse_code(config, read)
+        if not trust_code:
+            _refuse_code(config, read, options)
         recipe = _changed(read, options, settings, assignments)
     else:
         assert preset is not None
@@ -58,10 +62,11 @@ def recipe_from(
             raise ConfigurationError(
                 "a preset needs data",
                 where="--data",
-                expected=f"{', '.join(SPECS)} or an .npz file",
+                expected=f"{', '.join(SPECS)}, a .npz, .csv or .parquet file, or module:factory",
             )
         names = ("data", "steps", "epochs", *NAMED, "clip")
         arguments = {name: options[name] for name in names}
+        arguments["columns"] = _columns(options["columns"])
         recipe = recipe_for(preset, **arguments, assignments=assignments, **settings)
     _refuse_claim_without_noise(recipe)
     return recipe
@@ -96,7 +101,10 @@ def _changed(
     takes the plan's noise as a ratio between the phases, with 1 for the last.
     """
     if (data := options["data"]) is not None:
-        recipe = dataclasses.replace(recipe, data=data, records=None, classes=None)
+        nothing: dict[str, Any] = dict.fromkeys(OF_DATA)
+        recipe = dataclasses.replace(recipe, data=data, **nothing)
+    if options["columns"] is not None:
+        recipe = dataclasses.replace(recipe, columns=_columns(options["columns"]))
     declared = {k: options[k] for k in NAMED if options[k] is not None}
     recipe = dataclasses.replace(recipe, **declared)
     settings = options_of(recipe.settings)
@@ -122,14 +130,29 @@ def _changed(
     return dataclasses.replace(recipe, settings=chosen, plan=assigned(plan, assignments))
 
 
-def _refuse_code(config: Path, recipe: Recipe) -> None:
-    if recipe.model is not None and ":" in recipe.model:
-        raise ConfigurationError(
-            "the model is code that the configuration names, and that is not run without your word",
-            where=str(config),
-            got=recipe.model,
-            remedy=f"If you trust whoever wrote it: --trust-code, or --model {recipe.model}.",
-        )
+def _refuse_code(config: Path, recipe: Recipe, options: Mapping[str, Any]) -> None:
+    for option in ("model", "data"):
+        named = getattr(recipe, option)
+        if named is not None and ":" in named and options[option] is None:
+            raise ConfigurationError(
+                f"the {option} is code that the configuration names, and that is not run without "
+                "your word",
+                where=str(config),
+                got=named,
+                remedy=f"If you trust whoever wrote it: --trust-code, or --{option} {named}.",
+            )
+
+
+def _columns(path: Path | None) -> Columns | None:
+    """What a TOML file declares of a table's columns."""
+    if path is None:
+        return None
+    try:
+        return columns_from_dict(tomllib.loads(path.read_text()), str(path))
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"cannot be read as TOML: {error}", where=str(path)) from error
 
 
 def _refuse_declared(options: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ from dpigu.audits import CanaryPlan, ModelAudit, Verdict, audit_model, plan_cana
 from dpigu.audits.scores import margin
 from dpigu.dpcore import DataError, Plan, RunError
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Data, DataSpec, Settings, train
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
+from dpigu.trainers.data import Scaling
 from dpigu.trainers.runs import RunFolder
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -30,7 +30,7 @@ def easily_learnt_by_heart() -> Data:
     y = torch.randint(CLASSES, (RECORDS + 100,), generator=draw)
     x = torch.randn(len(y), WIDTH, generator=draw) + 2.0 * nn.functional.one_hot(y, WIDTH)
     spec = DataSpec("noise", RECORDS, CLASSES, (WIDTH,), Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return Data(spec, Tensors(x[:RECORDS], y[:RECORDS]), Tensors(x[RECORDS:], y[RECORDS:]))
 
 
 DATA = easily_learnt_by_heart()
@@ -200,8 +200,8 @@ def test_evidence_that_supports_no_verdict_gives_none(
 def test_reordered_or_swapped_data_are_refused(leaky: Path, order: torch.Tensor) -> None:
     x, y = DATA.train_x[order], DATA.train_y[order]
     for changed in (
-        dataclasses.replace(DATA, train_x=x, train_y=y),
-        dataclasses.replace(DATA, train_x=DATA.test_x, train_y=DATA.test_y),
+        dataclasses.replace(DATA, train=Tensors(x, y)),
+        dataclasses.replace(DATA, train=DATA.test),
     ):
         report = audited(leaky, changed).report
         assert report.verdict is Verdict.INVALID_AUDIT

@@ -45,6 +45,7 @@ class FileLayer:
     full_at: int | None = None
     before_each: Callable[[], None] = lambda: None
     done: int = 0
+    refused: int = 0
     names: dict[Path, File] = field(default_factory=dict)
     safe_names: dict[Path, File] = field(default_factory=dict)
     folders: set[Path] = field(default_factory=set)
@@ -83,6 +84,7 @@ class FileLayer:
         data, middle = bytes(data), len(data) // 2
         self._put(file, data[:middle])
         if self.full_at is not None and self.done >= self.full_at:
+            self.refused += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._count("write")
         self._put(file, data[middle:])

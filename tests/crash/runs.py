@@ -12,8 +12,8 @@ import torch
 from dp_accounting import ComposedDpEvent, DpEvent
 from dpigu.dpcore import Kernel, Phase, Pipeline, Plan
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import Data, DataSpec, Settings
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, DataSpec, Settings, Tensors
+from dpigu.trainers.data import Scaling
 from torch import nn
 
 RECORDS = 40
@@ -24,7 +24,7 @@ def points() -> Data:
     y = torch.arange(RECORDS + 10) % 2
     x = torch.stack([y * 2.0 - 1.0, torch.arange(RECORDS + 10) / RECORDS], 1)
     spec = DataSpec("points", RECORDS, 2, (2,), Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return Data(spec, Tensors(x[:RECORDS], y[:RECORDS]), Tensors(x[RECORDS:], y[RECORDS:]))
 
 
 def linear() -> nn.Module:

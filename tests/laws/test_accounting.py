@@ -35,7 +35,7 @@ from dpigu.dpcore.claim import read_ledger
 from dpigu.dpcore.noise import LAWS, Law
 from dpigu.dpcore.noise.laws import RoundedGaussian
 from dpigu.mechanisms import Flat, Gaussian, Random, TopK
-from dpigu.trainers import resume, train
+from dpigu.trainers import Tensors, resume, train
 from dpigu.trainers.runs import RunFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -206,7 +206,7 @@ def test_the_sampler_has_no_seed() -> None:
 def law_the_divisor_is_public() -> None:
     """The divisor is rate × declared records: not the batch that came, nor who is present."""
     data = points()
-    fewer = replace(data, train_x=data.train_x[:90], train_y=data.train_y[:90])
+    fewer = replace(data, train=Tensors(data.train_x[:90], data.train_y[:90]))
     seen: list[Tensor] = []
 
     class Watch:

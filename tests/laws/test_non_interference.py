@@ -138,7 +138,7 @@ def law_two_data_sets_publish_the_same_folder(out: Path) -> None:
                 torch.manual_seed(0)
                 model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
             private = points(seed, scale)
-            data = replace(points(), train_x=private.train_x, train_y=private.train_y)
+            data = replace(points(), train=private.train)
             run = out.with_name(f"run-{at}-{seed}")
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("dpigu.trainers.beginning.new_run_id", lambda: "the same for both")

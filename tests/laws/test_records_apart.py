@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ import torch
 from dpigu.dpcore import DpiguError, Phase, Pipeline, Plan
 from dpigu.dpcore import randomness as system
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import Data, DataSpec, Settings, slots
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import TASKS, Data, DataSpec, Settings, Tensors, slots
+from dpigu.trainers.data import Scaling
 from dpigu.trainers.engines.guards import randomness
 from dpigu.trainers.phase import RunningPhase
 from dpigu.trainers.prepare import PreparedRun, prepare
+from dpigu.trainers.reading import Records
 from dpigu.trainers.slots import Slots
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,8 +69,8 @@ def records(case: Case, seed: int = 0) -> Data:
     classes = CLASSES
     if case.regression:
         classes, y[0] = 41, 40
-    spec = DataSpec("records", DECLARED, classes, (WIDTH,), Scaling())
-    return Data(spec, x, y, x[:2] + 1, y[:2])
+    spec = DataSpec("records", DECLARED, classes, (WIDTH,), Scaling(), TASKS["other"])
+    return Data(spec, Tensors(x, y), Tensors(x[:2] + 1, y[:2]))
 
 
 def prepared(case: Case, data: Data, engine: str, microbatch: int, rate: float) -> PreparedRun:
@@ -84,11 +86,14 @@ def prepared(case: Case, data: Data, engine: str, microbatch: int, rate: float) 
 
 def total(prepared: PreparedRun, at: Slots, x: Tensor, y: Tensor, key: int) -> Tensor:
     """The sum of a step without noise, on records in these slots."""
+    data = replace(prepared.data, train=Tensors(x, y))
+    records = Records(data, prepared.device, prepared.traced.stand_in())
+    prepared = replace(prepared, records=records)
     running = RunningPhase(prepared, prepared.plan.phases[0], {}, NoNoise(), None, at)
     parameters = {n: p for n, p in prepared.model.named_parameters() if p.requires_grad}
     prepared.model.train()
     with coupled(key):
-        release, _ = running.step(running.begin(parameters), 0, parameters, x, y)
+        release, _ = running.step(running.begin(parameters), 0, parameters)
     return release.noised.value * prepared.sampler.expected_batch
 
 
@@ -157,7 +162,7 @@ def kinks(seed: int) -> tuple[Case, Data]:
     x = (x - (x @ first.T) @ torch.linalg.inv(first @ first.T) @ first).float()
     y = torch.randint(CLASSES, (60,), generator=draw)
     spec = DataSpec("kinks", 70, CLASSES, (WIDTH,), Scaling())
-    return case, Data(spec, x, y, x[:2] + 1, y[:2])
+    return case, Data(spec, Tensors(x, y), Tensors(x[:2] + 1, y[:2]))
 
 
 @pytest.mark.parametrize("engine", ("ghost", *ENGINES))
@@ -193,9 +198,7 @@ def law_nobody_knows_the_masks(engine: str) -> None:
         running = RunningPhase(run, run.plan.phases[0], {}, NoNoise(), None, places)
         parameters = dict(run.model.named_parameters())
         run.model.train()
-        release, _ = running.step(
-            running.begin(parameters), 0, parameters, data.train_x, data.train_y
-        )
+        release, _ = running.step(running.begin(parameters), 0, parameters)
         sums.append(release.noised.value)
         after.append((random.random(), np.random.rand(), float(torch.rand(()))))
     assert not torch.equal(*sums)

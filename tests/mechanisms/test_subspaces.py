@@ -10,7 +10,7 @@ from dpigu.dpcore import Clock, ConfigurationError, GrammarError, Phase, Pipelin
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.mechanisms.rows.projections import Lift, Project
 from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace, principal
-from dpigu.trainers import Settings, build_model, load_data, train
+from dpigu.trainers import Settings, Tensors, build_model, load_data, train
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,7 +143,7 @@ def test_a_run_shows_it_public_gradients_and_refuses_without_public_data():
     model = build_model("digits-cnn", data.spec, 0)
     with pytest.raises(ConfigurationError, match="public"):
         train(plan, data, model, settings, progress=False)
-    public = dataclasses.replace(data, train_x=data.test_x[:50], train_y=data.test_y[:50])
+    public = dataclasses.replace(data, train=Tensors(data.test_x[:50], data.test_y[:50]))
     run = train(plan, data, model, settings, public=public, progress=False)
     assert run.summary["steps"] == 2
 

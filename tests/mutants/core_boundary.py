@@ -260,7 +260,7 @@ MUTANTS = (
         "a divisor from the records that are present",
         prepare,
         "prepare",
-        ((CALIBRATED, "calibrate(plan, settings, len(data.train_x))"),),
+        ((CALIBRATED, "calibrate(plan, settings, len(data.train))"),),
         accounting.law_the_divisor_is_public,
     ),
     KernelMutant(

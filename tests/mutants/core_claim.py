@@ -10,14 +10,14 @@ from tests.mutants.core_table import KernelMutant
 from tests.trainers import test_lineage, test_settings
 from tests.trainers.data import test_overlap
 
-SHARES = "if np.isin(record_fingerprints(key, x), own).any():"
+SHARES = "if np.isin(split_fingerprints(key, whose, split), own).any():"
 
 MUTANTS = (
     KernelMutant(
         "a shared record that is seen only at its own place",
         overlap,
         "refuse_shared",
-        ((SHARES, "if (record_fingerprints(key, x) == own).any():"),),
+        ((SHARES, "if (split_fingerprints(key, whose, split) == own).any():"),),
         test_overlap.law_one_shared_record_is_enough,
         test_overlap.SHARED,
     ),
@@ -25,7 +25,7 @@ MUTANTS = (
         "splits that are refused only where all is shared",
         overlap,
         "refuse_shared",
-        ((SHARES, "if np.isin(record_fingerprints(key, x), own).all():"),),
+        ((SHARES, "if np.isin(split_fingerprints(key, whose, split), own).all():"),),
         test_overlap.law_one_shared_record_is_enough,
         test_overlap.SHARED,
     ),
@@ -33,7 +33,7 @@ MUTANTS = (
         "a message that counts the shared records",
         overlap,
         "refuse_shared",
-        (('f"the {split} split shares records', 'f"the {split} split shares records 1'),),
+        (('f"the {name} split shares records', 'f"the {name} split shares records 1'),),
         test_overlap.law_one_shared_record_is_enough,
         test_overlap.SHARED,
     ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from dpigu.trainers import Data, DataSpec, Settings
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, DataSpec, Settings, Tensors
+from dpigu.trainers.data import Scaling
 from torch import nn
 
 RECORDS = 120
@@ -16,7 +16,7 @@ def points(seed: int = 7, scale: float = 1.0) -> Data:
     y = torch.arange(RECORDS + 40) % 2
     x = scale * (torch.randn(len(y), 2, generator=draw) + 3.0 * (2 * y[:, None] - 1))
     spec = DataSpec("points", RECORDS, 2, (2,), Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return Data(spec, Tensors(x[:RECORDS], y[:RECORDS]), Tensors(x[RECORDS:], y[RECORDS:]))
 
 
 def linear() -> nn.Module:

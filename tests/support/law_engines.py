@@ -12,10 +12,10 @@ from dpigu.trainers.engines import (
     MaterialisingEngine,
     Norms,
     RowEngine,
-    cross_entropy,
     reason_against,
     trainable,
 )
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torch import Tensor, nn

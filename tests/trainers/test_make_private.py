@@ -80,9 +80,9 @@ def test_sampling_of_its_own_is_refused_in_one_line() -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_records_that_do_not_stack_are_refused_without_a_value() -> None:
+def test_records_of_two_shapes_are_refused_without_a_value() -> None:
     ragged = DataLoader([(torch.ones(n), n) for n in (1, 2)], batch_size=1)
     model, (_, test) = linear(), loaders()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(DataError, match="do not stack"):
+    with pytest.raises(DataError, match="another shape"):
         make_private(model, optimizer, ragged, test=test, epsilon=8.0, **OPTIONS)

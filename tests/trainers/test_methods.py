@@ -32,14 +32,14 @@ from dpigu.dpcore.registry import entries
 from dpigu.dpcore.registry.entries import Entry
 from dpigu.mechanisms import Flat, FloatGaussian, Gaussian
 from dpigu.mechanisms.statistics.selective_update import LossChange
-from dpigu.trainers import resume, train
+from dpigu.trainers import Tensors, resume, train
 from dpigu.trainers.engines import (
     MaterialisingEngine,
     Norms,
-    cross_entropy,
     row_gradients,
     trainable,
 )
+from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.numerical
@@ -258,7 +258,7 @@ def test_the_row_of_several_views_is_the_mean_of_theirs(data, model):
 
 def test_public_gradients_are_those_of_public_records(data, model, settings):
     """All of them have the same gradient here, so the sample does not matter."""
-    public = replace(data, train_x=torch.ones(9, 2), train_y=torch.zeros(9, dtype=torch.int64))
+    public = replace(data, train=Tensors(torch.ones(9, 2), torch.zeros(9, dtype=torch.int64)))
     want = row_gradients(
         model, cross_entropy, trainable(model), public.train_x[:1], public.train_y[:1]
     )

@@ -27,17 +27,19 @@ from dpigu.trainers.engines import (
     OneByOneEngine,
     Traced,
     choose,
-    cross_entropy,
     explain,
     trace,
     trainable,
 )
 from dpigu.trainers.engines.records import MadeUp, each, one_number
 from dpigu.trainers.slots import EMPTY, Slots, microbatches, seated
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+LABELS = torch.zeros(2, dtype=torch.int64)
 
 ENGINES = (GhostEngine, MaterialisingEngine, OneByOneEngine)
 
@@ -145,7 +147,7 @@ def test_the_fastest_engine_that_applies_is_chosen_and_says_why(
 def test_describing_a_plan_says_so() -> None:
     pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian())
     plan, x = Plan((Phase("main", pipeline, 2),)), torch.zeros(2, 4)
-    (said,) = explain(plan, Branching(), cross_entropy, x, 0, "auto")
+    (said,) = explain(plan, Branching(), cross_entropy, x, LABELS, 0, "auto")
     assert said.engine == "one-by-one" and "vmap" in said.reason
 
 

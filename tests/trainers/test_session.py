@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dpigu.dpcore import (
 from dpigu.mechanisms import Flat, Gaussian, LossChange, Threshold, training_accuracy
 from dpigu.trainers import Callback, Data, Session, Settings, Step, resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs import RunFolder
 from torch import Tensor, nn
 
 from tests.support.law_data import linear, points, settings_of
@@ -288,6 +289,16 @@ def test_a_session_is_open_within_its_block_only() -> None:
         pass
     with pytest.raises(RunError, match="entered once"):
         session.__enter__()
+
+
+def test_a_session_that_is_never_entered_keeps_nobody_out(tmp_path: Path) -> None:
+    session = Session(of_steps(2), points(), linear(), settings_of(), out=tmp_path / "run")
+    del session
+    gc.collect()
+    with Session.resume(tmp_path / "run", data=points(), model=nn.Linear(2, 2)) as session:
+        for step in session:
+            step.apply()
+    assert session.summary["steps"] == 2
 
 
 def test_an_optimizer_of_another_model_is_refused() -> None:

@@ -16,7 +16,7 @@ from dpigu.accountants.budgets.filters import RenyiFilter
 from dpigu.accountants.budgets.state import BudgetState
 from dpigu.dpcore import BudgetError, Plan, Release, StepContext
 from dpigu.dpcore.claim import composed
-from dpigu.trainers import Data, Settings, resume, train
+from dpigu.trainers import Data, Settings, Tensors, resume, train
 from dpigu.trainers.spending import Spending
 from torch import Tensor, nn
 
@@ -210,7 +210,7 @@ def test_other_records_are_refused_and_mended_ones_are_not(
     mended[:30] += 1.0
 
     def again(x: Tensor) -> None:
-        changed = dataclasses.replace(data, train_x=x)
+        changed = dataclasses.replace(data, train=Tensors(x, data.train_y))
         train(plan, changed, nn.Linear(2, 2), settings, budget=budget.path, progress=False)
 
     again(mended[torch.randperm(len(mended))])

@@ -27,7 +27,7 @@ from dpigu.dpcore import (
     StepContext,
 )
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import Data, Settings, load_run, resume, train
+from dpigu.trainers import Data, Settings, Tensors, load_run, resume, train
 from dpigu.trainers.runs import RunFolder
 from torch import Tensor, nn
 
@@ -195,11 +195,9 @@ def test_a_record_with_a_row_that_is_not_finite_moves_nothing(
     full = dataclasses.replace(settings, expected_batch=None, rate=1.0)
     spec = dataclasses.replace(data.spec, records=data.spec.records + 1)
     data = dataclasses.replace(data, spec=spec)
-    poisoned = dataclasses.replace(
-        data,
-        train_x=torch.cat([data.train_x, torch.full((1, 2), 1e30)]),
-        train_y=torch.cat([data.train_y, torch.zeros(1, dtype=torch.int64)]),
-    )
+    x = torch.cat([data.train_x, torch.full((1, 2), 1e30)])
+    y = torch.cat([data.train_y, torch.zeros(1, dtype=torch.int64)])
+    poisoned = dataclasses.replace(data, train=Tensors(x, y))
     ends = []
     for d in (data, poisoned):
         net = nn.Sequential(Overflows(), copy.deepcopy(model))

@@ -27,6 +27,7 @@ from dpigu.dpcore.errors import ConfigurationError, DataError, did_you_mean
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.patches import Patches, patches_shape
 from dpigu.trainers.data.scattering import Scattering, scattering_shape
+from dpigu.trainers.data.sources import Tensors
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -110,7 +111,7 @@ def with_features(data: Data, name: str, *, progress: bool = True) -> Data:
     train_x, test_x = (
         _cached(x, features, data.spec.name, progress) for x in (data.train_x, data.test_x)
     )
-    return replace(data, spec=spec, train_x=train_x, test_x=test_x)
+    return Data(spec, Tensors(train_x, data.train_y), Tensors(test_x, data.test_y))
 
 
 def cache_folder() -> Path:

@@ -12,19 +12,34 @@ import secrets
 import numpy as np
 import torch
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.dataset import Data, Split
+from dpigu.trainers.engines.records import Tree, count_of
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+Fingerprints = NDArray[np.uint64]
 
 
-def record_fingerprints(key: bytes, x: Tensor) -> NDArray[np.uint64]:
-    """One keyed BLAKE2b of 64 bits a record's input, in order; labels do not count."""
-    if not len(x):
-        return np.empty(0, dtype=np.uint64)
-    x_N = (x.detach().cpu().reshape(len(x), -1) + 0.0).contiguous()  # −0 is 0
-    rows = x_N.view(torch.uint8).numpy()
-    digests = b"".join(hashlib.blake2b(row, key=key, digest_size=8).digest() for row in rows)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+def record_fingerprints(key: bytes, x: Tree) -> Fingerprints:
+    """One keyed BLAKE2b of 64 bits a record's input (a tree, N × …), in order."""
+    columns = [_rows(v) for v in tree_leaves(x)]
+    digests = []
+    for i in range(count_of(x)):
+        digest = hashlib.blake2b(key=key, digest_size=8)
+        for rows in columns:
+            digest.update(rows[i])
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def split_fingerprints(key: bytes, data: Data, split: Split) -> Fingerprints:
+    """Those of a whole split, read piece by piece; labels do not count.
+
+    Errors: `DataError` for a record that does not fit.
+    """
+    found = [record_fingerprints(key, x_B) for x_B, _ in data.batches(split)]
+    return np.concatenate([np.empty(0, dtype=np.uint64), *found])
 
 
 def refuse_shared(data: Data, public: Data | None) -> None:
@@ -37,15 +52,24 @@ def refuse_shared(data: Data, public: Data | None) -> None:
     Raises: DataError, for the eyes of whoever runs it: that it is raised depends on the records.
     """
     key = secrets.token_bytes(32)
-    own = record_fingerprints(key, data.train_x)
-    others = {"held-out": (data.spec.name, data.test_x)}
+    own = split_fingerprints(key, data, "training")
+    others: list[tuple[str, Data, Split]] = [("held-out", data, "held-out")]
     if public is not None:
-        others["public"] = (public.spec.name, public.train_x)
-    for split, (name, x) in others.items():
-        if np.isin(record_fingerprints(key, x), own).any():
+        others.append(("public", public, "training"))
+    for name, whose, split in others:
+        if np.isin(split_fingerprints(key, whose, split), own).any():
             raise DataError(
-                f"the {split} split shares records with the training split, and nothing would "
+                f"the {name} split shares records with the training split, and nothing would "
                 "protect them",
-                where=name,
+                where=whose.spec.name,
                 remedy="Split by record before anything else, so that none is on both sides.",
             )
+
+
+def _rows(v_N: Tensor) -> NDArray[np.uint8]:
+    """The bytes of every record's values, N × …."""
+    flat = v_N.detach().cpu().reshape(len(v_N), -1)
+    if flat.is_floating_point():
+        flat = flat + 0.0  # −0 is 0
+    found: NDArray[np.uint8] = flat.contiguous().view(torch.uint8).numpy()
+    return found

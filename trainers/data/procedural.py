@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from dpigu.dpcore.errors import DataError
 from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers.data.sources import Tensors, is_shape
+from dpigu.trainers.tasks import CLASSIFICATION
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,13 +28,20 @@ def procedural(spec: DataSpec) -> Data:
     They know nothing of the private data but its declared constants. What a gradient of such
     records says about a gradient of real ones is little; it is never private.
     """
+    if spec.task != CLASSIFICATION or not is_shape(spec.shape) or spec.classes is None:
+        raise DataError(
+            "procedural records are for classification with one tensor a record",
+            where=PROCEDURAL,
+            got=f"the task {spec.task}",
+            remedy="Give public records of your own.",
+        )
     draw = torch.Generator().manual_seed(0)
     patterns = _smooth(torch.randn((spec.classes, *spec.shape), generator=draw))
     y = torch.randint(spec.classes, (RECORDS,), generator=draw)
     noise = _smooth(torch.randn((RECORDS, *spec.shape), generator=draw))
     x = (patterns[y] + 0.5 * noise).clamp(-1, 1)
     made = replace(spec, name=PROCEDURAL, records=RECORDS)
-    return Data(made, x, y, x[:1], y[:1])
+    return Data(made, Tensors(x, y), Tensors(x[:1], y[:1]))
 
 
 def _smooth(x: Tensor) -> Tensor:

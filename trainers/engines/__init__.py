@@ -18,7 +18,6 @@ from dpigu.trainers.engines.records import (
     LossOfOne,
     Tree,
     count_of,
-    cross_entropy,
     device_of,
 )
 from dpigu.trainers.engines.rows import Norms, PaddedRows, RowEngine, norms_of, trainable
@@ -38,7 +37,6 @@ __all__ = [
     "choose",
     "choose_whole",
     "count_of",
-    "cross_entropy",
     "device_of",
     "explain",
     "microbatch_of",

@@ -21,12 +21,12 @@ import torch
 from dpigu.dpcore import ModelError
 from dpigu.trainers.engines.guards import no_rules_of_users
 from dpigu.trainers.engines.layers import (
-    KNOWN,
     Formed,
     ParameterRows,
     Summed,
     Workspace,
     own_dims,
+    rows_of,
     seen_by,
     viewed,
 )
@@ -175,7 +175,7 @@ def known(model: nn.Module, apart: Collection[str]) -> Mapping[str, Layer]:
     canonical = {id(p): name for name, p in model.named_parameters()}
     found = {}
     for path, module in model.named_modules():
-        rows = KNOWN.get(type(module))
+        rows = rows_of(type(module))
         held = {local: p for local, p in module._parameters.items() if p is not None}
         if rows is None or not set(held) <= set(rows):
             continue
@@ -253,10 +253,12 @@ class _Pass:
         """What a call of a layer gives, as soon as backward knows the gradient of its output."""
         module, names = self.layers[path]
         seen = seen_by(call.take(path), b, call.records * call.fold, self.workspace)
+        kind = rows_of(type(module))
+        assert kind is not None
         for local, name in names.items():
             if name not in self.wanted:
                 continue
-            rows = KNOWN[type(module)][local](module, seen)
+            rows = kind[local](module, seen)
             uses = self._found[name]
             uses.append(rows if call.fold == 1 else viewed(rows, call.fold))
             if len(uses) == self._expected[name]:

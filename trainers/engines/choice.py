@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
+from dpigu.trainers.engines.attention import adapted
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
 from dpigu.trainers.engines.guards import (
@@ -52,6 +53,7 @@ class Traced:
         made_up: public made-up records that the model takes.
         mapped: why vmap cannot map the loss of one record, or None if it can.
         fast: why the fast engine cannot, or None.
+        adapted: what was set on the model so that vmap can follow it.
         declared: what hangs on the model or the loss and cannot be seen into; that nothing of a
             record is kept there is the user's word.
     """
@@ -60,6 +62,7 @@ class Traced:
     mapped: str | None = None
     fast: str | None = None
     declared: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
 
     def stand_in(self) -> tuple[Tree, Tree]:
         """One made-up record, 1 × …: what is computed where no record is."""
@@ -76,6 +79,8 @@ class Choice(NamedTuple):
 def trace(loss: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> Traced:
     """Try the loss on public made-up records: alone, mapped, and by the fast engine.
 
+    A model of `transformers` is first brought to what vmap can follow (`attention`).
+
     Args:
         loss: of one record; its model in training mode.
         weights: the trainable parameters.
@@ -84,6 +89,7 @@ def trace(loss: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> T
     Errors: `ModelError` if the model or the loss cannot take a record alone or keeps something
     of it, if a trainable parameter gets no gradient, and for checkpointed parts.
     """
+    changes = adapted(loss.model)
     made_up = MadeUp.fitting(loss, weights, x, y)
     with reseeded(device_of(x), seed=0):
         watch = Watch(loss.model, loss.loss, values=True)
@@ -93,7 +99,7 @@ def trace(loss: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> T
             watch.check()
         mapped = _why_not_mapped(loss, weights, *made_up(2))
         fast = _why_not_fast(loss, weights, *made_up(2)) if mapped is None else mapped
-    return Traced(made_up, mapped, fast, Kept.of(loss.model, loss.loss).declared)
+    return Traced(made_up, mapped, fast, Kept.of(loss.model, loss.loss).declared, changes)
 
 
 def _check_alone(loss: LossOfOne, weights: Mapping[str, Tensor], x_1: Tree, y_1: Tree) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 class Explanation(NamedTuple):
     """The engine of one phase, why, and the choice for each parameter (fast engine only).
 
-    `declared` is what hangs on model or loss and cannot be seen into (`kept`).
+    `declared` is what hangs on model or loss and cannot be seen into (`kept`); `adapted` is what
+    was set on the model so that vmap can follow it.
     """
 
     phase: str
@@ -26,20 +27,20 @@ class Explanation(NamedTuple):
     reason: str
     choices: Mapping[str, str]
     declared: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
 
 
 def explain(
-    plan: Plan, model: nn.Module, loss: Loss, x: Tensor, seed: int, engine: str
+    plan: Plan, model: nn.Module, loss: Loss, x: Tensor, y: Tensor, seed: int, engine: str
 ) -> Sequence[Explanation]:
     """The engine of every phase, from shapes: on made-up records, states and support.
 
     Row maps are in their first state. A scheduler's support is every second coordinate.
 
     Args:
-        x: two made-up records.
+        x, y: inputs and targets of two made-up records.
         engine: what the settings ask for.
     """
-    y = torch.zeros(len(x), dtype=torch.int64)
     values = {name: p.detach() for name, p in trainable(model).items()}
     parameters = Space.of(values)
     traced = trace(LossOfOne(model.train(), loss), trainable(model), x, y)
@@ -59,7 +60,9 @@ def explain(
             fast = GhostEngine(model, loss, norms_of(pipeline), len(x), views=views)
             fast.rows(values, x_B, y, valid, _made_up(phase.pipeline, context))
             choices = fast.choices()
-        found.append(Explanation(phase.name, chosen, reason, choices, traced.declared))
+        found.append(
+            Explanation(phase.name, chosen, reason, choices, traced.declared, traced.adapted)
+        )
     return found
 
 

@@ -23,11 +23,6 @@ Loss = Callable[[Any, Any], Tensor]
 """Outputs and targets of a batch of one (1 × …) to one number (a vector of length 1 is one)."""
 
 
-def cross_entropy(outputs_BC: Tensor, y_B: Tensor) -> Tensor:
-    """One cross-entropy a record, in nats."""
-    return nn.functional.cross_entropy(outputs_BC.float(), y_B, reduction="none")
-
-
 def count_of(tree_B: Tree) -> int:
     """B, how many records a tree of tensors B × … holds."""
     return len(tree_leaves(tree_B)[0])

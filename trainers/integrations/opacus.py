@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dpigu.dpcore import ConfigurationError, DataError, Phase, Pipeline, Plan
+from dpigu.dpcore import ConfigurationError, Phase, Pipeline, Plan
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers.callbacks import Callback
-from dpigu.trainers.data.dataset import Data, DataSpec, Scaling
-from dpigu.trainers.engines import Loss, cross_entropy
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.making import data_from
+from dpigu.trainers.engines import Loss
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from dpigu.trainers.tasks import Task
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
 
 def make_private(
@@ -29,7 +31,8 @@ def make_private(
     clipping_norm: float,
     epsilon: float | None = None,
     noise_multiplier: float | None = None,
-    loss: Loss = cross_entropy,
+    loss: Loss | None = None,
+    task: str | Task | None = None,
     records: int | None = None,
     classes: int | None = None,
     out: Path | str | None = None,
@@ -45,19 +48,20 @@ def make_private(
                 step.apply()
 
     Every record is drawn by itself with probability batch size / records; the loader's own order,
-    `shuffle` and `drop_last` say nothing. Its records are read once, before the first step.
+    `shuffle` and `drop_last` say nothing. Records are read from its data set, by index.
 
     Args:
         model: trained in place.
         optimizer: of its parameters; `step.apply()` steps it.
-        data_loader: of pairs (input, label) that stack to tensors.
+        data_loader: of a map-style data set, whatever `dpigu.data_from` takes.
         test: likewise, of held-out records; these are public.
         delta: δ of the claim.
         epochs: steps × expected batch / records.
         clipping_norm: the bound C on the norm of each record's gradient.
         epsilon: the target ε; or
         noise_multiplier: σ, in units of C. With both, training stops at the target.
-        loss: of one record, as a mean or a sum over a batch of one.
+        loss: of one record, as a mean or a sum over a batch of one; None takes the task's own.
+        task: its name; integer labels, one a record, are a classification.
         records: the declared number of training records, which is public; None takes the length
             of the loader's data set to be.
         classes: the declared number of classes; None takes the width of the model's output.
@@ -65,10 +69,10 @@ def make_private(
         settings: any other field of `dpigu.Settings`, such as accountant or physical_batch.
 
     Errors: `ConfigurationError` for a loader without a batch size or with sampling of its own;
-        `DataError` for records that do not stack.
+        `DataError` for records that do not fit one another.
     """
     batch = _batch_of(data_loader)
-    data = data_of(model, data_loader, test, records, classes)
+    data = data_of(model, data_loader, test, task, records, classes)
     chosen = Settings(
         epsilon=epsilon,
         delta=delta,
@@ -96,36 +100,28 @@ def data_of(
     model: nn.Module,
     train: DataLoader[Any],
     test: DataLoader[Any],
+    task: str | Task | None,
     records: int | None,
     classes: int | None,
 ) -> Data:
-    """The records of two loaders, as tensors beside their declared constants."""
-    x, y = _stacked(train)
-    test_x, test_y = _stacked(test)
-    shape = tuple(x.shape[1:])
-    spec = DataSpec(
-        type(train.dataset).__name__,
-        len(x) if records is None else records,
-        _width(model, torch.zeros(1, *shape, dtype=x.dtype)) if classes is None else classes,
-        shape,
-        Scaling(),
+    """The records of two loaders beside their declared constants."""
+    inside, held_out = _whole(train), _whole(test)
+    if classes is None and task in (None, "classification"):
+        classes = _width(model, held_out[0])
+    return data_from(
+        train=inside,
+        test=held_out,
+        records=len(inside) if records is None else records,
+        classes=classes,
+        task=task,
+        name=type(train.dataset).__name__,
     )
-    return Data(spec, x, y, test_x, test_y)
 
 
-def _stacked(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
-    """Every record of a loader's data set once, in its order: inputs and labels."""
-    dataset: Any = loader.dataset
-    try:
-        pairs = [dataset[i] for i in range(len(dataset))]
-        x, y = loader.collate_fn(pairs)
-        return torch.as_tensor(x), torch.as_tensor(y)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            "the records of the loader do not stack to one tensor of inputs and one of labels",
-            where=type(dataset).__name__,
-            expected="a data set with a length, of pairs (input, label) of one shape",
-        ) from error
+def _whole(loader: DataLoader[Any]) -> Subset[Any]:
+    """All that a loader's data set holds, a list too, in its order."""
+    inside: Any = loader.dataset
+    return Subset(inside, range(len(inside)))
 
 
 def _batch_of(loader: DataLoader[Any]) -> int:
@@ -142,10 +138,13 @@ def _batch_of(loader: DataLoader[Any]) -> int:
 
 
 @torch.no_grad()
-def _width(model: nn.Module, x_1: Tensor) -> int:
-    """How many outputs the model has for a made-up record."""
+def _width(model: nn.Module, record: Any) -> int | None:
+    """How many outputs the model has for a held-out record; None where that says nothing."""
+    x = record[0] if isinstance(record, (tuple, list)) else None
+    if not isinstance(x, torch.Tensor):
+        return None
     at = next((p.device for p in model.parameters()), torch.device("cpu"))
     before = model.training
-    outputs = model.eval()(x_1.to(at))
+    outputs = model.eval()(x[None].to(at))
     model.train(before)
-    return int(outputs.shape[-1])
+    return int(outputs.shape[-1]) if isinstance(outputs, torch.Tensor) else None

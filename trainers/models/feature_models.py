@@ -57,7 +57,7 @@ def scattering_linear(spec: DataSpec, channels: bool = False) -> nn.Module:
         OrderedDict(
             norm=_norm(spec, channels),
             flatten=nn.Flatten(),
-            linear=nn.Linear(math.prod(spec.shape), spec.classes),
+            linear=nn.Linear(math.prod(spec.shape), spec.outputs),
         )
     )
 
@@ -72,13 +72,13 @@ def scattering_cnn(spec: DataSpec, channels: bool = False) -> nn.Module:
             *(nn.Conv2d(inputs, 16, 3, stride=2, padding=1), nn.Tanh()),
             *(nn.Conv2d(16, 32, 3, padding=1), nn.Tanh()),
             *(nn.Flatten(), nn.Linear(32 * height * width, 32), nn.Tanh()),
-            nn.Linear(32, spec.classes),
+            nn.Linear(32, spec.outputs),
         ]
     else:
         layers = [
             *(nn.Conv2d(inputs, 64, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2)),
             *(nn.Conv2d(64, 64, 3, padding=1), nn.Tanh(), nn.Flatten()),
-            nn.Linear(64 * (height // 2) * (width // 2), spec.classes),
+            nn.Linear(64 * (height // 2) * (width // 2), spec.outputs),
         ]
     named = {str(i): layer for i, layer in enumerate(layers, 1)}
     return nn.Sequential(OrderedDict(norm=norm, **named))

@@ -6,17 +6,16 @@ Thakurta, Song, Chien and Erlingsson (AAAI 2021, arXiv 2007.14191).
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
-import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from dpigu.dpcore.errors import ModelError, did_you_mean
+from dpigu.trainers.code import imported
 from dpigu.trainers.data import DataSpec
+from dpigu.trainers.data.sources import is_shape
 from dpigu.trainers.models.feature_models import scattering_cnn, scattering_linear
 from dpigu.trainers.models.wide_resnet import wide_resnet
 from torch import Tensor, nn
@@ -69,7 +68,7 @@ def paper_mnist_cnn(spec: DataSpec, activation: Activation = nn.ReLU) -> nn.Modu
         nn.Flatten(),
         nn.Linear(512, 32),
         activation(),
-        nn.Linear(32, spec.classes),
+        nn.Linear(32, spec.outputs),
     )
 
 
@@ -83,7 +82,7 @@ def paper_cifar_cnn(spec: DataSpec, activation: Activation = nn.ReLU) -> nn.Modu
         nn.Flatten(),
         nn.Linear(512, 128),
         activation(),
-        nn.Linear(128, spec.classes),
+        nn.Linear(128, spec.outputs),
     )
 
 
@@ -94,7 +93,7 @@ def digits_cnn(spec: DataSpec, activation: Activation = nn.ReLU) -> nn.Module:
     """
     _require(spec, (1, 8, 8))
     return nn.Sequential(
-        *_conv_block(1, 16, activation), nn.Flatten(), nn.Linear(256, spec.classes)
+        *_conv_block(1, 16, activation), nn.Flatten(), nn.Linear(256, spec.outputs)
     )
 
 
@@ -102,13 +101,13 @@ def mlp(spec: DataSpec, activation: Activation = nn.ReLU, width: int = 128) -> n
     """Return one hidden layer over the flattened record; any shape."""
     inputs = math.prod(spec.shape)
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(inputs, width), activation(), nn.Linear(width, spec.classes)
+        nn.Flatten(), nn.Linear(inputs, width), activation(), nn.Linear(width, spec.outputs)
     )
 
 
 def linear(spec: DataSpec) -> nn.Module:
     """Return one affine map of the flattened record (multinomial regression); any shape."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.shape), spec.classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.shape), spec.outputs))
 
 
 def tempered(spec: DataSpec) -> nn.Module:
@@ -143,8 +142,8 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
 
     Args:
         name: a key of `MODELS`, or `module:factory`: a function or class of yours, found as
-            `import module` finds it from the working folder, called with those of `shape` and
-            `classes` that its signature names.
+            `import module` finds it from the working folder, called with those of `shape`,
+            `classes` and `outputs` that its signature names.
         spec: the record's shape and the classes.
         seed: governs public initialisation only.
 
@@ -152,12 +151,12 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
         ModelError: the name is unknown, the data does not fit the model, or the factory cannot
             be imported, needs other arguments or does not return a module.
     """
-    module, colon, attribute = name.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if colon:
-            return _call(_factory(module, attribute), name, spec)
+        if ":" in name:
+            return _call(imported(name, "model", ModelError), name, spec)
         if name in MODELS:
+            _refuse_trees(spec)
             return MODELS[name](spec)
     raise ModelError(
         "unknown model",
@@ -174,7 +173,7 @@ def default_model(spec: DataSpec) -> str:
         (3, 32, 32): "paper-cifar-cnn-tanh",
         (1, 8, 8): "digits-cnn",
     }
-    return made_for.get(spec.shape, "mlp")
+    return made_for.get(spec.shape, "mlp") if is_shape(spec.shape) else "mlp"
 
 
 def refuse_mixing_modules(model: nn.Module) -> None:
@@ -187,6 +186,13 @@ def refuse_mixing_modules(model: nn.Module) -> None:
         ModelError: such a module, with a line that replaces it; or nothing to train.
     """
     for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
+            raise ModelError(
+                "it changes its own weights when a record is read, and so every other record's",
+                where=path or "the model",
+                got=f"{type(module).__name__} with max_norm={module.max_norm}",
+                remedy="Leave max_norm out.",
+            )
         if isinstance(module, _BatchNorm):
             groups = math.gcd(16, module.num_features or 1)
         elif isinstance(module, _InstanceNorm) and module.track_running_stats:
@@ -215,6 +221,16 @@ def _conv_block(channels: int, out: int, activation: Activation) -> tuple[nn.Mod
     return nn.Conv2d(channels, out, 3, padding=1), activation(), nn.MaxPool2d(2)
 
 
+def _refuse_trees(spec: DataSpec) -> None:
+    if not is_shape(spec.shape):
+        raise ModelError(
+            "the models that have a name take one tensor a record",
+            where=spec.name,
+            got=spec.shape,
+            remedy="Give a model of your own: the module, or module:factory.",
+        )
+
+
 def _require(spec: DataSpec, shape: tuple[int, ...]) -> None:
     if spec.shape != shape:
         raise ModelError(
@@ -226,27 +242,9 @@ def _require(spec: DataSpec, shape: tuple[int, ...]) -> None:
         )
 
 
-def _factory(module: str, attribute: str) -> Callable[..., object]:
-    """Import the user's factory; the working folder is looked in last."""
-    where = f"{module}:{attribute}"
-    if (folder := os.getcwd()) not in sys.path:
-        sys.path.append(folder)
-    try:
-        factory: object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"the model's factory cannot be imported: {error}",
-            where=where,
-            remedy="Give it as module:factory, importable from the working folder.",
-        ) from error
-    if not callable(factory):
-        raise ModelError("the model's factory is not callable", where=where, got=type(factory))
-    return factory
-
-
 def _call(factory: Callable[..., object], where: str, spec: DataSpec) -> nn.Module:
-    """Call a factory with those of `shape` and `classes` that its signature names."""
-    offered = {"shape": spec.shape, "classes": spec.classes}
+    """Call a factory with those of `shape`, `classes` and `outputs` that its signature names."""
+    offered = {"shape": spec.shape, "classes": spec.classes, "outputs": spec.outputs}
     try:
         signature = inspect.signature(factory)
         arguments = {key: value for key, value in offered.items() if key in signature.parameters}
@@ -255,7 +253,7 @@ def _call(factory: Callable[..., object], where: str, spec: DataSpec) -> nn.Modu
         raise ModelError(
             f"the model's factory wants other arguments: {error}",
             where=where,
-            expected="some of shape and classes, or none",
+            expected="some of shape, classes and outputs, or none",
             remedy="Give the others default values.",
         ) from error
     model = factory(**arguments)

@@ -83,4 +83,4 @@ def wide_resnet(spec: DataSpec, depth: int, width: int) -> nn.Module:
             layers.append(WideBlock(channels, out, stride if k == 0 else 1))
             channels = out
     layers += [nn.GroupNorm(GROUPS, channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(channels, spec.classes))
+    return nn.Sequential(*layers, nn.Linear(channels, spec.outputs))

@@ -30,6 +30,7 @@ from dpigu.trainers.data import (
     procedural,
     with_features,
 )
+from dpigu.trainers.data.sources.tables import Columns, columns_from_dict, columns_to_dict
 from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.assignments import assigned, clipped_at
 from dpigu.trainers.recipes.defaults import defaults_for
@@ -42,9 +43,13 @@ class Recipe:
 
     Args:
         preset: where the plan came from.
-        data: a data set's name or an `.npz` path.
+        data: a data set's name, the path of a file, or module:factory; see `load_data`.
         records: declared number of records, for a data set that we do not know.
         classes: declared number of classes, likewise.
+        test: the file of the held-out split, where it is another one.
+        target: the column or array of the targets.
+        task: the task's name, where targets fit more than one.
+        columns: what is declared of a table's columns.
         features: a map in `dpigu.trainers.data.features.FEATURES` that stands before the model.
         public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
             that learn from public records.
@@ -57,6 +62,10 @@ class Recipe:
     data: str
     records: int | None = None
     classes: int | None = None
+    test: str | None = None
+    target: str | None = None
+    task: str | None = None
+    columns: Columns | None = None
     features: str | None = None
     public: str | None = None
     model: str | None = None
@@ -69,15 +78,30 @@ class Recipe:
             return self.model
         return default_model(spec) if self.features is None else feature_map(self.features).model
 
-    def labels(self, spec: DataSpec) -> dict[str, str]:
-        """The names that the run's configuration and summary carry."""
+    def labels(self, spec: DataSpec) -> dict[str, Any]:
+        """What the run's configuration and summary carry beside what they see for themselves."""
         named = {"preset": self.preset, "data": self.data, "model": self.model_for(spec)}
-        chosen = {"features": self.features, "public": self.public}
+        chosen = {
+            "features": self.features,
+            "public": self.public,
+            "test": self.test,
+            "target": self.target,
+            "columns": None if self.columns is None else columns_to_dict(self.columns),
+        }
         return named | {name: value for name, value in chosen.items() if value is not None}
 
     def load_data(self, data_dir: Path | None = None, *, progress: bool = True) -> Data:
         """The records as the model is given them: scaled, and through the features, if any."""
-        data = load_data(self.data, data_dir, self.records, self.classes)
+        data = load_data(
+            self.data,
+            data_dir,
+            self.records,
+            self.classes,
+            test=self.test,
+            target=self.target,
+            task=self.task,
+            columns=self.columns,
+        )
         if self.features is None:
             return data
         return with_features(data, self.features, progress=progress)
@@ -102,7 +126,7 @@ class Recipe:
                 expected=f"another data set, another .npz file, or {PROCEDURAL}",
             )
         if self.public.endswith(".npz"):
-            data = load_public(Path(self.public).expanduser(), spec.classes)
+            data = load_public(Path(self.public).expanduser(), spec)
         elif self.public not in SPECS:
             raise ConfigurationError(
                 "there is no public data of that name",
@@ -132,6 +156,10 @@ def recipe_for(
     epochs: float | None = None,
     records: int | None = None,
     classes: int | None = None,
+    test: str | None = None,
+    target: str | None = None,
+    task: str | None = None,
+    columns: Columns | None = None,
     features: str | None = None,
     public: str | None = None,
     model: str | None = None,
@@ -143,7 +171,7 @@ def recipe_for(
 
     Args:
         preset: a name in `mechanisms.PRESETS`.
-        data: a data set's name or an `.npz` path.
+        data: a data set's name, the path of a file, or module:factory.
         steps: steps of all phases together; or
         epochs: steps × expected batch / declared records.
         clip: the clipping norm of the phases that train.
@@ -185,6 +213,10 @@ def recipe_for(
         data=data,
         records=records,
         classes=classes,
+        test=test,
+        target=target,
+        task=task,
+        columns=columns,
         features=features if features is not None else names["features"],
         public=public if public is not None else names["public"],
         model=model if model is not None else names["model"],
@@ -209,8 +241,9 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
 
     A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
     """
-    known = ("format", "preset", "data", "model", "loss", "optimizer", "settings", "plan")
-    refuse_unknown(table, (*known, "calibrated", "budget", "lineage", "loop", "tuned"), where)
+    known = ("format", "preset", "data", "model", "loss", "metrics", "optimizer", "settings")
+    later = ("plan", "calibrated", "budget", "lineage", "loop", "tuned")
+    refuse_unknown(table, (*known, *later), where)
     for key in ("data", "settings"):
         if key not in table:
             raise ConfigurationError(f"the table {key!r} is missing", where=where)
@@ -225,8 +258,9 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     else:
         plan = plan_from_dict(table["plan"], f"{where}: plan")
     data = table["data"]
-    options = ("name", "records", "classes", "shape", "scaling", "features", "public")
-    refuse_unknown(data, options, f"{where}: data")
+    named = ("name", "records", "classes", "test", "target", "task", "columns")
+    seen = ("shape", "scaling", "targets", "weight_bound", "features", "public")
+    refuse_unknown(data, (*named, *seen), f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
     model = table.get("model", {})
     refuse_unknown(model, ("name", "structure"), f"{where}: model")
@@ -235,6 +269,10 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         data=name,
         records=typed(data.get("records"), int | None, f"{where}: data.records"),
         classes=typed(data.get("classes"), int | None, f"{where}: data.classes"),
+        test=typed(data.get("test"), str | None, f"{where}: data.test"),
+        target=typed(data.get("target"), str | None, f"{where}: data.target"),
+        task=typed(data.get("task"), str | None, f"{where}: data.task"),
+        columns=columns_from_dict(data["columns"], where) if "columns" in data else None,
         features=typed(data.get("features"), str | None, f"{where}: data.features"),
         public=typed(data.get("public"), str | None, f"{where}: data.public"),
         model=typed(model.get("name"), str | None, f"{where}: model.name"),

@@ -7,15 +7,17 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from dpigu.dpcore import RunError
-from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.dataset import Data, Split
+from dpigu.trainers.engines.records import Tree
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
-from torch import Tensor, nn
+from torch import nn
+from torch.utils._pytree import tree_leaves
 
 FILE = "identity.json"
 
@@ -26,7 +28,8 @@ def name_of_callable(thing: object) -> str:
     A function goes by module and name: what is written in it is not looked at.
     """
     if isinstance(thing, functools.partial):
-        given = [*map(repr, thing.args), *(f"{k}={v!r}" for k, v in thing.keywords.items())]
+        given = [name_of_callable(a) if callable(a) else repr(a) for a in thing.args]
+        given += [f"{k}={v!r}" for k, v in thing.keywords.items()]
         return f"{name_of_callable(thing.func)}({', '.join(given)})"
     if hasattr(thing, "__qualname__"):
         return f"{thing.__module__}.{thing.__qualname__}"
@@ -95,17 +98,21 @@ def check_same(what: str, got: object, expected: object, folder: RunFolder) -> N
 
 
 def _fingerprints(key: bytes, data: Data, public: Data | None) -> dict[str, str]:
-    own = (data.train_x, data.train_y, data.test_x, data.test_y)
-    others = () if public is None else (public.train_x, public.train_y)
-    return {"data": _fingerprint(key, own), "public": _fingerprint(key, others)}
+    both: tuple[Split, ...] = ("training", "held-out")
+    own = _fingerprint(key, [data.batches(split) for split in both])
+    others = [] if public is None else [public.batches("training")]
+    return {"data": own, "public": _fingerprint(key, others)}
 
 
-def _fingerprint(key: bytes, tensors: Iterable[Tensor]) -> str:
+def _fingerprint(key: bytes, splits: Iterable[Iterator[Tree]]) -> str:
+    """Of every record's inputs and targets in order, read piece by piece."""
     digest = hashlib.blake2b(key=key, digest_size=32)
-    for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+    for batches in splits:
+        digest.update(b"split;")
+        for tensor in (leaf for batch in batches for leaf in tree_leaves(batch)):
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import RunError
-from dpigu.trainers.data.dataset import Data, DataSpec, Scaling, load_data
-from dpigu.trainers.data.features import with_features
+from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.data.declared import spec_from
 from dpigu.trainers.lineage import Ancestor, remember
 from dpigu.trainers.models.registry import MODELS, build_model
+from dpigu.trainers.recipes.recipe import recipe_from_dict
 from dpigu.trainers.run import Run
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.report import MODEL
+from dpigu.trainers.runs.weights import MODEL, unpacked
 from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import nn
 
 
@@ -36,7 +36,7 @@ def load_run(path: Path | str, model: nn.Module | None = None, *, trust_code: bo
         model = named_model(folder, folder.configuration(), trust_code)
     weights = folder.public / MODEL
     try:
-        model.load_state_dict(load(disk.read(weights)))
+        model.load_state_dict(unpacked(disk.read(weights), model))
     except SafetensorError as error:
         raise RunError(f"the weights cannot be read: {error}", where=str(weights)) from error
     except RuntimeError as error:
@@ -64,25 +64,29 @@ def named_model(folder: RunFolder, table: Mapping[str, Any], trust_code: bool) -
             got=name,
             remedy="Give the untrained module: model=….",
         )
+    refuse_code(folder, "model", name, trust_code)
+    return build_model(name, spec_from(table["data"]), table["settings"].get("seed", 0))
+
+
+def load_run_data(
+    folder: RunFolder, data_dir: Path | None = None, *, trust_code: bool = False
+) -> Data:
+    """The run's records as its model was given them: scaled, and through its features, if any.
+
+    Raises: RunError for records that the folder's code makes, without `trust_code`.
+    """
+    recipe = recipe_from_dict(folder.configuration(), str(folder.path))
+    refuse_code(folder, "data", recipe.data, trust_code)
+    return recipe.load_data(data_dir)
+
+
+def refuse_code(folder: RunFolder, what: str, name: str, trust_code: bool) -> None:
+    """An error for a name that means code which somebody else may have chosen."""
     if ":" in name and not trust_code:
         raise RunError(
-            "the run's model is code that the folder names, and that is not run without your word",
+            f"the run's {what} is code that the folder names, and that is not run without your "
+            "word",
             where=str(folder.path),
             got=name,
             remedy="If you trust whoever made the folder: set `trust_code`.",
         )
-    return build_model(name, spec_of(table), table["settings"].get("seed", 0))
-
-
-def load_run_data(folder: RunFolder, data_dir: Path | None = None) -> Data:
-    """The run's records as its model was given them: scaled, and through its features, if any."""
-    named = folder.configuration()["data"]
-    data = load_data(named["name"], data_dir, named["records"], named["classes"])
-    return with_features(data, named["features"]) if "features" in named else data
-
-
-def spec_of(table: Mapping[str, Any]) -> DataSpec:
-    """The declared constants of the data, from a run's configuration."""
-    data = table["data"]
-    scaling = Scaling(**data["scaling"])
-    return DataSpec(data["name"], data["records"], data["classes"], tuple(data["shape"]), scaling)

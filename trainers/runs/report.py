@@ -12,6 +12,8 @@ from dpigu.dpcore.claim import Ledger
 from dpigu.dpcore.registry.configuration import options_of
 from dpigu.dpcore.stages import public_records_of
 from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
+from dpigu.trainers.data.declared import plain
+from dpigu.trainers.evaluation import measure
 from dpigu.trainers.lineage import Lineage, together
 from dpigu.trainers.prepare import PreparedRun
 from dpigu.trainers.runs import disk
@@ -19,30 +21,19 @@ from dpigu.trainers.runs.folder import SUMMARY, RunFolder, versions
 from dpigu.trainers.runs.identity import described, name_of_callable, structure_of
 from dpigu.trainers.runs.picture import drawn
 from dpigu.trainers.runs.statement import statement
-from safetensors.torch import save
-from torch import Tensor, nn
+from dpigu.trainers.runs.weights import MODEL, packed
+from dpigu.trainers.tasks.metrics import titled
 
-MODEL = "model.safetensors"
+HELD_OUT = "test_"
+"""In front of the name of a metric on held-out records."""
+OF_DATA = ("features", "public", "test", "target", "columns")
+"""The labels that say how the data was read."""
 OPTIMIZER = ("optimizer", "learning_rate", "momentum", "weight_decay")
 """The settings that say nothing where the user gives an optimizer."""
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int = 1000) -> float:
-    """The share of records whose largest output is their label."""
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    right = sum(
-        int(torch.eq(model(x_B.to(device)).argmax(1).cpu(), y_B.cpu()).sum())
-        for x_B, y_B in zip(torch.split(x, batch), torch.split(y, batch), strict=True)
-    )
-    model.train(was_training)
-    return right / len(y)
-
-
 def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any]:
-    """ε so far and accuracy on held-out records, which are outside the claim."""
+    """ε so far and the metrics on held-out records, which are outside the claim."""
     if not all(bool(p.isfinite().all()) for p in prepared.model.parameters()):
         raise RunError(
             "the weights are no longer finite",
@@ -50,8 +41,13 @@ def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any
             remedy="Lower the learning rate; the steps so far stay charged.",
         )
     spent = epsilon_of_ledger(ledger).value if prepared.claims else None
-    held_out = accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y)
-    return {"step": step, "epsilon": spent, "test_accuracy": held_out}
+    return {"step": step, "epsilon": spent, **held_out(prepared)}
+
+
+def held_out(prepared: PreparedRun) -> dict[str, float | None]:
+    """The metrics on held-out records, as `test_` and their names."""
+    found = measure(prepared.model, prepared.data, prepared.metrics, "held-out")
+    return {HELD_OUT + name: value for name, value in found.items()}
 
 
 def summarise(
@@ -62,7 +58,7 @@ def summarise(
     budget: str | None = None,
     statistics: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The summary: what was claimed, spent and reached. Accuracy is the last step's.
+    """The summary: what was claimed, spent and reached. Metrics are the last step's.
 
     Everything about privacy is the ledger's word.
 
@@ -106,7 +102,9 @@ def summarise(
         "epochs": ledger.steps * prepared.sampler.rate,
         "planned_epochs": prepared.plan.steps * prepared.sampler.rate,
         "stopped_early": reached < prepared.plan.steps,
-        "test_accuracy": accuracy(prepared.model, prepared.data.test_x, prepared.data.test_y),
+        "task": prepared.data.spec.task.name,
+        "metrics": list(prepared.metrics),
+        **held_out(prepared),
         "statistics": dict(statistics or {}),
         "seed": prepared.settings.seed,
         "versions": versions(),
@@ -117,10 +115,12 @@ def released(prepared: PreparedRun) -> list[str]:
     """What a run makes public beside its model: covered by the claim, or of held-out records."""
     found = [
         "the state of every stage and of the optimizer (checkpoint)",
-        f"held-out accuracy {prepared.settings.evaluations} times",
         "the configuration",
         "the ledger",
     ]
+    if prepared.metrics:
+        names = " and ".join(titled(name) for name in prepared.metrics)
+        found.insert(1, f"held-out {names} {prepared.settings.evaluations} times")
     if any(phase.selective_update is not None for phase in prepared.plan.phases):
         found.append("which updates were kept")
     return found
@@ -135,18 +135,15 @@ def profiled(ledger: Ledger) -> list[list[float]]:
     return [list(at) for at in privacy_profile(claimed_event(ledger), deltas, head.adjacency)]
 
 
-def finish(
-    prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Write the model, the picture, the statement, and last the summary, with its profile."""
     summary = {**summary, "privacy_profile": profiled(folder.ledger())}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in prepared.model.state_dict().items()}
-    disk.write_whole(folder.public / MODEL, save(tensors))
+    disk.write_whole(folder.public / MODEL, packed(prepared.model))
     disk.write_whole(folder.public / "run.png", drawn(folder.metrics(), summary))
     if prepared.settings.diagnostics:
-        data = prepared.data
-        inside = accuracy(prepared.model, data.train_x, data.train_y)
-        folder.note_privately("diagnostics.jsonl", {"train_accuracy": inside})
+        inside = measure(prepared.model, prepared.data, prepared.metrics, "training")
+        told = {f"train_{name}": value for name, value in inside.items()}
+        folder.note_privately("diagnostics.jsonl", told)
     disk.write_whole(folder.public / "STATEMENT.txt", statement(summary).encode())
     folder.write_json(SUMMARY, summary)
     return summary
@@ -166,14 +163,13 @@ def configuration(
         "data": {
             "name": prepared.labels.get("data", spec.name),
             "records": spec.records,
-            "classes": spec.classes,
-            "shape": list(spec.shape),
+            **({} if spec.classes is None else {"classes": spec.classes}),
+            "shape": plain(spec.shape),
             "scaling": options_of(spec.scaling),
-            **{
-                name: prepared.labels[name]
-                for name in ("features", "public")
-                if name in prepared.labels
-            },
+            "task": spec.task.name,
+            "targets": plain(spec.target),
+            **({} if spec.weight_bound is None else {"weight_bound": spec.weight_bound}),
+            **{name: prepared.labels[name] for name in OF_DATA if name in prepared.labels},
         },
         "model": {
             "name": prepared.labels.get("model", type(prepared.model).__name__),
@@ -181,6 +177,8 @@ def configuration(
         },
         "loss": {"name": name_of_callable(prepared.loss)},
     }
+    if own := [name for name in prepared.metrics if name not in spec.task.metrics]:
+        table["metrics"] = own
     if "tuned" in prepared.labels:
         table["tuned"] = prepared.labels["tuned"]
     if optimizer is not None:

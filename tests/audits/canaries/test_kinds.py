@@ -9,8 +9,8 @@ import pytest
 import torch
 from dpigu.audits import EvidenceError, plan_canaries
 from dpigu.audits.canaries.kinds import KINDS, LIT
-from dpigu.trainers import Data
-from dpigu.trainers.data.dataset import BYTES
+from dpigu.trainers import Data, Tensors
+from dpigu.trainers.data import BYTES
 
 from tests.audits.canaries.test_planting import records
 
@@ -21,7 +21,9 @@ def images() -> Data:
     data = records(60)
     spec = dataclasses.replace(data.spec, shape=(1, 8, 8), scaling=BYTES)
     x = BYTES.apply(torch.arange(60.0)[:, None, None, None].repeat(1, 1, 8, 8).numpy())
-    return dataclasses.replace(data, spec=spec, train_x=x, test_x=x[:5])
+    return dataclasses.replace(
+        data, spec=spec, train=Tensors(x, data.train_y), test=Tensors(x[:5], data.test_y[:5])
+    )
 
 
 def bag(data: Data) -> Counter[tuple[bytes, int]]:
@@ -78,7 +80,7 @@ def test_a_plan_gives_the_same_canaries_each_time_and_sees_other_data(kind: str)
     data = images()
     plan = plan_canaries(data, 30, kind)
     plan.check(data)
-    other = dataclasses.replace(data, train_x=data.train_x.flip(0), train_y=data.train_y.flip(0))
+    other = dataclasses.replace(data, train=Tensors(data.train_x.flip(0), data.train_y.flip(0)))
     with pytest.raises(EvidenceError, match="fingerprints"):
         plan.check(other)
     if kind in MADE_UP:

@@ -17,8 +17,8 @@ import pytest
 import torch
 from dpigu.audits import CanaryPlan, EvidenceError, load_plan, plan_canaries
 from dpigu.dpcore import DataError, RunError
-from dpigu.trainers import Data, DataSpec
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, DataSpec, Tensors
+from dpigu.trainers.data import Scaling
 from dpigu.trainers.runs import RunFolder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def records(count: int = 60, declared: int | None = None) -> Data:
     x = torch.arange(float(count))[:, None].repeat(1, 3)
     y = torch.arange(count) % CLASSES
     spec = DataSpec("places", declared or count, CLASSES, (3,), Scaling())
-    return Data(spec, x, y, x[:5] + 0.5, y[:5])
+    return Data(spec, Tensors(x, y), Tensors(x[:5] + 0.5, y[:5]))
 
 
 def pairs(data: Data) -> Counter[tuple[int, int]]:
@@ -143,7 +143,7 @@ def test_fingerprints_see_changed_data(damage: Any, whose: str) -> None:
     plan = plan_canaries(data, 20)
     others = next(i for i in range(60) if i not in plan.ids)
     x, y = damage(data.train_x, data.train_y, plan.ids[0] if whose == "a canary's" else others)
-    changed = dataclasses.replace(data, train_x=x, train_y=y)
+    changed = dataclasses.replace(data, train=Tensors(x, y))
     plan.check(data)
     with pytest.raises(EvidenceError, match="does not match the fingerprints"):
         plan.check(changed)
@@ -155,7 +155,7 @@ def test_fingerprints_see_changed_data(damage: Any, whose: str) -> None:
 def test_inputs_of_another_type_or_shape_are_no_data(damage: Any) -> None:
     data = records()
     with pytest.raises(DataError, match=r"differ in type|shape of a record"):
-        dataclasses.replace(data, train_x=damage(data.train_x))
+        dataclasses.replace(data, train=Tensors(damage(data.train_x), data.train_y))
 
 
 def test_a_canarys_fingerprint_holds_its_place_and_the_label_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+import hypothesis
 import pytest
 from dpigu.audits import ConformanceError, check_stage, checks_for, parametrize_with_checks
 from dpigu.audits.conformance.check import example_of, kind_of
@@ -59,18 +60,31 @@ def own_registry(monkeypatch):
     table.register_twins()
 
 
+@pytest.fixture
+def a_third():
+    """A third of the profile's examples a check: 700 pairs of a stage and a check are tried."""
+    before = hypothesis.settings.default
+    hypothesis.settings.register_profile(
+        "a third", before, max_examples=max(1, before.max_examples // 3)
+    )
+    hypothesis.settings.load_profile("a third")
+    yield
+    hypothesis.settings.register_profile("before", before)
+    hypothesis.settings.load_profile("before")
+
+
 @parametrize_with_checks(BUILT_IN)
-def test_built_in_stages_pass_every_check(stage, check):
+def test_built_in_stages_pass_every_check(a_third, stage, check):
     check(stage)
 
 
 @parametrize_with_checks(OTHER_OPTIONS)
-def test_built_in_stages_pass_every_check_with_other_options(stage, check):
+def test_built_in_stages_pass_every_check_with_other_options(a_third, stage, check):
     check(stage)
 
 
 @parametrize_with_checks(TWINS)
-def test_correct_stages_of_the_other_kinds_pass_every_check(stage, check):
+def test_correct_stages_of_the_other_kinds_pass_every_check(a_third, stage, check):
     check(stage)
 
 

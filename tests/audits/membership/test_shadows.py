@@ -19,8 +19,8 @@ from dpigu.audits.statistics.one_run import Reals
 from dpigu.audits.workers import spread
 from dpigu.dpcore import DataError, DpiguError, RunError
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Data, DataSpec, Settings, train
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
+from dpigu.trainers.data import Scaling
 from dpigu.trainers.runs import RunFolder
 from torch import nn
 
@@ -35,7 +35,7 @@ def noise(seed: int = 3) -> Data:
     x = torch.randn(2 * RECORDS, WIDTH, generator=draw)
     y = torch.randint(CLASSES, (2 * RECORDS,), generator=draw)
     spec = DataSpec("noise", RECORDS, CLASSES, (WIDTH,), Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return Data(spec, Tensors(x[:RECORDS], y[:RECORDS]), Tensors(x[RECORDS:], y[RECORDS:]))
 
 
 DATA = noise()
@@ -112,7 +112,7 @@ def found(run: RunFolder, shadows: int = 4, data: Data = DATA) -> Membership:
 
 def pool_of(data: Data = DATA) -> Data:
     x, y = torch.cat([data.train_x, data.test_x]), torch.cat([data.train_y, data.test_y])
-    return Data(data.spec, x, y, x[:1], y[:1])
+    return Data(data.spec, Tensors(x, y), Tensors(x[:1], y[:1]))
 
 
 def test_each_record_is_in_half_of_the_shadows_and_each_shadow_has_learnt_its_half(

@@ -210,3 +210,11 @@ def test_tuning_without_delta_names_it() -> None:
 def test_numbers_that_json_has_not_become_null() -> None:
     found = _plain({"a": math.inf, "b": [math.nan, -math.inf, 1.0], "c": ("x", None, True)})
     assert found == {"a": None, "b": [None, None, 1.0], "c": ["x", None, True]}
+
+
+def test_epochs_are_steps_times_rate() -> None:
+    options = ("--rate", 0.3, "--delta", 1e-5, "--noise-multiplier", 1, "--accountant", "rdp")
+    by_epochs = dpigu_json("account", "epsilon", *options, "--epochs", 3.1)
+    assert by_epochs == dpigu_json("account", "epsilon", *options, "--steps", 10)
+    both = dpigu("account", "epsilon", *options, "--epochs", 3, "--steps", 10)
+    assert both.exit_code == 2 and "not both" in one_line(both)

@@ -92,6 +92,15 @@ def test_the_noise_is_the_one_that_the_accountant_asks_for() -> None:
     assert about["target_epsilon"] == 2
 
 
+def test_who_states_epsilon_is_said_and_why() -> None:
+    options = ("--data", "digits", "--steps", 10, "--noise-multiplier", 1)
+    short = dpigu("describe", "dpsgd", *options, "--batch", 256).stdout
+    assert "rdp: quick, for a short run: 2560 visits to records in all" in short
+    assert "10 steps, 1.707 epochs" in short and "RDP accountant" in short
+    named = dpigu_json("describe", "dpsgd", *options, "--accountant", "pld")
+    assert named["accountant"] == "pld" and "named" in named["accountant_because"]
+
+
 def test_a_run_without_noise_is_described_as_not_private() -> None:
     about = dpigu_json("describe", "non-private", *TINY)
     assert about["private"] is False

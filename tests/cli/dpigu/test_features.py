@@ -15,7 +15,7 @@ from dpigu.audits.verdict import Verdict
 from dpigu.dpcore import ConfigurationError, DataError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Recipe, build_model, load_run, recipe_for, recipe_from_file
-from dpigu.trainers.data.dataset import SPECS
+from dpigu.trainers.data import SPECS
 from dpigu.trainers.data.features import cache_folder, feature_spec
 from dpigu.trainers.models.registry import TemperedSigmoid
 from dpigu.trainers.runs import RunFolder

@@ -11,7 +11,7 @@ import pytest
 import torch
 from dpigu.dpcore import GrammarError, Plan, PoissonSampler, Record
 from dpigu.mechanisms import Correctness, dpsgd, non_private, training_accuracy
-from dpigu.trainers import Data, DataSpec, Scaling, Settings, train
+from dpigu.trainers import Data, DataSpec, Scaling, Settings, Tensors, train
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ def data() -> Data:
     y = torch.arange(RECORDS + 50) % 2
     x = torch.randn(len(y), 2, generator=draw) + 1.0 * (2 * y[:, None] - 1)
     spec = DataSpec("points", RECORDS, 2, (2,), Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return Data(spec, Tensors(x[:RECORDS], y[:RECORDS]), Tensors(x[RECORDS:], y[RECORDS:]))
 
 
 def run(plan: Plan, model: nn.Module | None = None, **changes: Any):

@@ -22,8 +22,8 @@ from dpigu.dpcore import (
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
 from dpigu.mechanisms import Flat, Gaussian, Unclipped
 from dpigu.mechanisms.statistics.moments import ChannelMoments
-from dpigu.trainers import Data, DataSpec, Settings, train
-from dpigu.trainers.data.dataset import Scaling
+from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
+from dpigu.trainers.data import Scaling
 from dpigu.trainers.models.feature_models import ChannelNorm
 from dpigu.trainers.models.registry import build_model
 from hypothesis import given
@@ -42,7 +42,7 @@ EVERY = Settings(rate=1.0, device="cpu", evaluations=1)
 
 def data(x: Tensor) -> Data:
     y = torch.arange(len(x)) % 2
-    return Data(SPEC, x, y, x + 0.5, y)
+    return Data(SPEC, Tensors(x, y), Tensors(x + 0.5, y))
 
 
 def refuse(*_: object) -> NoReturn:

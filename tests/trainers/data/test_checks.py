@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers import Data, DataSpec, Scaling
+from dpigu.trainers import Data, DataSpec, Scaling, Tensors
 from dpigu.trainers.data.checks import check_split
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "labels in a list": ("y", lambda y: y.tolist(), "a split is two tensors"),
     "another shape": ("x", lambda x: x[:, :1], "the shape of a record is wrong"),
     "no axis of records": ("x", lambda x: x[0], "the shape of a record is wrong"),
-    "whole numbers": ("x", lambda x: x.long(), "the inputs have the wrong type"),
+    "complex numbers": ("x", lambda x: x.cfloat(), "the inputs have the wrong type"),
     "labels as floats": ("y", lambda y: y.float(), "not one integer for each record"),
     "one-hot labels": ("y", lambda y: y[:, None], "not one integer for each record"),
     "a label too large": ("y", lambda y: with_value(y, 2), "label lies outside 0…1"),
@@ -41,18 +41,19 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line(data: Data, split: str, mistake: str) -> None:
     part, change, said = MISTAKES[mistake]
-    name = f"{split}_{part}"
+    source = getattr(data, split)
+    changed = dataclasses.replace(source, **{part: change(getattr(source, part))})
     with pytest.raises(DataError, match=said) as refused:
-        dataclasses.replace(data, **{name: change(getattr(data, name))})
+        dataclasses.replace(data, **{split: changed})
     line = str(refused.value)
     assert "\n" not in line and {"train": "training", "test": "held-out"}[split] in line
 
 
 def test_no_record_and_two_types_are_refused(data: Data) -> None:
     with pytest.raises(DataError, match="there is no record"):
-        dataclasses.replace(data, train_x=data.train_x[:0], train_y=data.train_y[:0])
+        dataclasses.replace(data, train=Tensors(data.train_x[:0], data.train_y[:0]))
     with pytest.raises(DataError, match="differ in type"):
-        dataclasses.replace(data, test_x=data.test_x.double())
+        dataclasses.replace(data, test=Tensors(data.test_x.double(), data.test_y))
 
 
 @given(place=st.integers(0, 119), label=st.integers(2, 10**6))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers.data.dataset import BYTES, SPECS, Data, DataSpec, Scaling, load_data
+from dpigu.trainers.data import BYTES, SPECS, Data, DataSpec, Scaling, load_data
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -99,9 +99,10 @@ WRONG = {
     "held-out NaN": ({"test_x": NAN[:2]}, "a held-out input is not finite"),
     "length": ({"y": np.zeros(7777, int)}, "the numbers of inputs and labels differ"),
     "empty": ({"x": np.ones((0, 4), np.float32), "y": np.zeros(0, int)}, "there is no record"),
-    "integers": ({"x": np.ones((6, 4), int), "test_x": np.ones((2, 4), int)}, "wrong type"),
+    "words": ({"x": np.full((6, 4), "a"), "test_x": np.full((2, 4), "a")}, "text is no tensor"),
     "types differ": ({"x": np.ones((6, 4), np.uint8)}, "the two splits differ in type"),
     "float labels": ({"y": np.zeros(6)}, "not one integer for each record"),
+    "floats in both": ({"y": np.zeros(6), "test_y": np.zeros(2)}, "fit more than one task"),
     "one-hot labels": ({"y": np.zeros((6, 3), int)}, "not one integer for each record"),
     "scalars": ({"x": np.ones(6), "test_x": np.ones(2)}, "the shape of a record is wrong"),
     "held-out shape": ({"test_x": np.ones((2, 5), np.float32)}, "the shape of a record is wrong"),

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 import torch
 from dpigu.dpcore import ConfigurationError, DataError
-from dpigu.trainers.data.dataset import Data, DataSpec, Scaling
+from dpigu.trainers.data import Data, DataSpec, Scaling, Tensors
 from dpigu.trainers.data.features import cache_folder, feature_spec, with_features
 from dpigu.trainers.data.scattering import Scattering, scattering_shape
 from torch import Tensor
@@ -45,7 +45,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     x, y = images(90), torch.arange(90) % 3
     spec = DataSpec("noise", 70, 3, (1, 8, 8), Scaling(255, 0.5, 0.5))
-    return Data(spec, x[:70], y[:70], x[70:], y[70:])
+    return Data(spec, Tensors(x[:70], y[:70]), Tensors(x[70:], y[70:]))
 
 
 def refuse(*_: object) -> NoReturn:
@@ -64,7 +64,7 @@ def test_scattering_is_bound_lazily_and_warns_of_nothing() -> None:
     """Kymatio is imported when features are computed, and not before."""
     code = (
         "import sys\n"
-        "from dpigu.trainers.data.dataset import SPECS\n"
+        "from dpigu.trainers.data import SPECS\n"
         "from dpigu.trainers.data.features import feature_spec\n"
         "feature_spec(SPECS['mnist'], 'scattering')\n"
         "assert 'kymatio' not in sys.modules\n"

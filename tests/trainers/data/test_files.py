@@ -18,8 +18,7 @@ import pooch
 import pytest
 import torch
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers.data import files
-from dpigu.trainers.data.dataset import BYTES, SPECS, Data, load_data
+from dpigu.trainers.data import BYTES, SPECS, Data, files, load_data
 from PIL import Image
 
 DRAW = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from dpigu.dpcore import Plan
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers import Data, DataSpec, Scaling, Settings, train
+from dpigu.trainers import Data, DataSpec, Scaling, Settings, Tensors, train
 from dpigu.trainers.data.overlap import record_fingerprints, refuse_shared
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +44,9 @@ def points(seed: int) -> Tensor:
 
 def splits(train_x: Tensor, test_x: Tensor) -> Data:
     y = torch.zeros(40, dtype=torch.int64)
-    return Data(DataSpec("points", 40, 2, (2,), Scaling()), train_x, y, test_x, 1 - y)
+    return Data(
+        DataSpec("points", 40, 2, (2,), Scaling()), Tensors(train_x, y), Tensors(test_x, 1 - y)
+    )
 
 
 def test_a_zero_has_no_sign() -> None:
@@ -61,13 +63,13 @@ def test_training_refuses_before_anything_is_spent(
     plan: Plan, data: Data, settings: Settings, shared: slice, tmp_path
 ) -> None:
     x, y = data.train_x[shared].flip(0), data.train_y[shared].flip(0)
-    leaky = dataclasses.replace(data, test_x=x, test_y=y)
+    leaky = dataclasses.replace(data, test=Tensors(x, y))
     with pytest.raises(DataError, match="held-out split shares records"):
         train(plan, leaky, nn.Linear(2, 2), settings, out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_needs_a_held_out_record(plan: Plan, data: Data, settings: Settings) -> None:
-    nothing = dataclasses.replace(data, test_x=data.test_x[:0], test_y=data.test_y[:0])
+    nothing = dataclasses.replace(data, test=Tensors(data.test_x[:0], data.test_y[:0]))
     with pytest.raises(DataError, match="no held-out record"):
         train(plan, nothing, nn.Linear(2, 2), settings, progress=False)

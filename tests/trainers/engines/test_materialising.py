@@ -10,11 +10,11 @@ from dpigu.trainers.engines import (
     MaterialisingEngine,
     Norms,
     Traced,
-    cross_entropy,
     trace,
     trainable,
 )
 from dpigu.trainers.slots import microbatches
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -9,7 +9,7 @@ import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
 from dpigu.mechanisms.views import ShiftFlip
-from dpigu.trainers.engines import cross_entropy, explain
+from dpigu.trainers.engines import explain
 from dpigu.trainers.engines.microbatch import (
     FAST,
     MATRICES,
@@ -19,9 +19,12 @@ from dpigu.trainers.engines.microbatch import (
     automatic,
     evened,
 )
+from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+
+LABELS = torch.zeros(2, dtype=torch.int64)
 
 pytestmark = pytest.mark.numerical
 
@@ -68,20 +71,28 @@ def test_the_choice_is_explained_for_every_phase_and_parameter() -> None:
     """The fast engine's ways in each phase of a preset; the other engine's reason where it runs."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(72, 5))
     x = torch.zeros(2, 1, 8, 8)
-    for said in explain(PRESETS["adadpigu"].plan(10), model, cross_entropy, x, 0, "auto"):
+    for said in explain(
+        PRESETS["adadpigu"].plan(10),
+        model,
+        cross_entropy,
+        x,
+        torch.zeros(len(x), dtype=torch.int64),
+        0,
+        "auto",
+    ):
         assert said.engine == "ghost"
         ways = {name: choice.split(":")[0] for name, choice in said.choices.items()}
         assert ways["3.weight"] == "ghost" and ways["3.bias"] == "form"
         assert set(ways) == {"0.weight", "0.bias", "3.weight", "3.bias"}
     plan = PRESETS["adadpigu-paper"].plan(10)
-    (one, *_) = explain(plan, model, cross_entropy, x, 0, "materialising")
+    (one, *_) = explain(plan, model, cross_entropy, x, LABELS, 0, "materialising")
     assert (one.engine, one.choices) == ("materialising", {})
 
 
 def test_a_map_that_is_not_affine_is_named() -> None:
     model, x = nn.Linear(4, 3), torch.zeros(2, 4)
     plan = adadpigu_paper(10, row_ratio=0.5)
-    *_, main = explain(plan, model, cross_entropy, x, 0, "auto")
+    *_, main = explain(plan, model, cross_entropy, x, LABELS, 0, "auto")
     assert main.engine == "materialising" and "RowTopK" in main.reason
 
 
@@ -89,5 +100,5 @@ def test_several_views_of_a_record_stay_with_the_fast_engine() -> None:
     pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(), views=ShiftFlip(count=3))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
     plan, x = Plan((Phase("main", pipeline, 2),)), torch.zeros(2, 1, 8, 8)
-    (said,) = explain(plan, model, cross_entropy, x, 0, "auto")
+    (said,) = explain(plan, model, cross_entropy, x, LABELS, 0, "auto")
     assert said.engine == "ghost" and "3 positions" in said.choices["1.weight"]

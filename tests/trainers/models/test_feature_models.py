@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import ModelError
-from dpigu.trainers.data.dataset import DataSpec, Scaling
+from dpigu.trainers.data import DataSpec, Scaling
 from dpigu.trainers.models.feature_models import ChannelNorm
 from dpigu.trainers.models.registry import build_model, refuse_mixing_modules
 

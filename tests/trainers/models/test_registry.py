@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from dpigu.dpcore.errors import ModelError
-from dpigu.trainers.data.dataset import SPECS, DataSpec, Scaling
+from dpigu.trainers.data import SPECS, DataSpec, Scaling
 from dpigu.trainers.data.features import feature_spec
 from dpigu.trainers.models.registry import (
     MODELS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import ModelError
-from dpigu.trainers.data.dataset import SPECS, DataSpec, Scaling
+from dpigu.trainers.data import SPECS, DataSpec, Scaling
 from dpigu.trainers.models.registry import build_model
 from dpigu.trainers.models.wide_resnet import WSConv2d, standardised, wide_resnet
 from hypothesis import given

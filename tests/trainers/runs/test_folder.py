@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 import torch
 from dpigu.dpcore import DpiguError, Plan, RunError
-from dpigu.trainers import Callback, Data, Session, Settings, load_run, resume, train
-from dpigu.trainers.engines import cross_entropy
-from dpigu.trainers.runs.folder import RunFolder
-from dpigu.trainers.runs.ledger_file import LedgerFile
+from dpigu.trainers import Callback, Data, Session, Settings, Tensors, load_run, resume, train
+from dpigu.trainers.runs import LedgerFile, RunFolder
+from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 
 from tests.laws.test_noise import StopAt
@@ -127,11 +126,11 @@ def other_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 OTHERS: dict[str, tuple[Callable[[Data], dict[str, Any]], str]] = {
     "data": (
-        lambda d: {"data": dataclasses.replace(d, train_x=d.train_x + 1)},
+        lambda d: {"data": dataclasses.replace(d, train=Tensors(d.train_x + 1, d.train_y))},
         "not the records that the run began with",
     ),
     "one record less": (
-        lambda d: {"data": dataclasses.replace(d, train_x=d.train_x[1:], train_y=d.train_y[1:])},
+        lambda d: {"data": dataclasses.replace(d, train=Tensors(d.train_x[1:], d.train_y[1:]))},
         "not the records",
     ),
     "model": (lambda d: {"model": nn.Sequential(nn.Linear(2, 2))}, "another model"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dpigu.dpcore import ConfigurationError
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers import build_model, recipe_for, train
+from dpigu.trainers import Tensors, build_model, recipe_for, train
 from dpigu.trainers.runs.statement import statement
 
 
@@ -66,7 +66,7 @@ def test_the_private_records_are_no_public_ones(tmp_path: Path) -> None:
     """Neither the same tensors nor a copy of them."""
     recipe = recipe_for("gep-public", "digits", steps=2, noise_multiplier=1.5, accountant="rdp")
     data = recipe.load_data(progress=False)
-    for public in (data, replace(data, train_x=data.train_x.clone())):
+    for public in (data, replace(data, train=Tensors(data.train_x.clone(), data.train_y))):
         model = build_model("linear", data.spec, 0)
         with pytest.raises(DataError, match="the public split shares records"):
             train(recipe.plan, data, model, recipe.settings, public=public, progress=False)

@@ -1,7 +1,7 @@
 """How each layer type forms a record's rows, and how rows become norms and clipped sums."""
 
 from dpigu.trainers.engines.layers.affine_slice import AffineSlice
-from dpigu.trainers.engines.layers.kinds import KNOWN, own_dims, seen_by
+from dpigu.trainers.engines.layers.kinds import KNOWN, own_dims, rows_of, seen_by
 from dpigu.trainers.engines.layers.norm_methods import GRAM_ERROR, NormMethod, choose
 from dpigu.trainers.engines.layers.parameter_rows import (
     Factors,
@@ -26,6 +26,7 @@ __all__ = [
     "Workspace",
     "choose",
     "own_dims",
+    "rows_of",
     "seen_by",
     "viewed",
 ]

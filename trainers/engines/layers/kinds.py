@@ -36,6 +36,14 @@ class Seen:
     workspace: Workspace
 
 
+def _transposed_weight(layer: nn.Module, seen: Seen) -> ParameterRows:
+    """Σ_t x_t b_tᵀ: a linear map whose weight is stored inputs × outputs."""
+    x_BIT = seen.x.reshape(seen.records, -1, seen.x.shape[-1]).transpose(1, 2)
+    b_BOT = seen.b.reshape(seen.records, -1, seen.b.shape[-1]).transpose(1, 2)
+    layout = Layout((1, x_BIT.shape[1], b_BOT.shape[1], 1), False)
+    return Factors(layout, lambda lo, hi: b_BOT[lo:hi, None], x_BIT[:, None])
+
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -47,7 +55,7 @@ def _linear_weight(layer: nn.Linear, seen: Seen) -> ParameterRows:
     return Factors(layout, lambda lo, hi: a_BIT[lo:hi, None], b_BOT[:, None])
 
 
-def _linear_bias(layer: nn.Linear, seen: Seen) -> ParameterRows:
+def _linear_bias(layer: nn.Module, seen: Seen) -> ParameterRows:
     """Σ_t b_t."""
     b_BTO = seen.b.reshape(seen.records, -1, seen.b.shape[-1])
     return Formed(b_BTO.sum(1) if b_BTO.shape[1] > 1 else b_BTO[:, 0])
@@ -195,6 +203,17 @@ KNOWN: Mapping[type[nn.Module], Mapping[str, Row]] = {
     nn.InstanceNorm2d: _over_channels(_instance_norm),
     nn.InstanceNorm3d: _over_channels(_instance_norm),
 }
+
+
+_OF_OTHERS: Mapping[str, Mapping[str, Row]] = {
+    "transformers.pytorch_utils.Conv1D": {"weight": _transposed_weight, "bias": _linear_bias},
+}
+"""Types of other libraries, which need not be there."""
+
+
+def rows_of(kind: type[nn.Module]) -> Mapping[str, Row] | None:
+    """How a layer of exactly this type gives the rows of its parameters; None if unknown."""
+    return KNOWN.get(kind) or _OF_OTHERS.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
 _IMAGES: Mapping[type[nn.Module], int] = {

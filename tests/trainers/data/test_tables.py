@@ -1,0 +1,96 @@
+"""Tables become inputs and targets by what is declared; nothing is fitted to their records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dpigu.dpcore.errors import ConfigurationError, DataError
+from dpigu.trainers import Scaling, data_from, load_data
+from dpigu.trainers.data.sources import tables
+
+arrow = pytest.importorskip("pyarrow")
+HEAD = "age,city,income,rich\n"
+ROWS = ("30,Bern,1.5,yes\n", "40,Rome,2.5,no\n", "50,Bern,3.5,no\n")
+HELD = "35,Oslo,9.5,yes\n45,Rome,8.5,no\n"
+COLUMNS = {"age": Scaling(divisor=10.0), "city": ("Bern", "Rome"), "rich": ("no", "yes")}
+
+
+@pytest.fixture(params=["csv", "parquet"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A training and a held-out file."""
+    paths = tmp_path / "train.csv", tmp_path / "test.csv"
+    for path, text in zip(paths, (HEAD + "".join(ROWS), HEAD + HELD), strict=True):
+        path.write_text(text)
+    if request.param == "csv":
+        return paths
+    import pyarrow.csv as reader
+    import pyarrow.parquet as writer
+
+    for path in paths:
+        writer.write_table(reader.read_csv(str(path)), path.with_suffix(".parquet"))
+    return paths[0].with_suffix(".parquet"), paths[1].with_suffix(".parquet")
+
+
+def test_columns_are_what_is_declared_of_them(files: tuple[Path, Path]) -> None:
+    train, test = files
+    data = load_data(train, records=3, classes=2, test=test, target="rich", columns=COLUMNS)
+    expected = [[3.0, 1, 0, 1.5], [4.0, 0, 1, 2.5], [5.0, 1, 0, 3.5]]
+    assert data.train_x.tolist() == expected and data.train_y.tolist() == [1, 0, 0]
+    assert data.test_x[0].tolist() == [3.5, 0, 0, 9.5]  # a category that is not declared is none
+
+
+def test_a_target_of_numbers_is_a_regression_if_that_is_said(files: tuple[Path, Path]) -> None:
+    train, test = files
+    options = {"records": 3, "test": test, "target": "income", "columns": COLUMNS}
+    assert load_data(train, task="regression", **options).train_y.tolist() == [1.5, 2.5, 3.5]
+    with pytest.raises(DataError, match="regression or binary"):
+        load_data(train, classes=2, **options)
+
+
+def test_what_is_not_declared_is_one_line_that_says_what_to_declare(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = files
+    options = {"records": 3, "classes": 2, "target": "rich"}
+    with pytest.raises(DataError, match=r"column city: .*columns=\{'city'") as refused:
+        load_data(train, test=test, **options)
+    assert not any(word in str(refused.value) for word in ("Bern", "Rome", "Oslo"))
+    with pytest.raises(DataError, match="none is chosen from private records"):
+        load_data(train, **options)
+    with pytest.raises(DataError, match="no such column"):
+        load_data(train, test=test, **{**options, "target": "poor"})
+    with pytest.raises(DataError, match="which column is the target"):
+        load_data(train, test=test, records=3, classes=2)
+    monkeypatch.setattr(tables.importlib, "import_module", _nothing)
+    with pytest.raises(ConfigurationError, match="the extra 'parquet'"):
+        load_data(train, test=test, **options)
+
+
+def _nothing(name: str) -> None:
+    raise ImportError(name)
+
+
+def test_a_table_in_memory_is_read_like_a_file(files: tuple[Path, Path]) -> None:
+    read = [tables.read_table(path) for path in files]
+    train, test = (arrow.table(table) for table in read)
+    data = data_from(train=train, test=test, records=3, classes=2, target="rich", columns=COLUMNS)
+    assert data.train_x.shape == (3, 4) and data.train_x.dtype == torch.float32
+
+
+def test_columns_survive_a_configuration() -> None:
+    table = tables.columns_to_dict(COLUMNS)
+    assert tables.columns_from_dict(table, "here") == COLUMNS
+    with pytest.raises(ConfigurationError, match=r"columns\.age"):
+        tables.columns_from_dict({"age": 3}, "here")
+
+
+def test_a_second_npz_holds_the_held_out_split(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.savez(tmp_path / f"{name}.npz", x=np.ones((3, 2)), income=np.arange(3.0))
+    data = load_data(
+        tmp_path / "a.npz", records=3, test=tmp_path / "b.npz", target="income", task="regression"
+    )
+    assert data.train_y.tolist() == [0, 1, 2] and data.spec.classes is None
