@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dpigu.audits.external import ScoresAudit, audit_scores, foreign_scores, read_scores
     from dpigu.audits.mechanism import audit_mechanism
     from dpigu.audits.membership import ATTACKS, Membership, estimate_membership
+    from dpigu.audits.replay import ReplayAudit, audit_replay, made_up_training
     from dpigu.audits.report import report_data, write_report
     from dpigu.audits.run_audit import ModelAudit, audit_model
     from dpigu.audits.statistics import (
@@ -56,6 +57,7 @@ _ROOMS = (
     "canaries",
     "external",
     "mechanism",
+    "replay",
     "membership",
     "run_audit",
 )
@@ -72,6 +74,7 @@ __all__ = [
     "GradientCanaries",
     "Membership",
     "ModelAudit",
+    "ReplayAudit",
     "ScoresAudit",
     "Verdict",
     "accounted_curve",
@@ -79,6 +82,7 @@ __all__ = [
     "auc",
     "audit_mechanism",
     "audit_model",
+    "audit_replay",
     "audit_scores",
     "check_stage",
     "checks_for",
@@ -93,6 +97,7 @@ __all__ = [
     "invalid_audit",
     "judge",
     "load_plan",
+    "made_up_training",
     "mu_to_epsilon",
     "one_run_ceiling",
     "one_run_epsilon",

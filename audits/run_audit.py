@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dpigu.audits.canaries import KINDS, CanaryPlan, check_coins, load_plan, observed_scores
+from dpigu.audits.canaries import KINDS, CanaryPlan, check_coins, load_plan, read_observations
 from dpigu.audits.evidence import EvidenceError
 from dpigu.audits.membership import Membership
 from dpigu.audits.report import PAGE, report_data, write_report
@@ -84,23 +84,16 @@ class ModelAudit:
 
     @property
     def best(self) -> OneRunRow | None:
-        """The grid's row with the smallest p-value."""
+        """The grid's row that the bound comes from."""
         return self.combined.best if self.combined is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`: the report, and what it rests on."""
         plan = self.plan
-        facts = (
-            []
-            if plan is None
-            else [
-                (
-                    "canaries",
-                    f"{len(plan.coins)} {KINDS[plan.kind].what}, {sum(plan.coins)} of them in",
-                ),
-                ("score", plan.score),
-            ]
-        )
+        facts: list[tuple[str, str]] = []
+        if plan is not None:
+            planted = f"{len(plan.coins)} {KINDS[plan.kind].what}, {sum(plan.coins)} of them in"
+            facts += [("canaries", planted), ("score", plan.score)]
         data = report_data(
             self.report,
             command="model",
@@ -154,7 +147,7 @@ def audit_model(
         _check_plan(plan, summary, checks)
         _check_claimed(folder, summary, claim, checks)
         trained = partial(load_run, folder.path, model, trust_code=trust_code)
-        scores_m = _scores(folder, plan, data, data_dir, trust_code, trained, checks)
+        scores_m, spread = _scores(folder, plan, data, data_dir, trust_code, trained, checks)
         combined = combined_test(
             scores_m,
             plan.coins,
@@ -163,6 +156,8 @@ def audit_model(
             delta=summary["delta"],
             confidence=plan.confidence,
             own=_own_curve(folder, checks) if claim == summary["epsilon"] else None,
+            spread=spread,
+            shares=plan.shares,
         )
         report = judge(
             claim_epsilon=claim,
@@ -268,10 +263,13 @@ def _scores(
     trust_code: bool,
     trained: Callable[[], Run],
     checks: list[tuple[str, str]],
-) -> Reals:
-    """Every canary's score, in the plan's order: by the model, or by what its training released."""
+) -> tuple[Reals, float | None]:
+    """Every canary's score, in the plan's order: by the model, or by what its training released;
+    and the p-value of the observations' spread, if there are some."""
+    spread = None
     if plan.white_box:
-        scores_m, steps = observed_scores(plan, folder)
+        seen = read_observations(len(plan.coins), folder.private)
+        scores_m, spread, steps = seen.scores(), seen.spread_p_value(), len(seen.o_Tm)
         checks.append(("observations", f"{steps} steps of {folder.summary()['steps']} charged"))
     else:
         if data is None:
@@ -286,7 +284,7 @@ def _scores(
             remedy="Audit a model whose weights are finite.",
         )
     checks.append(("scores", "every canary has one"))
-    return scores_m
+    return scores_m, spread
 
 
 def _call(run: Path, data_dir: Path | None, claim: float | None) -> str:

@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from dpigu.audits.statistics import check_claim, check_confidence
+from dpigu.audits.statistics import (
+    WITH_SPREAD,
+    check_claim,
+    check_confidence,
+    guess_grid,
+    one_run_ceiling,
+)
 from dpigu.audits.wording import down, one_in, percent
 from dpigu.dpcore import DataError
 
@@ -33,7 +39,41 @@ _EXIT_STATUS = {Verdict.NOT_CONTRADICTED: 0, Verdict.CONTRADICTED: 1, Verdict.IN
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditReport:
+class Judged:
+    """What every audit answers, whatever it looked at: a verdict and its sentence."""
+
+    verdict: Verdict
+    sentence: str
+
+    @property
+    def exit_status(self) -> int:
+        """The status that a command line ends with."""
+        return self.verdict.exit_status
+
+    @property
+    def headline(self) -> str:
+        """The first line of a report."""
+        return self.verdict.value
+
+    def told(self) -> dict[str, Any]:
+        """What stands in every report as plain data."""
+        return {
+            "verdict": self.verdict.value,
+            "headline": self.headline,
+            "sentence": self.sentence,
+            "exit_status": self.exit_status,
+        }
+
+
+HARDLY = 1.25
+"""An audit whose ceiling is below so many times the claim has no power: perfect guesses alone,
+or nearly perfect ones, could have contradicted."""
+POWER = tuple(round(100 * 10 ** (k / 4)) for k in range(13))
+"""Numbers of canaries among which one that would have power is looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport(Judged):
     """One audit's answer: CONTRADICTED if and only if p_value < 1 − confidence.
 
     An invalid audit may leave the claim, p-value, bound and ceiling None. `checks` are
@@ -42,8 +82,6 @@ class AuditReport:
     Raises: DataError where the verdict does not follow from the numbers.
     """
 
-    verdict: Verdict
-    sentence: str
     claim_epsilon: float | None
     delta: float | None
     p_value: float | None
@@ -71,18 +109,30 @@ class AuditReport:
             )
 
     @property
-    def exit_status(self) -> int:
-        """The status that a command line ends with."""
-        return self.verdict.exit_status
+    def powerless(self) -> bool:
+        """Whether it did not contradict, and could hardly have: ceiling < 1.25 · claim."""
+        if self.verdict is not Verdict.NOT_CONTRADICTED:
+            return False
+        assert self.claim_epsilon is not None and self.ceiling is not None
+        return self.ceiling < HARDLY * self.claim_epsilon
+
+    @property
+    def headline(self) -> str:
+        """The first line of a report: the verdict, and whether it could have been another."""
+        if not self.powerless:
+            return self.verdict.value
+        assert self.claim_epsilon is not None and self.ceiling is not None
+        most = f"{down(self.ceiling, 2)} of {self.claim_epsilon:.4g}"
+        return f"{self.verdict.value}, no power: the most it could have shown is {most}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`: numbers that are not finite become None."""
         plain = {key: _finite(value) for key, value in asdict(self).items()}
         return plain | {
-            "verdict": self.verdict.value,
+            **self.told(),
+            "powerless": self.powerless,
             "assumptions": list(self.assumptions),
             "checks": [{"name": name, "result": result} for name, result in self.checks],
-            "exit_status": self.exit_status,
         }
 
 
@@ -199,12 +249,26 @@ def _not_contradicted(
         f"{percent(confidence)} confidence it {found}; the most that this audit could have shown "
         f"is ε = {_down(ceiling)}."
     )
-    if ceiling <= claim:
-        sentence += (
-            " That does not pass the claim, so even perfect guesses would have shown no more than"
-            " the claim allows: use more canaries."
+    if ceiling < HARDLY * claim:
+        reach = (
+            "That does not pass the claim, so even perfect guesses would have shown no more than"
+            " the claim allows"
+            if ceiling <= claim
+            else "That passes the claim by less than a quarter, so only guesses that are nearly"
+            " all right could have contradicted it"
         )
+        sentence += f" {reach}: {_with_power(claim, delta, confidence)}."
     return sentence + " A claim that is not contradicted is not thereby proven."
+
+
+def _with_power(claim: float, delta: float, confidence: float) -> str:
+    """What would have power against this claim."""
+    for canaries in POWER:
+        grid = guess_grid(canaries)
+        level = 1 - (1 - confidence) * WITH_SPREAD["one-run"] / len(grid)
+        if one_run_ceiling(canaries, canaries, delta, level) >= HARDLY * claim:
+            return f"use {canaries:,} canaries or more, or audit the mechanism by itself"
+    return "no number of canaries in one run would have power; audit the mechanism by itself"
 
 
 def _invalid(reason: str, remedy: str) -> str:

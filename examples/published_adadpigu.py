@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from dpigu.audits import AuditReport, combined_test, judge
-from dpigu.audits.canaries.gradients import increment
+from dpigu.audits.canaries.observations import increment
 from dpigu.dpcore import PoissonSampler, Release, StepContext
 from dpigu.mechanisms import adadpigu, adadpigu_paper
 from dpigu.trainers import Data, DataSpec, Settings, Tensors, load_data, train

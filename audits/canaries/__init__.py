@@ -2,8 +2,9 @@
 
 from dpigu.audits.canaries.coins import check_coins
 from dpigu.audits.canaries.fingerprints import data_fingerprint
-from dpigu.audits.canaries.gradients import GradientCanaries, observed_scores
+from dpigu.audits.canaries.gradients import GradientCanaries
 from dpigu.audits.canaries.kinds import KINDS, CanaryKind
+from dpigu.audits.canaries.observations import Observations, read_observations
 from dpigu.audits.canaries.planting import COMMITMENT, PLAN, CanaryPlan, load_plan, plan_canaries
 
 __all__ = [
@@ -13,9 +14,10 @@ __all__ = [
     "CanaryKind",
     "CanaryPlan",
     "GradientCanaries",
+    "Observations",
     "check_coins",
     "data_fingerprint",
     "load_plan",
-    "observed_scores",
     "plan_canaries",
+    "read_observations",
 ]

@@ -8,36 +8,21 @@ rate, by the system's entropy, as every record does.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from dpigu.audits.canaries.observations import FILE as OBSERVATIONS
 from dpigu.audits.canaries.planting import CanaryPlan
-from dpigu.audits.evidence import EvidenceError, write_private
-from dpigu.audits.statistics import Reals
+from dpigu.audits.evidence import write_private
 from dpigu.dpcore import DataError, Phase, Plan, PoissonSampler, Release, Stateful, StepContext
 from dpigu.dpcore.randomness import coins
 from dpigu.trainers import recipe_from_file
 from dpigu.trainers.runs import RunFolder
 from torch import Tensor
 
-OBSERVATIONS = "audit-observations.jsonl"
 FAR = 1e4
 """How much longer than the bound C every second canary's row is: a missing clip lets it through."""
-
-
-def increment(o_m: Tensor, rate: float, sigma: float) -> Tensor:
-    """A step's log-likelihood ratio of "in" against "out" for each canary, shape (m,).
-
-    log(1 − q + q·exp((o − ½)/σ²)), which is (o − ½)/σ² at q = 1; o ~ N(b, σ²) with b = 1 where
-    the canary is in this batch, as the guarded rows have it.
-    """
-    exponent_m = (o_m - 0.5) / sigma**2
-    if rate == 1.0:
-        return exponent_m
-    return torch.logaddexp(torch.full_like(o_m, math.log1p(-rate)), exponent_m + math.log(rate))
 
 
 @dataclass
@@ -130,9 +115,9 @@ class GradientCanaries:
         m = len(self._plan.coins)
         o_m = torch.zeros(m, dtype=torch.float64, device=total_K.device)
         o_m.index_add_(0, step.owner_K, total_K * step.unit_K)
-        seen_m = torch.where(step.there_m, increment(o_m / bound, sampler.rate, sigma), 0.0)
-        line = {"phase": phase, "step": release.clock.step, "ratios": _short(seen_m)}
-        folder.note_privately(OBSERVATIONS, line)
+        seen = _short(o_m / bound, step.there_m)
+        line = {"phase": phase, "step": release.clock.step, "sigma": sigma, "rate": sampler.rate}
+        folder.note_privately(OBSERVATIONS, {**line, "seen": seen})
 
     def _directions(self, context: StepContext) -> _Step:
         noised_K = context.noise_support_K
@@ -163,37 +148,7 @@ class GradientCanaries:
         return self._owners[size]
 
 
-def observed_scores(plan: CanaryPlan, folder: RunFolder) -> tuple[Reals, int]:
-    """Σ of the steps' log-likelihood ratios of every canary, and how many steps were seen.
-
-    A last line cut short by a crash is left out: fewer observations only weaken the evidence.
-    Raises: EvidenceError where they are missing, damaged, or not of these canaries.
-    """
-    path = folder.private / OBSERVATIONS
-    if not path.is_file():
-        raise EvidenceError("the observations of the canaries are missing", where=str(path))
-    total, steps = np.zeros(len(plan.coins)), 0
-    lines = path.read_text(errors="replace").splitlines()
-    for number, line in enumerate(lines):
-        try:
-            ratios = np.array(json.loads(line)["ratios"], dtype=np.float64)
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) - 1:
-                break
-            raise EvidenceError(
-                "the observations of the canaries are damaged", where=f"{path}, line {number + 1}"
-            ) from error
-        if ratios.shape != total.shape:
-            raise EvidenceError(
-                "the observations are not of the plan's canaries",
-                where=f"{path}, line {number + 1}",
-            )
-        total, steps = total + ratios, steps + 1
-    if not steps:
-        raise EvidenceError("nothing was observed of the canaries", where=str(path))
-    return total, steps
-
-
-def _short(values: Tensor) -> list[float]:
-    """Seven digits are enough for a score."""
-    return [float(f"{value:.7g}") for value in values.tolist()]
+def _short(values_m: Tensor, there_m: Tensor) -> list[float | None]:
+    """Seven digits are enough for a score; None for a canary that had no live coordinate."""
+    pairs = zip(values_m.tolist(), there_m.tolist(), strict=True)
+    return [float(f"{value:.7g}") if there else None for value, there in pairs]

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +20,21 @@ from dpigu.audits.canaries.coins import flip
 from dpigu.audits.canaries.fingerprints import data_fingerprint, fingerprints_of
 from dpigu.audits.canaries.kinds import KINDS, canary_records
 from dpigu.audits.evidence import EvidenceError, read_evidence, write_private
-from dpigu.audits.statistics import TESTS, GuessGrid, check_confidence, guess_grid, one_run_ceiling
+from dpigu.audits.statistics import (
+    SHARES,
+    WITH_SPREAD,
+    GuessGrid,
+    check_confidence,
+    guess_grid,
+    one_run_ceiling,
+)
 from dpigu.dpcore import DataError, RunError
 from dpigu.trainers import Data, Tensors
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.tasks import CLASSIFICATION
 from torch import Tensor
 
-VERSION = 2
+VERSION = 3
 PLAN = "audit-plan.json"
 COMMITMENT = "audit-commitment.json"
 JOURNAL = "times.jsonl"  # the trainer adds a line for every step
@@ -64,7 +72,7 @@ class CanaryPlan:
     grid: GuessGrid
     score: str
     confidence: float
-    tests: tuple[str, ...] = TESTS
+    tests: tuple[str, ...] = tuple(SHARES)
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -72,7 +80,7 @@ class CanaryPlan:
         sound = {
             "kind": self.kind in KINDS,
             "score": self.kind in KINDS and self.score == KINDS[self.kind].score,
-            "tests": self.tests == TESTS,
+            "tests": self.tests == tuple(self.shares),
             "ids": m > 0 and all(a < b for a, b in zip((-1, *self.ids), self.ids, strict=False)),
             "labels": len(self.labels) == m,
             "coins": len(self.coins) == m and set(self.coins) <= {0, 1},
@@ -125,6 +133,11 @@ class CanaryPlan:
         if units is not None:
             units = units.planted(stays_N.numpy(), int(heads_m.sum()))
         return dataclasses.replace(data, train=Tensors(x_N, y_N), units=units)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The shares of the error that the tests have; crafted gradients show their spread too."""
+        return _shares(self.kind)
 
     @property
     def white_box(self) -> bool:
@@ -181,7 +194,7 @@ def plan_canaries(
             remedy="Take the kind 'gradient'.",
         )
     check_confidence(confidence)
-    _check_count(data, count, confidence, KINDS[kind].from_data)
+    _check_count(data, count, confidence, KINDS[kind].from_data, _shares(kind))
     draw = secrets.SystemRandom()
     ids = tuple(range(count))
     if KINDS[kind].from_data:
@@ -200,6 +213,7 @@ def plan_canaries(
         grid=guess_grid(count),
         score=KINDS[kind].score,
         confidence=confidence,
+        tests=tuple(_shares(kind)),
     )
 
 
@@ -238,7 +252,9 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
     return CanaryPlan(**fields)
 
 
-def _check_count(data: Data, count: int, confidence: float, from_data: bool) -> None:
+def _check_count(
+    data: Data, count: int, confidence: float, from_data: bool, shares: Mapping[str, float]
+) -> None:
     most = data.spec.records // 2
     if from_data and count > len(data.train_y):
         raise DataError("there are fewer records than canaries", where="canaries", got=count)
@@ -250,7 +266,7 @@ def _check_count(data: Data, count: int, confidence: float, from_data: bool) -> 
             expected=f"at most half of the {data.spec.records} declared records",
             remedy=f"Ask for {most} or fewer.",
         )
-    least = next(m for m in range(1, 10_000) if _ceiling(m, confidence) > 0)
+    least = next(m for m in range(1, 10_000) if _ceiling(m, confidence, shares) > 0)
     if count < least:
         raise DataError(
             "too few canaries for any verdict: perfect guesses would show nothing",
@@ -261,10 +277,14 @@ def _check_count(data: Data, count: int, confidence: float, from_data: bool) -> 
         )
 
 
-def _ceiling(count: int, confidence: float) -> float:
+def _ceiling(count: int, confidence: float, shares: Mapping[str, float]) -> float:
     grid = guess_grid(count)
-    divided = 1 - (1 - confidence) / (len(TESTS) * len(grid))
+    divided = 1 - (1 - confidence) * shares["one-run"] / len(grid)
     return max(one_run_ceiling(count, guesses, 0.0, divided) for guesses in grid)
+
+
+def _shares(kind: str) -> Mapping[str, float]:
+    return WITH_SPREAD if kind == "gradient" else SHARES
 
 
 def _label(draw: secrets.SystemRandom, kind: str, data: Data, i: int) -> int:

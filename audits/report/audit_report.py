@@ -15,6 +15,7 @@ import numpy as np
 from dpigu.audits.evidence import write_private
 from dpigu.audits.report.page import page
 from dpigu.audits.statistics import (
+    NOISE,
     OWN,
     CombinedTest,
     Reals,
@@ -116,6 +117,11 @@ def _decided(combined: CombinedTest) -> dict[str, Any]:
             "p_value": f_dp.p_value,
         },
     ]
+    if combined.spread is not None:
+        spread = {"name": "spread of the observations", "rejects": NOISE}
+        tests.append({**spread, "p_value": combined.spread})
+    for test, share in zip(tests, combined.shares.values(), strict=False):
+        test["share"] = share
     rows = zip(one_run.rows, f_dp.rows, strict=True)
     own = combined.curve if combined.curve.name == OWN else None
     return {

@@ -16,6 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 IN, OUT, CLAIM, OWN, GREY = "#c2410c", "#1d4ed8", "#111827", "#0f766e", "#9ca3af"
+CEILING, REACH, BEYOND = "#7c3aed", "#ddd6fe", "#e5e7eb"
+"""One colour, one meaning: what was observed, who was not in, the claim, the accountant, blind
+guessing; the most that could be shown, what lies in its reach, and what is out of bounds."""
 SIZE = (4.7, 3.3)
 STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
     "svg.fonttype": "none",
@@ -74,8 +77,8 @@ def _ruler(axes: Axes, data: Mapping[str, Any]) -> None:
     far = claim > 2.5 * max(ceiling, bound, 0.5)
     end = 1.18 * max(ceiling, bound, 0.1, 0.0 if far else claim)
     axes.barh(0, bound, height=0.5, color=IN, label="shown to leak")
-    axes.barh(0, ceiling - bound, left=bound, height=0.5, color="#fed7aa", label="in reach")
-    axes.barh(0, end - ceiling, left=ceiling, height=0.5, color="#f3f4f6", label="out of reach")
+    axes.barh(0, ceiling - bound, left=bound, height=0.5, color=REACH, label="in reach")
+    axes.barh(0, end - ceiling, left=ceiling, height=0.5, color=BEYOND, label="out of reach")
     place, text = (end, f"claim {claim:g} →") if far else (claim, f"claim {claim:.4g}")
     if not far:
         axes.plot([place, place], [-0.42, 0.42], color=CLAIM, lw=2.5)
@@ -104,7 +107,7 @@ def _roc(axes: Axes, data: Mapping[str, Any]) -> None:
         [point[key] for point in data["roc"]] for key in ("fpr", "tpr", "low", "high")
     )
     floor = min(x[0], 0.01)
-    axes.fill_between(x, low, high, color=IN, alpha=0.18, lw=0, label="interval")
+    axes.fill_between(x, low, high, color=IN, alpha=0.18, lw=0, label="its interval")
     axes.plot(x, y, color=IN, lw=1.8, label="observed")
     axes.plot([floor, 1], [floor, 1], color=GREY, ls="--", lw=1, label="guessing blindly")
     axes.set_xscale("log")
@@ -120,14 +123,16 @@ def _roc(axes: Axes, data: Mapping[str, Any]) -> None:
 
 def _tradeoff(axes: Axes, data: Mapping[str, Any]) -> None:
     curves = data["tradeoff"]
-    axes.fill_between(curves["alpha"], curves["claim"], color="#fee2e2", lw=0, label="forbidden")
+    axes.fill_between(
+        curves["alpha"], curves["claim"], color=BEYOND, lw=0, label="forbidden by the claim"
+    )
     axes.plot(curves["alpha"], curves["claim"], color=CLAIM, lw=1.5, label="the claim's limit")
     if curves["own"] is not None:
         axes.plot(curves["alpha"], curves["own"], color=OWN, lw=1.5, label="the accountant's limit")
     if data["roc"]:
         x = [0.0, *(point["fpr"] for point in data["roc"])]
         low, at, high = ([1.0, *(1 - p[k] for p in data["roc"])] for k in ("high", "tpr", "low"))
-        axes.fill_between(x, low, high, color=IN, alpha=0.15, lw=0)
+        axes.fill_between(x, low, high, color=IN, alpha=0.18, lw=0, label="its interval")
         axes.plot(x, at, color=IN, lw=1.8, label="observed")
     axes.plot([0, 1], [1, 0], color=GREY, ls="--", lw=1, label="guessing blindly")
     axes.set_xlim(0, 1)
@@ -141,7 +146,7 @@ def _bounds(axes: Axes, data: Mapping[str, Any]) -> None:
     guesses, bounds, ceilings = (
         [row[key] for row in data["grid"]] for key in ("guesses", "lower_bound", "ceiling")
     )
-    axes.plot(guesses, ceilings, color=GREY, ls=":", marker=".", label="if all were right")
+    axes.plot(guesses, ceilings, color=CEILING, ls=":", marker=".", label="if all were right")
     axes.plot(guesses, bounds, color=IN, marker="o", ms=4, label="lower bound on ε")
     top = 1.25 * max(*ceilings, *bounds, 0.1)
     if data["claim_epsilon"] <= top:

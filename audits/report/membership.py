@@ -7,12 +7,18 @@ from html import escape
 from typing import Any
 
 import matplotlib
-from dpigu.audits.report.figures import CLAIM, GREY, IN, OUT, OWN, SIZE, STYLE, svg_of
+from dpigu.audits.report.figures import GREY, SIZE, STYLE, svg_of
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 TITLE = "The run's own records: who can be told from those held out"
-COLOURS = {"loss": CLAIM, "lira-offline": OUT, "lira-online": IN, "rmia": OWN}
+COLOURS = {
+    "loss": "#a16207",
+    "lira-offline": "#0891b2",
+    "lira-online": "#be185d",
+    "rmia": "#4d7c0f",
+}
+"""Of the attacks alone: no other figure of a page has them."""
 DASHES = {"loss": ":", "lira-offline": "--", "lira-online": "-", "rmia": "-."}
 
 

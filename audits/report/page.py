@@ -15,6 +15,7 @@ STYLES = {
     "NOT CONTRADICTED": ("#1e40af", "○", "Nothing found against the claim; that is no proof."),
     "INVALID AUDIT": ("#a16207", "!", "This audit cannot answer the question."),
 }
+POWERLESS = ("#a16207", "○", "Hardly anything could have been found.")
 
 CSS = """
 :root{color-scheme:light;--ink:#111827;--soft:#4b5563;--line:#e5e7eb;--card:#fff;--back:#f6f7f9}
@@ -68,17 +69,22 @@ CAPTIONS = {
     "roc": (
         "Who can be found, at what price",
         "For every rate of wrongly accused records, how many of the trained ones are found. Only "
-        "what rises above the dashed line says anything. The band is the interval of each point.",
+        "what rises above the dashed line, where blind guesses lie, says anything. The band is the "
+        "interval of each point.",
     ),
     "tradeoff": (
         "Errors that the claim demands",
         "Whoever tries to tell who was in must err: accuse wrongly or miss. The claim says that "
-        "no test can enter the shaded corner. What is drawn is an estimate; the tests decide.",
+        "no test can enter the grey corner below its limit. The accountant's limit, where it is "
+        "drawn, is what the noise and the steps that ran allow, which is never more; the run's "
+        "own accounting is tested against it. The dashed line is blind guessing. What was observed "
+        "is an estimate, with its interval as a band; the tests decide.",
     ),
     "bounds": (
         "What each number of guesses shows",
         "The audit guesses only where it is surest. How often was fixed before training; the "
-        "dotted line is the most that perfect guesses would have shown.",
+        "dotted line is the most that perfect guesses would have shown, the dashed one the claim. "
+        "The lower bound of the audit is the highest of the points.",
     ),
 }
 
@@ -112,16 +118,17 @@ WORDS = (
     ),
     ("lower bound", "at the confidence, the true ε is no smaller than this."),
     ("ceiling", "the largest lower bound that this audit could have given, all guesses right."),
+    ("no power", "the ceiling is below 1.25 times the claim: hardly anything could contradict it."),
 )
 
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole HTML document of a report's data."""
-    tone, mark, short = STYLES[data["verdict"]]
+    tone, mark, short = POWERLESS if data["powerless"] else STYLES[data["verdict"]]
     drawn = figures(data)
     title = f"{data['verdict']}: {data['subject']}"
     body = [
-        f'<header class="verdict"><h1>{mark} {escape(data["verdict"])}</h1>'
+        f'<header class="verdict"><h1>{mark} {escape(data["headline"])}</h1>'
         f'<p class="short">{escape(short)}</p><p>{escape(data["sentence"])}</p></header>',
         _how(data),
         _ruler(drawn),
@@ -193,7 +200,7 @@ def _numbers(data: Mapping[str, Any]) -> str:
     ]
     if data["guesses"] is not None:
         right, all_ = data["correct"], data["guesses"]
-        note = "Right guesses, at the number of guesses with the strongest evidence."
+        note = "Right guesses, at the number of guesses that the lower bound comes from."
         cards.append(("Guesses", f"{right} of {all_}", f"{right / all_:.0%}. {note}"))
     inside = "".join(
         f'<div class="card"><h3>{escape(name)}</h3><div class="number">{escape(value)}</div>'
@@ -252,15 +259,19 @@ def _deciders(data: Mapping[str, Any]) -> str:
         return ""
     rows = "".join(
         f"<tr><td>{escape(test['name'])}</td><td>{escape(test['rejects'])}</td>"
-        f'<td class="n">{p_text(test["p_value"])}</td></tr>'
+        f'<td class="n">{p_text(test["p_value"])}</td><td class="n">{test["share"]:.0%}</td></tr>'
         for test in data["tests"]
     )
     count, grid = len(data["tests"]), len(data["grid"])
     note = (
-        f"{count} tests may decide, each at {grid} numbers of guesses fixed before training. "
-        f"They share the error of {1 - data['confidence']:.3g}: trying more gains nothing."
+        f"{count} tests may decide, those of guesses at {grid} numbers of guesses fixed before "
+        f"training. They share the error of {1 - data['confidence']:.3g}: trying more gains "
+        "nothing."
     )
-    head = '<tr><th>test</th><th>contradicts</th><th class="n">p-value</th></tr>'
+    head = (
+        '<tr><th>test</th><th>contradicts</th><th class="n">p-value</th>'
+        '<th class="n">share of the error</th></tr>'
+    )
     table = f"<table>{head}{rows}</table>"
     return _section("Which tests decide", _card(f"{table}<p>{escape(note)}</p>"))
 

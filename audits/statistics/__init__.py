@@ -2,8 +2,10 @@
 
 from dpigu.audits.statistics.clopper_pearson import clopper_pearson_epsilon
 from dpigu.audits.statistics.combined import (
+    NOISE,
     OWN,
-    TESTS,
+    SHARES,
+    WITH_SPREAD,
     CombinedTest,
     accounted_curve,
     combined_test,
@@ -41,8 +43,10 @@ from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
 
 __all__ = [
     "ENOUGH",
+    "NOISE",
     "OWN",
-    "TESTS",
+    "SHARES",
+    "WITH_SPREAD",
     "CombinedTest",
     "Criterion",
     "ErrorCounts",

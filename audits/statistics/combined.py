@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,19 @@ from dpigu.audits.statistics.fdp import (
     fdp_one_run_test,
     tradeoff_from_epsilon_delta_pairs,
 )
-from dpigu.audits.statistics.one_run import OneRunResult, OneRunRow, bonferroni, one_run_test
+from dpigu.audits.statistics.one_run import OneRunResult, OneRunRow, one_run_test
 from dpigu.dpcore import Adjacency
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
-TESTS = ("one-run", "f-dp")
-"""The tests that may decide: each has an equal share of the error that the confidence leaves."""
+SHARES = {"one-run": 0.5, "f-dp": 0.5}
+"""The tests of guesses that may decide, and their shares of the error."""
+WITH_SPREAD = {"one-run": 0.45, "f-dp": 0.45, "spread": 0.1}
+"""The same where the observations' spread is tested too, against the noise that is claimed."""
 OWN = "the run's own accounting"
+NOISE = "the noise that the run claims"
 SLOPES = 200
 FARTHEST = 1e-10  # δ of the steepest line of an accountant's curve
 
@@ -36,29 +39,43 @@ class CombinedTest:
     """Both tests of one set of guesses; p-values are corrected for the grid, `p_value` for all.
 
     `one_run` has its share of the confidence, so its bound and ceiling hold at `confidence`.
+
+    Args:
+        shares: of the error, by test.
+        spread: the p-value of the observations' spread, where it may decide.
     """
 
     one_run: OneRunResult
     f_dp: FDPResult
     curve: TradeOffCurve
     confidence: float
+    shares: Mapping[str, float]
+    spread: float | None = None
+
+    @property
+    def p_values(self) -> Mapping[str, float]:
+        """Of every test that was made, by name; not divided by its share."""
+        found = {"one-run": self.one_run.p_value, "f-dp": self.f_dp.p_value}
+        return found if self.spread is None else {**found, "spread": self.spread}
 
     @property
     def p_value(self) -> float:
-        """Of the two tests together."""
-        return bonferroni([self.one_run.p_value, self.f_dp.p_value])
+        """Of all tests together: weighted Bonferroni."""
+        return min(1.0, *(p / self.shares[name] for name, p in self.p_values.items()))
 
     @property
     def against(self) -> str:
         """What is contradicted, where that is the accounting and not yet the claim itself."""
-        share = (1 - self.confidence) / len(TESTS)
-        only = self.f_dp.p_value < share <= self.one_run.p_value
-        return OWN if only and self.curve.name == OWN else ""
+        error = 1 - self.confidence
+        rejecting = {n for n, p in self.p_values.items() if p / self.shares[n] < error}
+        if not rejecting or "one-run" in rejecting or self.curve.name != OWN:
+            return ""
+        return OWN if "f-dp" in rejecting else NOISE
 
     @property
     def best(self) -> OneRunRow:
-        """The grid's row with the smallest p-value against the claim."""
-        return min(self.one_run.rows, key=lambda row: row.p_value)
+        """The grid's row that the lower bound comes from; by its p-value where there is none."""
+        return max(self.one_run.rows, key=lambda row: (row.lower_bound, -row.p_value))
 
     def if_gaussian(self) -> tuple[float, float]:
         """(μ, ε) at the strongest row, if the mechanism were Gaussian: an estimate, no bound."""
@@ -77,24 +94,30 @@ def combined_test(
     delta: float,
     confidence: float,
     own: TradeOffCurve | None = None,
+    spread: float | None = None,
+    shares: Mapping[str, float] = SHARES,
 ) -> CombinedTest:
     """Test a claim on canaries' scores: (ε, δ) in one run, and f-DP in one run.
 
-    Both run over the whole grid, each at half of the error (Bonferroni).
+    Both run over the whole grid, each at its share of the error (Bonferroni).
 
     Args:
         own: the curve of the run's own accountant, where the claim is the run's own; without
             it the f-DP test takes the curve of the claim, f_{ε,δ}.
+        spread: the p-value of a test of the run's noise; it counts only beside `own`.
+        shares: of the error, fixed in the audit's plan.
 
     Raises: DataError as `dpigu.audits.statistics.one_run.one_run_test`.
     """
-    share = 1 - (1 - confidence) / len(TESTS)
+    level = 1 - (1 - confidence) * shares["one-run"]
     curve = own if own is not None else approximate_dp_tradeoff(epsilon, delta)
     return CombinedTest(
-        one_run=one_run_test(scores, coins, grid, epsilon, delta, share),
+        one_run=one_run_test(scores, coins, grid, epsilon, delta, level),
         f_dp=fdp_one_run_test(curve, scores, coins, grid),
         curve=curve,
         confidence=confidence,
+        shares=shares,
+        spread=spread if own is not None else None,
     )
 
 

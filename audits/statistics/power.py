@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
 from dpigu.accountants import get_accountant
-from dpigu.audits.statistics.combined import TESTS, accounted_curve
+from dpigu.audits.statistics.combined import WITH_SPREAD, accounted_curve
 from dpigu.audits.statistics.fdp import TradeOffCurve, fdp_rejects
 from dpigu.audits.statistics.one_run import (
     GuessGrid,
@@ -130,7 +130,7 @@ def _needed(
     curve: TradeOffCurve | None,
 ) -> tuple[int, ...]:
     """For each guess count, the fewest right that either test rejects: r + 1 where none does."""
-    level = (1 - confidence) / (len(TESTS) * len(grid))
+    level = (1 - confidence) * WITH_SPREAD["one-run"] / len(grid)
 
     def rejects(r: int, v: int) -> bool:
         if one_run_p_value(m, r, v, epsilon, delta) < level:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+from dpigu.cli.dpaudit.reproduction import status_of
 from dpigu.cli.shared.options import (
     NOT_NEGATIVE,
     PROBABILITY,
     Command,
     delta_option,
     json_option,
+    require_power_option,
     together,
 )
 from dpigu.cli.shared.output import print_json
@@ -46,22 +48,25 @@ claim_options: Callable[[Command], Command] = together(
         "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Of the verdict."
     ),
     click.option("--out", type=FILE, help="A folder for report.html and report.json."),
+    require_power_option,
     json_option("the report"),
 )
 
 
-def finish(ctx: click.Context, audit: ScoresAudit, out: Path | None, as_json: bool) -> None:
+def finish(
+    ctx: click.Context, audit: ScoresAudit, out: Path | None, options: Mapping[str, bool]
+) -> None:
     """Write the report where it is wanted, show it, and end with the verdict's status."""
     from dpigu.audits import write_report
 
     if out is not None:
         _folder(out)
         write_report(out, audit.data)
-    if as_json:
+    if options["as_json"]:
         print_json(audit.data)
     else:
         show_report(audit.data, out / "report.html" if out is not None else None)
-    ctx.exit(audit.report.exit_status)
+    ctx.exit(status_of(audit.report, options["require_power"]))
 
 
 def _folder(out: Path) -> None:

@@ -44,7 +44,7 @@ def foreign(
     from dpigu.audits import audit_scores, foreign_scores
 
     values, who = foreign_scores(model, weights, members, non_members, classes)
-    as_json = claim.pop("as_json")
+    options = {name: claim.pop(name) for name in ("as_json", "require_power")}
     audit = audit_scores(
         values,
         who,
@@ -55,4 +55,4 @@ def foreign(
         reproduce=reproduction(),
         **claim,
     )
-    finish(ctx, audit, out, as_json)
+    finish(ctx, audit, out, options)

@@ -128,7 +128,7 @@ def _show(audit: MechanismAudit) -> None:
     """The report in a screenful, verdict first."""
     from dpigu.audits.statistics.fdp import mu_to_epsilon
 
-    show_verdict(audit.verdict.value, audit.sentence)
+    show_verdict(audit.told())
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in audit.noise_multipliers)
     best = audit.strongest
     epsilon = mu_to_epsilon(best.mu, audit.delta)
@@ -145,6 +145,8 @@ def _show(audit: MechanismAudit) -> None:
     fields += [
         ("sampler", f"{len(audit.sampler.tests)} binomial tests of {audit.sampler.draws} batches"),
         ("", f"rarest: {worst.observed:,} {worst.name}, expected {worst.expected:,.1f}"),
+        ("noise", f"{len(audit.noise.tests)} tests of {audit.noise.draws:,} draws; the rarest:"),
+        ("", f"{audit.noise.worst.name} ({audit.noise.worst.phase}), {audit.noise.worst.found}"),
         ("explored", f"{audit.explored:,} runs, which no test counts"),
     ]
     fields += [("assumed", line) for line in audit.assumptions]

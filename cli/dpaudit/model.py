@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 from dpigu.cli.dpaudit.group import main
-from dpigu.cli.dpaudit.reproduction import reproduction
+from dpigu.cli.dpaudit.reproduction import reproduction, status_of
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,
     NOT_NEGATIVE,
     data_dir_option,
     json_option,
+    require_power_option,
     trust_code_option,
 )
 from dpigu.cli.shared.output import print_json
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     "--workers", type=COUNT, help="Processes that train shadow models. Default: the cores here."
 )
 @trust_code_option
+@require_power_option
 @json_option("the report")
 @click.pass_context
 def model(
@@ -50,6 +52,7 @@ def model(
     shadows: int | None,
     workers: int | None,
     trust_code: bool,
+    require_power: bool,
     as_json: bool,
 ) -> None:
     """Audit a run that was trained with canaries, in one run, by its own coins.
@@ -86,7 +89,7 @@ def model(
         print_json(audit.to_json())
     else:
         show_report(audit.to_json(), audit.page_path)
-    ctx.exit(audit.report.exit_status)
+    ctx.exit(status_of(audit.report, require_power))
 
 
 def _beside(

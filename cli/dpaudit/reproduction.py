@@ -1,12 +1,13 @@
-"""The command line that gives a report again."""
+"""How a command ends: the line that gives its report again, and its status."""
 
 from __future__ import annotations
 
 import shlex
 
 import click
+from dpigu.audits.verdict import AuditReport, Verdict
 
-LEFT_OUT = ("out", "workers", "as_json")
+LEFT_OUT = ("out", "workers", "as_json", "require_power")
 """The options that change nothing of a report."""
 
 
@@ -25,3 +26,10 @@ def reproduction() -> tuple[str]:
         else:
             words += [parameter.opts[0], str(value)]
     return (shlex.join(words),)
+
+
+def status_of(report: AuditReport, require_power: bool) -> int:
+    """The status of a verdict; 3 too where power was required and the design had none."""
+    if require_power and report.powerless:
+        return Verdict.INVALID_AUDIT.exit_status
+    return report.exit_status

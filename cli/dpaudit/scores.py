@@ -30,8 +30,8 @@ def scores(ctx: click.Context, /, file: Path, coins: bool, out: Path | None, **c
     from dpigu.audits import audit_scores, read_scores
 
     values, members = read_scores(file)
-    as_json = claim.pop("as_json")
+    options = {name: claim.pop(name) for name in ("as_json", "require_power")}
     audit = audit_scores(
         values, members, coins=coins, subject=str(file), reproduce=reproduction(), **claim
     )
-    finish(ctx, audit, out, as_json)
+    finish(ctx, audit, out, options)

@@ -59,6 +59,11 @@ trust_code_option = click.option(
     is_flag=True,
     help="Import a model that a run folder or a configuration names as MODULE:FACTORY.",
 )
+require_power_option = click.option(
+    "--require-power",
+    is_flag=True,
+    help="End with status 3 where the audit could hardly have contradicted the claim.",
+)
 data_dir_option = click.option(
     "--data-dir", type=click.Path(), help="Where the data lies (or DPIGU_DATA)."
 )

@@ -12,21 +12,23 @@ from dpigu.audits.wording import down, p_text
 from dpigu.cli.shared.output import print_fields
 
 COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
+POWERLESS = "yellow"
 WIDTH = 96
 _NAME = 13
 
 
-def show_verdict(verdict: str, sentence: str) -> None:
+def show_verdict(told: Mapping[str, Any]) -> None:
     """Print what an audit found, in its colour, before anything else."""
-    click.secho(verdict, fg=COLOURS[verdict], bold=True)
-    click.echo(textwrap.fill(sentence, WIDTH) + "\n")
+    colour = POWERLESS if told.get("powerless") else COLOURS[told["verdict"]]
+    click.secho(told["headline"], fg=colour, bold=True)
+    click.echo(textwrap.fill(told["sentence"], WIDTH) + "\n")
 
 
 def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
     """Print the data of a report (`report_data`), and where its page is."""
     from dpigu.audits.report import estimate_rows
 
-    show_verdict(data["verdict"], data["sentence"])
+    show_verdict(data)
     fields: list[tuple[str, str]] = []
     if data["p_value"] is not None:
         fields += _numbers(data)
@@ -60,7 +62,12 @@ def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if data["guesses"] is not None:
         right = f"{data['correct']} of {data['guesses']} right"
-        rows.append(("guesses", f"{right}: the strongest of {len(data['grid'])} planned counts"))
+        rows.append(
+            (
+                "guesses",
+                f"{right}: what the bound comes from, of {len(data['grid'])} planned counts",
+            )
+        )
     return rows
 
 

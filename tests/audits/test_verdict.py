@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_claim_beyond_the_ceiling_is_said_to_be_out_of_reach() -> None:
     assert "even perfect guesses" not in REPORTS[0].sentence
 
 
+def test_a_design_that_could_hardly_contradict_says_so_first() -> None:
+    """A ceiling of 4.58 against a claim of 4: nearly perfect guesses alone would have told."""
+    report = judge(**(HONEST | {"ceiling": 4.58}))
+    hardly = "NOT CONTRADICTED, no power: the most it could have shown is 4.58 of 4"
+    assert report.headline == hardly and report.to_json()["headline"] == hardly
+    assert report.powerless and report.exit_status == 0
+    able = judge(**(HONEST | {"ceiling": 5.1}))
+    assert able.headline == "NOT CONTRADICTED" and not able.powerless
+
+
+def test_it_says_how_many_canaries_would_have_power() -> None:
+    sentence = judge(**(HONEST | {"claim_epsilon": 2.0, "ceiling": 2.1})).sentence
+    assert re.search(r"use \d+ canaries or more", sentence)
+
+
+def test_where_no_canaries_have_power_the_sentence_says_that_too() -> None:
+    sentence = judge(**(HONEST | {"claim_epsilon": 50.0})).sentence
+    assert "no number of canaries in one run would have power" in sentence
+
+
 @pytest.mark.parametrize(
     "report", [*REPORTS, judge(**(HONEST | {"claim_epsilon": 8.0, "lower_bound": 0.0}))]
 )
@@ -157,6 +178,8 @@ def test_json_keeps_every_field() -> None:
     report = judge(**HONEST, assumptions=["independent fair coins"], checks=checks)
     assert report.to_json() == HONEST | {
         "verdict": "NOT CONTRADICTED",
+        "headline": "NOT CONTRADICTED",
+        "powerless": False,
         "sentence": report.sentence,
         "assumptions": ["independent fair coins"],
         "checks": [{"name": "coins", "result": checks[0][1]}],

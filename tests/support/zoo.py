@@ -64,6 +64,86 @@ class TooLittle(_Scaled):
     factor = 0.85
 
 
+class ShortPhase(Kernel):
+    """A tenth of the noise in phases of twenty steps: a table that is wrong there."""
+
+    _share = 1.0
+
+    def release(
+        self, states: States, context: StepContext, batch: Iterable[Rows]
+    ) -> tuple[Release, States]:
+        self._share = 0.1 if context.clock.steps == 20 else 1.0
+        return super().release(states, context, batch)
+
+    def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
+        return super()._mint(guarded, support_K, ratio * self._share)
+
+
+class _OwnNoise(Kernel):
+    """Noise of its own, of the right deviation and declared so."""
+
+    def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
+        made = super()._mint(guarded, support_K, ratio)
+        std_K = made.variance.sqrt() * self._divisor
+        total_K = guarded.value + std_K * self.drawn(len(std_K))
+        return made.derive(torch.where(support_K, total_K, 0.0) / self._divisor, made.variance)
+
+    def drawn(self, count: int) -> Tensor:
+        """Draws of unit deviation."""
+        raise NotImplementedError
+
+
+class TailWithoutNoise(_OwnNoise):
+    """Noise in blocks of 1,024, and none for what a last block leaves over."""
+
+    def drawn(self, count: int) -> Tensor:
+        whole = count - count % 1024
+        return torch.cat([torch.randn(whole), torch.zeros(count - whole)]).double()
+
+
+class HalfPrecisionNoise(_OwnNoise):
+    """Noise drawn in float16."""
+
+    def drawn(self, count: int) -> Tensor:
+        return torch.randn(count).half().double()
+
+
+class BrainPrecisionNoise(_OwnNoise):
+    """Noise drawn in bfloat16."""
+
+    def drawn(self, count: int) -> Tensor:
+        return torch.randn(count).bfloat16().double()
+
+
+class SinglePrecisionNoise(_OwnNoise):
+    """Noise drawn in float32."""
+
+    def drawn(self, count: int) -> Tensor:
+        return torch.randn(count).double()
+
+
+class FewBits(_OwnNoise):
+    """Noise from 12 random bits a draw, put on the grid."""
+
+    def drawn(self, count: int) -> Tensor:
+        share = (torch.randint(4096, (count,)).double() + 0.5) / 4096
+        return torch.special.ndtri(share)
+
+
+class LaplaceNoise(_OwnNoise):
+    """Laplace noise of the same deviation."""
+
+    def drawn(self, count: int) -> Tensor:
+        return torch.distributions.Laplace(0.0, 2**-0.5).sample((count,)).double()
+
+
+class ClampedNoise(_OwnNoise):
+    """Gaussian noise without its tails."""
+
+    def drawn(self, count: int) -> Tensor:
+        return torch.randn(count, dtype=torch.float64).clamp(-3, 3)
+
+
 class PerPublicMicrobatch(_Scaled):
     """σC for each of four microbatches, padded to a public number: twice the noise, no mistake."""
 

@@ -12,13 +12,8 @@ import numpy as np
 import pytest
 import torch
 from dpigu.audits import CanaryPlan, EvidenceError, Verdict, audit_model, load_plan, plan_canaries
-from dpigu.audits.canaries.gradients import (
-    FAR,
-    OBSERVATIONS,
-    GradientCanaries,
-    increment,
-    observed_scores,
-)
+from dpigu.audits.canaries.gradients import FAR, OBSERVATIONS, GradientCanaries
+from dpigu.audits.canaries.observations import increment, read_observations
 from dpigu.dpcore import (
     BoundPipeline,
     Clock,
@@ -200,8 +195,9 @@ def test_what_is_observed_is_one_for_those_in_and_nought_for_the_others(folder: 
         rows = watch.extra_rows("main", context)
         assert rows is not None
         watch.see("main", release_of(rows, pipeline))
-    scores, steps = observed_scores(plan, folder)
-    assert steps == 200
+    seen = read_observations(M, folder.private)
+    scores = increment(seen.o_Tm, 1.0, 1.0).sum(0)
+    assert len(seen.o_Tm) == 200
     coins, far = np.array(plan.coins), np.arange(M) % 2 == 1
     for kind in (coins * far == 1, coins * ~far == 1, coins == 0):
         mean = scores[kind].mean() / 200
@@ -220,7 +216,7 @@ def test_a_clip_that_is_missing_shows_at_once(folder: RunFolder) -> None:
     unclipped = rows.double().sum(0) / DATA.spec.records
     wrong = honest.noised.derive(unclipped, honest.noised.variance)
     watch.see("main", dataclasses.replace(honest, noised=wrong))
-    scores, _ = observed_scores(plan, folder)
+    scores = increment(read_observations(M, folder.private).o_Tm, 1.0, 1.0).sum(0)
     far_heads = (np.array(plan.coins) == 1) & (np.arange(M) % 2 == 1)
     assert scores[far_heads].min() > 1000 > scores[~far_heads].max()
 
@@ -232,9 +228,8 @@ def test_the_ratio_is_that_of_the_two_densities(rate: float) -> None:
     out = torch.exp(-(o**2) / (2 * sigma**2))
     inside = torch.exp(-((o - 1) ** 2) / (2 * sigma**2))
     expected = ((1 - rate) * out + rate * inside).log() - out.log()
-    torch.testing.assert_close(increment(o, rate, sigma), expected)
-    far = increment(torch.tensor([1e6], dtype=torch.float64), rate, sigma)
-    assert far.isfinite().all()
+    np.testing.assert_allclose(increment(o.numpy(), rate, sigma), expected.numpy(), atol=1e-12)
+    assert np.isfinite(increment(np.array([1e6]), rate, sigma)).all()
 
 
 def tear(path: Path) -> None:
@@ -242,7 +237,7 @@ def tear(path: Path) -> None:
 
 
 def shorten(path: Path) -> None:
-    path.write_text('{"phase": "main", "step": 0, "ratios": [0.5]}\n')
+    path.write_text('{"phase": "main", "step": 0, "sigma": 5.0, "rate": 1.0, "seen": [0.5]}\n')
 
 
 def lose(path: Path) -> None:
@@ -256,7 +251,7 @@ def empty(path: Path) -> None:
 def poison(path: Path) -> None:
     first, rest = path.read_text().split("\n", 1)
     record = json.loads(first)
-    record["ratios"][0] = math.nan
+    record["seen"][0] = math.nan
     path.write_text(json.dumps(record) + "\n" + rest)
 
 
@@ -295,10 +290,10 @@ def test_a_line_cut_short_by_a_crash_is_left_out(honest: Path) -> None:
     whole = path.read_text()
     path.write_text(whole[:-50])
     try:
-        assert observed_scores(plan, folder)[1] == STEPS - 1
+        assert len(read_observations(len(plan.coins), folder.private).o_Tm) == STEPS - 1
         path.unlink()
         with pytest.raises(EvidenceError, match="missing"):
-            observed_scores(plan, folder)
+            read_observations(len(plan.coins), folder.private)
     finally:
         path.write_text(whole)
 
