@@ -58,7 +58,8 @@ class Observations:
         """Σ_t of the log-likelihood ratios at the spread that was observed, one a canary."""
         q_T1 = self.rate_T[:, None]
         ratios_Tm = increment(self.o_Tm, q_T1, self.spread_Tm())
-        return np.where(self.there_Tm, ratios_Tm, 0.0).sum(0)
+        scores_m: Reals = np.where(self.there_Tm, ratios_Tm, 0.0).sum(0)
+        return scores_m
 
     def spread_Tm(self) -> Reals:
         """σ of every observation: the claimed one, unless a step or a canary says otherwise.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from dpigu.audits.mechanism.traces import RECORDS, ShortRun, begin, public_MD
 from dpigu.audits.statistics import Reals, bonferroni
-from dpigu.dpcore import Clock, Phase, Space
+from dpigu.dpcore import Clock, Phase, Reads, Space
 from dpigu.dpcore.noise.laws import grid_of
 from scipy.stats import binom, chi2, kstest, poisson
 
@@ -62,7 +62,8 @@ def audit_noise(short_run: ShortRun, phases: tuple[Phase, ...]) -> NoiseAudit:
         phases: of the plan, as they are.
     """
     tests: list[NoiseTest] = []
-    total, earlier = 0, {}
+    total = 0
+    earlier: Reads = {}
     for phase in phases:
         driver = short_run.driver(phase.pipeline, earlier)
         pipeline = driver.pipeline
@@ -71,7 +72,8 @@ def audit_noise(short_run: ShortRun, phases: tuple[Phase, ...]) -> NoiseAudit:
         open_ = driver.open(states, Clock(0, phase.steps), public_MD(size, 0))
         sigma = pipeline.stages.noiser.noise_multiplier
         live = open_.context.noise_support_K.numpy()
-        rows, wanted = [], 2
+        rows: list[Reals] = []
+        wanted = 2
         while len(rows) < wanted:
             release, after = open_.release([])
             rows.append(release.noised.value.double().numpy()[live] * RECORDS)

@@ -25,8 +25,8 @@ from dpigu.audits.replay.compare import Leak, leaks, public_files
 from dpigu.audits.replay.coupling import coupled
 from dpigu.audits.replay.tape import Move, Published, Tape, of_release, taped
 from dpigu.audits.verdict import Judged, Verdict
-from dpigu.dpcore import Release, States
-from dpigu.trainers import Data, Run
+from dpigu.dpcore import DataError, Release, States
+from dpigu.trainers import Data, Run, Tensors
 from dpigu.trainers.runs import report
 
 SCHEMA = "dpigu/audit-replay/1"
@@ -80,7 +80,10 @@ def audit_replay(train: Training, data: Data) -> ReplayAudit:
         where the record was in no batch, or where the run differs from itself.
     Raises: DpiguError as the training does.
     """
-    less = dataclasses.replace(data, train_x=data.train_x[:-1], train_y=data.train_y[:-1])
+    whole = data.train
+    if not isinstance(whole, Tensors):
+        raise DataError("a replay wants records in memory", where=data.spec.name)
+    less = dataclasses.replace(data, train=Tensors(whole.x[:-1], whole.y[:-1]))
     key, tape = secrets.token_bytes(32), Tape()
     first = _published(train, data, key, tape.record)
     second = _published(train, less, key, tape.play)

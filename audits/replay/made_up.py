@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from dpigu.audits.replay.audit import Training
 from dpigu.dpcore import PrivacyError
-from dpigu.trainers import Data, DataSpec, Recipe, Run, Scaling, build_model, train
+from dpigu.trainers import Data, DataSpec, Recipe, Run, Scaling, Tensors, build_model, train
 from dpigu.trainers.data.procedural import procedural
 
 RECORDS, CLASSES, HELD_OUT = 12, 3, 6
@@ -90,4 +90,4 @@ def _made_up(shape: tuple[int, ...]) -> Data:
     x = pattern[y] + 0.5 * torch.randn((count, *shape), generator=draw)
     x[RECORDS - 1] *= LOUD
     spec = DataSpec("made-up", RECORDS, CLASSES, shape, Scaling())
-    return Data(spec, x[:RECORDS], y[:RECORDS], x[RECORDS:], y[RECORDS:])
+    return Data(spec, Tensors(x[:RECORDS], y[:RECORDS]), Tensors(x[RECORDS:], y[RECORDS:]))
