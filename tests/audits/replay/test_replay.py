@@ -15,7 +15,7 @@ from dpigu.audits.verdict import Verdict
 from dpigu.dpcore import Kernel, Phase, Pipeline, Plan, Released, Space, kernel
 from dpigu.dpcore.randomness import system_words
 from dpigu.mechanisms import PRESETS, Flat, Gaussian
-from dpigu.trainers import Data, Run, Session, recipe_for, train
+from dpigu.trainers import Data, Run, Session, Tensors, recipe_for, train
 from dpigu.trainers.phase import RunningPhase
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,7 +46,7 @@ def few() -> Data:
     x = data.train_x[:RECORDS].clone()
     x[-1] *= 50
     spec = replace(data.spec, records=RECORDS)
-    return replace(data, spec=spec, train_x=x, train_y=data.train_y[:RECORDS])
+    return replace(data, spec=spec, train=Tensors(x, data.train_y[:RECORDS]))
 
 
 def trained(data: Data, out: Path, pipeline: Pipeline | None = None) -> Run:
@@ -86,10 +86,10 @@ def test_coupled_draws_are_equal_and_the_next_ones_are_not() -> None:
     assert system_words(3).tolist() != system_words(3).tolist()
 
 
-def raw_gradients(parameters: Mapping[str, Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
+def raw_gradients(parameters: Mapping[str, Tensor], data: Data) -> list[Tensor]:
     """The mean gradient of the records, unclipped and without noise."""
     weights = [p.detach().clone().requires_grad_() for p in parameters.values()]
-    loss = F.cross_entropy(F.linear(x, *weights), y)
+    loss = F.cross_entropy(F.linear(data.train_x, *weights), data.train_y)
     return list(torch.autograd.grad(loss, weights))
 
 
@@ -98,7 +98,7 @@ def momentum_from_the_raw_gradient(patch: pytest.MonkeyPatch) -> None:
 
     def leaking(self: Any, optimizer: Any, parameters: Any, *rest: Any) -> bool:
         kept = update(self, optimizer, parameters, *rest)
-        raw = raw_gradients(parameters, *rest[2:])
+        raw = raw_gradients(parameters, self._prepared.data)
         for p, g in zip(parameters.values(), raw, strict=True):
             optimizer.state[p]["momentum_buffer"].add_(1e-3 * g)
         return kept
@@ -110,7 +110,9 @@ def learning_rate_from_the_raw_norm(patch: pytest.MonkeyPatch) -> None:
     update = RunningPhase.update
 
     def leaking(self: Any, optimizer: Any, parameters: Any, *rest: Any) -> bool:
-        norm = torch.cat([g.flatten() for g in raw_gradients(parameters, *rest[2:])]).norm()
+        norm = torch.cat(
+            [g.flatten() for g in raw_gradients(parameters, self._prepared.data)]
+        ).norm()
         optimizer.param_groups[0]["lr"] = 0.1 / (1 + float(norm))
         return update(self, optimizer, parameters, *rest)
 
@@ -148,14 +150,14 @@ def no_noise(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_number_of_records_in_the_summary(patch: pytest.MonkeyPatch) -> None:
-    from dpigu.trainers import session
+    from dpigu.trainers import run
 
-    summarise = session.summarise
+    summarise = run.summarise
 
     def leaking(prepared: Any, *rest: Any) -> dict[str, Any]:
         return {**summarise(prepared, *rest), "present": len(prepared.data.train_x)}
 
-    patch.setattr(session, "summarise", leaking)
+    patch.setattr(run, "summarise", leaking)
 
 
 def training_accuracy_among_the_metrics(patch: pytest.MonkeyPatch) -> None:
@@ -222,9 +224,8 @@ def test_what_differs_from_itself_supports_no_verdict() -> None:
 
 def test_a_record_in_no_batch_supports_no_verdict() -> None:
     def without(data: Data, out: Path) -> Run:
-        shorter = replace(
-            data, train_x=data.train_x[: RECORDS - 1], train_y=data.train_y[: RECORDS - 1]
-        )
+        first = slice(RECORDS - 1)
+        shorter = replace(data, train=Tensors(data.train_x[first], data.train_y[first]))
         return trained(shorter, out)
 
     assert audit_replay(without, few()).verdict is Verdict.INVALID_AUDIT
