@@ -6,7 +6,7 @@ Importing this package is cheap: the numerical libraries load when an accountant
 if __name__ != "dpigu.accountants":
     raise ImportError("import dpigu.accountants, or take what you need from dpigu")
 
-from dpigu.accountants.base import Accountant, Epsilon, rounded_up
+from dpigu.accountants.base import Accountant, Epsilon
 from dpigu.accountants.budgets.file import BudgetFile
 from dpigu.accountants.budgets.filters import DeclaredReleases, RenyiFilter
 from dpigu.accountants.calibrate import calibrate_noise_multiplier, max_steps_within
@@ -33,6 +33,5 @@ __all__ = [
     "most_true_positives",
     "paper_sigma",
     "privacy_profile",
-    "rounded_up",
     "tuned_epsilon",
 ]

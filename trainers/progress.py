@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from dpigu.accountants import rounded_up
+from dpigu.accountants.base import rounded_up
 from dpigu.trainers.tasks.metrics import titled, told
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -6,7 +6,6 @@ test; runs made afterwards, which suggested nothing, decide.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,7 +22,6 @@ from dpigu.audits.mechanism.distinguishers import (
     rule,
     search,
 )
-from dpigu.audits.mechanism.noise import WIDE, audit_noise
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit, MechanismTest, judged
 from dpigu.audits.mechanism.sampling import audit_sampler, records_for
 from dpigu.audits.mechanism.short_runs import short_runs
@@ -76,7 +74,7 @@ class Effort:
 
 MARGIN = 1.1
 """How far above μ perfect guesses must be able to reach."""
-FULL = Effort(explore=40, train=150, fewest=500, usual=5000, most=10_000, draws=1000)
+FULL = Effort(explore=40, train=150, fewest=500, usual=10_000, most=10_000, draws=1000)
 QUICK = Effort(explore=5, train=30, fewest=100, usual=100, most=2000, draws=400)
 
 
@@ -97,8 +95,7 @@ def audit_mechanism(
     Nothing is trained. For every situation of `adversary`, the plan's own kernel runs a
     few steps with and without one record at rate 1, where the event of the steps is μ-GDP. A
     part of the runs chooses what to look at; the rest is counted, and the errors are tested
-    against the curve G_μ (`error_counts`). The sampler's draws are tested by themselves, and so
-    is the noise, on thousands of coordinates (`noise`).
+    against the curve G_μ (`error_counts`). The sampler's draws are tested by themselves.
 
     Args:
         plan: private; its noise multipliers are taken as they are.
@@ -131,12 +128,9 @@ def audit_mechanism(
     tests = tuple(_decided(candidates, effort, 1 - confidence, delta, progress))
     small = PoissonSampler(sampler.rate, records_for(sampler.rate, sampler.records, effort.draws))
     draws = audit_sampler(small, draws=effort.draws, draw=sampler.draw)
-    wide = WIDE if space == SPACE else space
-    noisy = audit_noise(dataclasses.replace(tried[0], space=wide), plan.phases)
     p_values = [test.p_value / SHARES[test.name] for test in tests]
-    p_values += [draws.p_value / SHARES["sampler"], noisy.p_value / SHARES["noise"]]
-    p_value = min(1.0, *p_values)
-    verdict, sentence = judged(tests, draws, noisy, p_value, confidence)
+    p_value = min(1.0, *p_values, draws.p_value / SHARES["sampler"])
+    verdict, sentence = judged(tests, draws, p_value, confidence)
     return MechanismAudit(
         verdict=verdict,
         sentence=sentence,
@@ -147,7 +141,6 @@ def audit_mechanism(
         p_value=p_value,
         tests=tests,
         sampler=draws,
-        noise=noisy,
         explored=2 * effort.explore * len(tried) * len(SITUATIONS),
         quick=quick,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dpigu.audits.mechanism.noise import NoiseAudit
 from dpigu.audits.mechanism.sampling import SamplerAudit
 from dpigu.audits.statistics import mu_to_epsilon
 from dpigu.audits.verdict import Judged, Verdict
@@ -13,19 +12,13 @@ from dpigu.audits.wording import down, one_in, percent
 
 SCHEMA = "dpigu/audit-mechanism/1"
 
-SHARES = {
-    "likelihood ratio": 0.5,
-    "released vectors": 0.1,
-    "states": 0.1,
-    "sampler": 0.2,
-    "noise": 0.1,
-}
+SHARES = {"likelihood ratio": 0.6, "released vectors": 0.1, "states": 0.1, "sampler": 0.2}
 """How the error probability 1 − confidence is divided among the tests that may decide."""
 
 ASSUMPTIONS = (
     "Runs were independent: nothing but the plan and its options went from one to the next.",
-    "A made-up space of few coordinates (5,402 for the noise by itself) and made-up rows stand "
-    "for a model's: what a model's layers or a row engine do is not looked at here.",
+    "A made-up space of few coordinates and made-up rows stand for a model's: what a model's "
+    "layers or a row engine do is not looked at here.",
 )
 
 
@@ -75,7 +68,6 @@ class MechanismAudit(Judged):
         tests: of the kernel; the likelihood ratio's is always there, others where something
             promised more than the event allows.
         sampler: the tests of the draws.
-        noise: the tests of the noise by itself.
         explored: how many runs suggested them.
     """
 
@@ -86,7 +78,6 @@ class MechanismAudit(Judged):
     p_value: float
     tests: tuple[MechanismTest, ...]
     sampler: SamplerAudit
-    noise: NoiseAudit
     explored: int
     quick: bool
     assumptions: tuple[str, ...] = field(default=ASSUMPTIONS)
@@ -114,11 +105,7 @@ class MechanismAudit(Judged):
 
 
 def judged(
-    tests: tuple[MechanismTest, ...],
-    sampler: SamplerAudit,
-    noise: NoiseAudit,
-    p_value: float,
-    confidence: float,
+    tests: tuple[MechanismTest, ...], sampler: SamplerAudit, p_value: float, confidence: float
 ) -> tuple[Verdict, str]:
     """The verdict and its sentence."""
     best = max(tests, key=lambda test: test.reach)
@@ -135,11 +122,6 @@ def judged(
             )
         if sampler.p_value / SHARES["sampler"] < 1 - confidence:
             sentence += f" The sampler's draws are not Poisson: {_told(sampler)}."
-        if noise.p_value / SHARES["noise"] < 1 - confidence:
-            worst = noise.worst
-            sentence += (
-                f" The noise is not what is claimed: {worst.name} ({worst.phase}): {worst.found}."
-            )
         return Verdict.CONTRADICTED, sentence
     first = tests[0]
     if first.mu_ceiling <= first.mu:

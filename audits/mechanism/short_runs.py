@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import torch
 from dpigu.accountants.events import flatten
@@ -43,10 +42,9 @@ def short_runs(
     """The short runs on which a plan is audited.
 
     The first begins at the beginning and takes two steps of every phase, shortened to two (so
-    that a schedule comes to its end). Then every phase of more than three steps takes three in
-    its middle at its own length, after `WARM` steps (or all but three) on made-up rows, so that
-    what is done now and then, such as a refresh every 50 steps, or at one length of phase alone,
-    is seen too.
+    that a schedule comes to its end). The second takes three steps in the middle of the last
+    phase at its own length, after `WARM` steps (or all but three) on made-up rows, so that
+    what stages do now and then, such as a refresh every 50 steps, is seen too.
     """
     plan = dataclasses.replace(plan, phases=tuple(_at_rate_1(phase) for phase in plan.phases))
     short = tuple(dataclasses.replace(phase, steps=2) for phase in plan.phases)
@@ -56,27 +54,23 @@ def short_runs(
     start = begin(whole.driver(short[0].pipeline, {}).pipeline, 2)
     begun = dataclasses.replace(legs[0], start=start)
     whole = dataclasses.replace(whole, legs=(begun, *legs[1:]))
-    return whole, *_middles(plan, whole)
-
-
-def _middles(plan: Plan, whole: ShortRun) -> Iterator[ShortRun]:
-    """Three steps in the middle of every phase that has more, at its own length."""
+    last = plan.phases[-1]
+    if last.steps <= 3:
+        return (whole,)
     earlier: Reads = {}
-    for i, phase in enumerate(plan.phases):
-        if phase.steps > 3:
-            first = min(phase.steps - 3, WARM)
-            _, states = _warmed(phase, first, earlier, whole)
-            charged = tuple(3 if j == i else 0 for j in range(len(plan.phases)))
-            yield dataclasses.replace(
-                whole,
-                name=f"three steps of the phase {phase.name!r} after step {first}",
-                legs=(Leg(phase, 3, first, states),),
-                mu=allowed_mu(plan, charged),
-                earlier=earlier,
-            )
-        if phase is not plan.phases[-1]:
-            pipeline, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
-            earlier = pipeline.views(states)
+    for phase in plan.phases[:-1]:
+        pipeline, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
+        earlier = pipeline.views(states)
+    first = min(last.steps - 3, WARM)
+    _, states = _warmed(last, first, earlier, whole)
+    middle = dataclasses.replace(
+        whole,
+        name=f"three steps of the phase {last.name!r} after step {first}",
+        legs=(Leg(last, 3, first, states),),
+        mu=allowed_mu(plan, (0,) * (len(short) - 1) + (3,)),
+        earlier=earlier,
+    )
+    return whole, middle
 
 
 def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:

@@ -145,8 +145,6 @@ def _show(audit: MechanismAudit) -> None:
     fields += [
         ("sampler", f"{len(audit.sampler.tests)} binomial tests of {audit.sampler.draws} batches"),
         ("", f"rarest: {worst.observed:,} {worst.name}, expected {worst.expected:,.1f}"),
-        ("noise", f"{len(audit.noise.tests)} tests of {audit.noise.draws:,} draws; the rarest:"),
-        ("", f"{audit.noise.worst.name} ({audit.noise.worst.phase}), {audit.noise.worst.found}"),
         ("explored", f"{audit.explored:,} runs, which no test counts"),
     ]
     fields += [("assumed", line) for line in audit.assumptions]

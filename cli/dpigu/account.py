@@ -172,7 +172,7 @@ def _epsilon_json(name: str, answer: Epsilon | Exception) -> dict[str, Any]:
 
 
 def _epsilon_text(answer: Epsilon | Exception) -> str:
-    from dpigu.accountants import rounded_up
+    from dpigu.accountants.base import rounded_up
 
     if isinstance(answer, Exception):
         return str(answer)

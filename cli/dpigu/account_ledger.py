@@ -76,7 +76,7 @@ def _about(read: Ledger) -> dict[str, Any]:
 
 
 def _fields(about: dict[str, Any]) -> list[tuple[str, str]]:
-    from dpigu.accountants import rounded_up
+    from dpigu.accountants.base import rounded_up
 
     at = f"at δ = {about['delta']:g}, {about['accountant'].upper()} accountant"
     if about["why_not_private"]:

@@ -87,13 +87,8 @@ def tuning(
         --noise-multiplier 1.1354 --delta 1e-5 --trials 4
     """
     from dp_accounting import GaussianDpEvent
-    from dpigu.accountants import (
-        Trials,
-        cheapest_trials,
-        get_accountant,
-        rounded_up,
-        tuned_epsilon,
-    )
+    from dpigu.accountants import Trials, cheapest_trials, get_accountant, tuned_epsilon
+    from dpigu.accountants.base import rounded_up
 
     run, delta = _run(config, delta, mechanism)
     last, score = run if final else None, GaussianDpEvent(score_noise)

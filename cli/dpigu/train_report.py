@@ -77,7 +77,7 @@ def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from dpigu.accountants import rounded_up
+    from dpigu.accountants.base import rounded_up
 
     steps = f"{summary['steps']} steps"
     if summary["repeated_steps"]:

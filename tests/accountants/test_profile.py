@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 from dp_accounting import GaussianDpEvent
-from dpigu.accountants import rounded_up
+from dpigu.accountants.base import rounded_up
 from dpigu.accountants.profile import most_true_positives, privacy_profile
 from hypothesis import given
 from hypothesis import strategies as st

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-from dpigu.accountants import rounded_up
+from dpigu.accountants.base import rounded_up
 from dpigu.trainers.runs.folder import printable
 from dpigu.trainers.tasks.metrics import SHARES, titled, told
 from matplotlib.figure import Figure

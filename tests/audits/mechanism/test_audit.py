@@ -251,9 +251,9 @@ def test_shuffled_batches_are_contradicted() -> None:
 
 
 def test_event_of_a_short_run_is_what_the_plan_charges() -> None:
-    """μ = √(Σ 1/z²): two steps of both phases, then three of each; 2/σ under replace-one."""
+    """μ = √(Σ 1/z²): two steps of both phases, then three of the last; 2/σ under replace-one."""
     plan = adadpigu(100).scaled_noise(0.5)
-    whole, *_, middle = short_runs(plan, SPACE, Kernel, None)
+    whole, middle = short_runs(plan, SPACE, Kernel, None)
     assert whole.mu == pytest.approx(2 * 4**0.5) and middle.mu == pytest.approx(2 * 3**0.5)
     replaced = dataclasses.replace(plan, adjacency=Adjacency.REPLACE_ONE)
     assert allowed_mu(replaced, (1, 0)) == pytest.approx(4.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from dp_accounting import dp_event, rdp
-from dpigu.accountants import rounded_up
+from dpigu.accountants.base import rounded_up
 from dpigu.trainers.runs import RunFolder
 
 from tests.cli.dpigu.test_train import interrupt_at, summary_of
