@@ -249,7 +249,8 @@ def test_the_row_of_several_views_is_the_mean_of_theirs(data, model):
     transform, weights = Transform(space, space, (), None), trainable(model)
     engine = MaterialisingEngine(model, cross_entropy, Norms(None, 1), 6, None, views.count)
     x_BV = torch.stack([views.views(x) for x in x_B])
-    rows = engine.rows(weights, x_BV, y_B, torch.ones(6, dtype=torch.bool), transform)
+    y_BV = y_B[:, None].expand(6, views.count)
+    rows = engine.rows(weights, x_BV, y_BV, torch.ones(6, dtype=torch.bool), transform)
     each = [
         row_gradients(model, cross_entropy, weights, x_B * (1 + 0.5 * k), y_B) for k in range(3)
     ]
