@@ -141,6 +141,13 @@ def load_public(path: Path, spec: DataSpec) -> Data:
         "the public records or their labels are missing",
         "Save them as x and y: numpy.savez(path, x=x, y=y).",
     )
+    if x.ndim == 0:
+        raise DataError(
+            "the shape of a record is wrong",
+            where=f"{path.stem}, public split",
+            got="one number",
+            expected=spec.shape or "(width,)",
+        )
     declared = replace(
         spec,
         name=path.stem,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dpigu.audits.report.power_picture import draw_power
-from dpigu.audits.statistics.combined import accounted_curve
+from dpigu.audits.statistics.combined import WITH_SPREAD, accounted_curve
 from dpigu.audits.statistics.fdp import fdp_p_value
 from dpigu.audits.statistics.one_run import guess_grid, one_run_p_value
 from dpigu.audits.statistics.power import PowerPlan, _event, _needed, plan_power
@@ -41,7 +41,7 @@ def test_the_counts_needed_are_the_fewest_that_a_test_rejects() -> None:
     curve = accounted_curve(_event(5.0, 1.0, 25), Adjacency.ADD_OR_REMOVE_ONE)
     assert curve is not None
     m, grid = 100, guess_grid(100)
-    level = 0.05 / (2 * len(grid))
+    level = 0.05 * WITH_SPREAD["one-run"] / len(grid)
     for r, least in zip(grid, _needed(m, grid, 1.0, 1e-5, 0.95, curve), strict=True):
         for right, rejected in ((least, True), (least - 1, False)):
             if right <= r:
