@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import NoiseSource, SystemNoise
+import torch
+from dpigu.dpcore import ConfigurationError, NoiseSource, SystemNoise
 from dpigu.dpcore.claim import Head
 from dpigu.trainers.lineage import Lineage, lineage_of
 from dpigu.trainers.loop import initial_weights, longest_block
@@ -45,6 +46,12 @@ def begun(
         loop: whose loop it is: `train`'s, or the user's own.
     """
     noise = noise if noise is not None else SystemNoise()
+    if isinstance(optimizer, torch.optim.Optimizer) and optimizer.state:
+        raise ConfigurationError(
+            "the optimizer remembers steps from before this run, which no noise covers",
+            where=type(optimizer).__name__,
+            remedy="Make a new one of the same kind for this run.",
+        )
     chosen = optimizer if optimizer is not None else prepared.settings.factory()
     spending = None if budget is None else Spending.begun(budget, prepared)
     pay = None if spending is None else spending.pay

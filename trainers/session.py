@@ -255,7 +255,11 @@ class Session:
         if self._entered:
             raise RunError("a session is entered once", where="session")
         run = self._run
-        begin_training(run.prepared.model, run.lineage, run.ledger.ledger.head.run)
+        try:
+            begin_training(run.prepared.model, run.lineage, run.ledger.ledger.head.run)
+        except RunError:
+            run.release()
+            raise
         self._entered = True
         try:
             if run.spending is not None:

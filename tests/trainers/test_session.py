@@ -410,3 +410,14 @@ def test_a_forked_process_takes_no_step() -> None:
         with pytest.raises(RunError, match="forked process"):
             ledger.begin_step()
         ledger._process = os.getpid()
+
+
+def test_an_optimizer_that_remembers_is_refused(tmp_path: Path) -> None:
+    """Its momentum, from gradients that saw no noise, would move the model and be published."""
+    data, model = points(), linear()
+    optimizer = sgd(model)
+    nn.functional.cross_entropy(model(data.train_x), data.train_y).backward()
+    optimizer.step()
+    with pytest.raises(ConfigurationError, match="remembers steps from before this run"):
+        Session(of_steps(3), data, model, settings_of(), optimizer=optimizer, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -73,16 +73,19 @@ def a_third():
     hypothesis.settings.load_profile("before")
 
 
+@pytest.mark.deep
 @parametrize_with_checks(BUILT_IN)
 def test_built_in_stages_pass_every_check(a_third, stage, check):
     check(stage)
 
 
+@pytest.mark.deep
 @parametrize_with_checks(OTHER_OPTIONS)
 def test_built_in_stages_pass_every_check_with_other_options(a_third, stage, check):
     check(stage)
 
 
+@pytest.mark.deep
 @parametrize_with_checks(TWINS)
 def test_correct_stages_of_the_other_kinds_pass_every_check(a_third, stage, check):
     check(stage)
