@@ -1,4 +1,4 @@
-# make setup | setup-hf | demo | test | test-hf | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
+# make setup | setup-hf | setup-docs | demo | test | test-hf | docs | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -7,7 +7,10 @@ export OMP_NUM_THREADS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup setup-hf demo test test-hf portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
+ROOMS := dpcore mechanisms accountants trainers audits cli
+LINKS := .links/dpigu
+
+.PHONY: setup setup-hf setup-docs demo test test-hf docs portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
 
 setup: $(VENV)/.installed
 
@@ -25,6 +28,18 @@ setup-hf: $(VENV)/.installed-hf
 $(VENV)/.installed-hf: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[hf]'
 	touch $@
+
+# What builds the site, an extra.
+setup-docs: $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# The site, in site/: without network, and strict, so that a broken link or a public name without a
+# docstring fails. Open site/index.html.
+docs: setup-docs $(LINKS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 demo: setup
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); \
@@ -55,10 +70,7 @@ portable-avx2: setup
 portable-threads: setup
 	OMP_NUM_THREADS=2 $(PYTEST) -m numerical
 
-# Type checkers and editors see one package through a folder of links.
-ROOMS := dpcore mechanisms accountants trainers audits cli
-LINKS := .links/dpigu
-
+# Type checkers, editors and the site see one package through a folder of links.
 $(LINKS): Makefile
 	rm -rf $@ && mkdir -p $@
 	for room in $(ROOMS); do ln -s ../../$$room $@/; done

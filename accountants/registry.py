@@ -15,6 +15,7 @@ from dpigu.dpcore.errors import AccountingError
 ACCOUNTANTS: Mapping[str, Accountant] = MappingProxyType(
     {accountant.name: accountant for accountant in (RDP(), PRV(), PLD())}
 )
+"""The accountants by name; a mapping that cannot be changed."""
 
 
 def get_accountant(name: str) -> Accountant:

@@ -15,6 +15,7 @@ from dpigu.dpcore.values import Clock, PhaseContext, Reads, Release, State, View
 from torch import Tensor
 
 States = Mapping[str, State]
+"""The state of every stage of a pipeline, by slot."""
 
 
 @dataclass(frozen=True)

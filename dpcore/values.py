@@ -11,6 +11,7 @@ from dpigu.dpcore.spaces import Released, Space
 from torch import Tensor
 
 State = Mapping[str, Tensor]
+"""What a stage keeps between steps: tensors by name, computed from released values alone."""
 
 
 class View(NamedTuple):
@@ -21,6 +22,7 @@ class View(NamedTuple):
 
 
 Reads = Mapping[str, View]
+"""The stages that a stage named in `reads`, each with its state."""
 
 
 @dataclass(frozen=True)

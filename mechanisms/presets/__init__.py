@@ -4,6 +4,7 @@ from dpigu.mechanisms.presets import adadpigu, clipping, dpsgd, released, select
 from dpigu.mechanisms.presets.preset import DECORATED, Preset
 
 PRESETS = {name: DECORATED[name] for name in sorted(DECORATED)}
+"""The plans that have a name, each with how its run is set up."""
 
 __all__ = [
     "PRESETS",
