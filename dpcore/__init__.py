@@ -4,7 +4,6 @@ if __name__ != "dpigu.dpcore":
     raise ImportError("import dpigu.dpcore, or take what you need from dpigu")
 
 from dpigu.dpcore.adjacency import Adjacency
-from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.claim import CalibratedPlan, Ledger, Mechanism
 from dpigu.dpcore.driver import Driver, MakeReleaser, OpenStep, Releaser
 from dpigu.dpcore.errors import (
@@ -19,17 +18,11 @@ from dpigu.dpcore.errors import (
     RegistryError,
     RunError,
 )
-from dpigu.dpcore.kernel import Kernel
-from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
-from dpigu.dpcore.pipeline import Pipeline
-from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
-from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
-from dpigu.dpcore.registry.description import Guarantee, describe
-from dpigu.dpcore.registry.entries import Entry, lookup, register
-from dpigu.dpcore.rows import DenseRows, Engine, Rows, Transform
-from dpigu.dpcore.sampling import PoissonSampler
-from dpigu.dpcore.spaces import Bounded, Released, Space
-from dpigu.dpcore.stages import (
+from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.grammar.pipeline import Pipeline
+from dpigu.dpcore.grammar.plan import Phase, Plan, SelectiveUpdate
+from dpigu.dpcore.grammar.spaces import Bounded, Released, Space
+from dpigu.dpcore.grammar.stages import (
     AffineRowMap,
     Clipper,
     Decision,
@@ -45,8 +38,24 @@ from dpigu.dpcore.stages import (
     Subspace,
     Views,
 )
+from dpigu.dpcore.grammar.values import (
+    Affine,
+    Clock,
+    PhaseContext,
+    Reads,
+    Record,
+    Release,
+    State,
+    View,
+)
+from dpigu.dpcore.kernel import Kernel
+from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
+from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
+from dpigu.dpcore.registry.description import Guarantee, describe
+from dpigu.dpcore.registry.entries import Entry, lookup, register
+from dpigu.dpcore.rows import DenseRows, Engine, Rows, Transform
+from dpigu.dpcore.sampling import PoissonSampler
 from dpigu.dpcore.unit import Unit
-from dpigu.dpcore.values import Affine, Clock, PhaseContext, Reads, Record, Release, State, View
 
 __all__ = [
     "AccountingError",

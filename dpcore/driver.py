@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.grammar.values import Clock, Release
 from dpigu.dpcore.kernel import Kernel
 from dpigu.dpcore.noise import NoiseSource
 from dpigu.dpcore.rows import DenseRows, Rows
-from dpigu.dpcore.values import Clock, Release
 from torch import Tensor
 
 

@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
-from dpigu.dpcore.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.errors import PrivacyError
+from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepContext
+from dpigu.dpcore.grammar.pipeline import Placed
+from dpigu.dpcore.grammar.spaces import _MINT, Bounded, Released
+from dpigu.dpcore.grammar.stages import Clipper
+from dpigu.dpcore.grammar.values import Release, State
 from dpigu.dpcore.noise import LAWS, NoiseSource, SystemNoise
-from dpigu.dpcore.pipeline import Placed
 from dpigu.dpcore.precision import full_precision, refuse_emulated_products
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
-from dpigu.dpcore.spaces import _MINT, Bounded, Released
-from dpigu.dpcore.stages import Clipper
-from dpigu.dpcore.values import Release, State
 from torch import Tensor
 
 ROUNDING = 2.0**-50

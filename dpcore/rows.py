@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from dpigu.dpcore.spaces import Space
-from dpigu.dpcore.stages import AffineRowMap, RowMap, Statistic
-from dpigu.dpcore.values import Affine, State
+from dpigu.dpcore.grammar.spaces import Space
+from dpigu.dpcore.grammar.stages import AffineRowMap, RowMap, Statistic
+from dpigu.dpcore.grammar.values import Affine, State
 from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-53

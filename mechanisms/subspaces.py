@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.public_random import public_generator
 from dpigu.mechanisms.validate import require
 from torch import Tensor

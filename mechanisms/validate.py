@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpigu.dpcore import GrammarError
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 
 
 def require(holds: bool, stage: object, option: str, expected: str) -> None:

@@ -6,18 +6,18 @@ if __name__ != "dpigu.trainers":
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.callbacks import Callback, CSVLogger, EarlyStopping, TensorBoardLogger
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec
-from dpigu.trainers.data.features import with_features
+from dpigu.trainers.data.features.registry import with_features
 from dpigu.trainers.data.loading import load_data
 from dpigu.trainers.data.making import data_from
 from dpigu.trainers.data.scaling import Scaling
 from dpigu.trainers.data.sources import Arrays, Items, Source, Tensors
 from dpigu.trainers.engines import MaterialisingEngine
 from dpigu.trainers.integrations import make_private
-from dpigu.trainers.lineage import lineage_of
+from dpigu.trainers.lifecycle.lineage import lineage_of
+from dpigu.trainers.lifecycle.run import Run
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
-from dpigu.trainers.phase import Observer
+from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
-from dpigu.trainers.run import Run
 from dpigu.trainers.runs.load import load_run
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from dpigu.dpcore import Reads, Release, States
 from dpigu.dpcore.claim import CalibratedPlan, Ending
-from dpigu.dpcore.stages import evaluates
+from dpigu.dpcore.grammar.stages import evaluates
 from dpigu.trainers.calibration import affordable
+from dpigu.trainers.lifecycle.prepare import PreparedRun
+from dpigu.trainers.lifecycle.run import OpenRun
 from dpigu.trainers.optim import HeldOptimizer
-from dpigu.trainers.phase import RunningPhase
-from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.run import OpenRun
+from dpigu.trainers.phases.phase import RunningPhase
 from dpigu.trainers.runs import checkpoint
 from dpigu.trainers.runs.checkpoint import INITIAL, Checkpoint
 from dpigu.trainers.runs.report import evaluated

@@ -11,18 +11,18 @@ from typing import Any, ClassVar, Self
 
 import torch
 from dpigu.dpcore import NoiseSource, Plan, RunError
-from dpigu.trainers.beginning import begun
 from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines import Loss
-from dpigu.trainers.lineage import begin_training, end_training, telling_tensors
+from dpigu.trainers.lifecycle.beginning import begun
+from dpigu.trainers.lifecycle.lineage import begin_training, end_training, telling_tensors
+from dpigu.trainers.lifecycle.prepare import prepare
+from dpigu.trainers.lifecycle.resuming import reopened
+from dpigu.trainers.lifecycle.run import OpenRun
 from dpigu.trainers.loop import Loop
-from dpigu.trainers.phase import Observer
-from dpigu.trainers.prepare import prepare
+from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.resuming import reopened
-from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.settings import Optimizer, Settings
 from dpigu.trainers.step import Step

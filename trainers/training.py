@@ -10,8 +10,8 @@ from dpigu.dpcore import NoiseSource, Plan
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.engines import Loss
-from dpigu.trainers.phase import Observer
-from dpigu.trainers.run import Run
+from dpigu.trainers.lifecycle.run import Run
+from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Optimizer, Settings

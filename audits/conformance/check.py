@@ -14,8 +14,8 @@ from typing import Any
 
 import hypothesis
 from dpigu.dpcore import DpiguError, Entry, GrammarError
+from dpigu.dpcore.grammar.stages import kinds_of, name_of
 from dpigu.dpcore.registry import dataclass_from, options_of
-from dpigu.dpcore.stages import kinds_of, name_of
 from hypothesis.errors import Flaky, HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor

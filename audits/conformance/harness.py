@@ -28,8 +28,8 @@ from dpigu.dpcore import (
     State,
     Stateful,
 )
+from dpigu.dpcore.grammar.stages import KINDS, name_of, reads_of
 from dpigu.dpcore.registry import KIND_OF, lookup
-from dpigu.dpcore.stages import KINDS, name_of, reads_of
 from dpigu.mechanisms import (
     Flat,
     Gaussian,

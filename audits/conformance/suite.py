@@ -33,8 +33,8 @@ from dpigu.audits.conformance.checks import (
     support,
 )
 from dpigu.dpcore import GrammarError
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.dpcore.registry import lookup
-from dpigu.dpcore.stages import name_of
 
 MODULES = (
     any_stage,

@@ -9,7 +9,7 @@ import torch
 from dpigu.audits.replay.audit import Training
 from dpigu.dpcore import PrivacyError
 from dpigu.trainers import Data, DataSpec, Recipe, Run, Scaling, Tensors, build_model, train
-from dpigu.trainers.data.procedural import procedural
+from dpigu.trainers.data.features.procedural import procedural
 
 RECORDS, CLASSES, HELD_OUT = 12, 3, 6
 RATE = 0.85

@@ -120,7 +120,7 @@ def _releases(declared: tuple[Path, ...], delta: float) -> tuple[tuple[Term, ...
     """The releases of all the declared runs, and the neighbouring relation that they share."""
     from dpigu.accountants.budgets.filters import counts_of, terms_of
     from dpigu.accountants.events import flatten
-    from dpigu.cli.dpigu.account_mechanism import planned
+    from dpigu.cli.dpigu.account.mechanism import planned
 
     nothing: dict[str, Any] = dict.fromkeys(
         ("rate", "batch", "records", "steps", "noise_multiplier")

@@ -10,7 +10,7 @@ from dp_accounting import DpEvent, NonPrivateDpEvent
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.claim.ledger import Mechanism, composed
 from dpigu.dpcore.errors import ConfigurationError
-from dpigu.dpcore.plan import Phase, Plan
+from dpigu.dpcore.grammar.plan import Phase, Plan
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict, typed
 from dpigu.dpcore.sampling import PoissonSampler
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import ConfigurationError
-from dpigu.dpcore.pipeline import Pipeline
-from dpigu.dpcore.plan import Phase, Plan, SelectiveUpdate
+from dpigu.dpcore.grammar.pipeline import Pipeline
+from dpigu.dpcore.grammar.plan import Phase, Plan, SelectiveUpdate
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.dpcore.registry.entries import lookup
-from dpigu.dpcore.stages import name_of
 
 SINGLE = (
     "scorer",

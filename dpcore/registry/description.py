@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dpigu.dpcore.grammar.pipeline import Pipeline
+from dpigu.dpcore.grammar.plan import Phase, Plan
+from dpigu.dpcore.grammar.stages import AffineRowMap, Stateful, name_of, public_records_of
 from dpigu.dpcore.noise import LAWS
-from dpigu.dpcore.pipeline import Pipeline
-from dpigu.dpcore.plan import Phase, Plan
 from dpigu.dpcore.registry.entries import OWN_PACKAGE
-from dpigu.dpcore.stages import AffineRowMap, Stateful, name_of, public_records_of
 
 
 class Guarantee(NamedTuple):
@@ -37,7 +37,7 @@ def _phase(phase: Phase) -> list[Guarantee]:
         Guarantee(
             f"{phase.name}: {phase.steps} steps are charged as {phase.pipeline.event()}",
             "enforced",
-            "dpigu.dpcore.plan.Plan.event",
+            "dpigu.dpcore.grammar.plan.Plan.event",
         )
     )
     if phase.selective_update is not None:
@@ -49,7 +49,7 @@ def _phase(phase: Phase) -> list[Guarantee]:
                 f"{phase.name}: every update is looked at, at {rate}, and every look is charged "
                 f"as {phase.selective_update.pipeline.event()}, kept or not",
                 "enforced",
-                "dpigu.dpcore.plan.Phase.event",
+                "dpigu.dpcore.grammar.plan.Phase.event",
             )
         )
     return lines

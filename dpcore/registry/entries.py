@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from dpigu.dpcore.errors import DpiguError, RegistryError
-from dpigu.dpcore.pipeline import is_frozen
-from dpigu.dpcore.stages import KINDS, AffineRowMap, Stateful
+from dpigu.dpcore.grammar.pipeline import is_frozen
+from dpigu.dpcore.grammar.stages import KINDS, AffineRowMap, Stateful
 
 GROUP = "dpigu.stages"
 OWN_DISTRIBUTION = "dpigu"

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 from dpigu.dpcore import State, register
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 

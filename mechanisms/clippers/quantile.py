@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
-from dpigu.dpcore.pipeline import RANGE, in_range
-from dpigu.dpcore.spaces import Grouping
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.pipeline import RANGE, in_range
+from dpigu.dpcore.grammar.spaces import Grouping
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from dpigu.dpcore import PhaseContext, Reads, Release, Released, Space, State, register
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.mechanisms.validate import require
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import AffineRowMap, GrammarError, Reads, Released, Space, State, register
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from torch import Tensor
 
 

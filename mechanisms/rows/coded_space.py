@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpigu.dpcore import GrammarError, Space
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dpigu.dpcore import (
     Subspace,
     register,
 )
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.rows.coded_space import Coded, home_of
 from dpigu.mechanisms.validate import require
 from torch import Tensor

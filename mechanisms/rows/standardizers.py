@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import Affine, PhaseContext, Reads, Release, Space, State, register
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 

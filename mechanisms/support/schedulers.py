@@ -13,7 +13,7 @@ from typing import ClassVar, final
 
 import torch
 from dpigu.dpcore import Clock, GrammarError, PhaseContext, Reads, Release, Scorer, State, register
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.public_random import public_generator
 from dpigu.mechanisms.validate import require
 from torch import Tensor

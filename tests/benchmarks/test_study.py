@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from dpigu.accountants import get_accountant
-from dpigu.cli.dpigu.train import train
+from dpigu.cli.dpigu.train.command import train
 from dpigu.cli.shared.recipes import recipe_from
 from dpigu.dpcore import PoissonSampler
 from dpigu.mechanisms import adadpigu, dpsgd

@@ -23,8 +23,8 @@ from dpigu.accountants.events import flatten
 from dpigu.dpcore import BudgetError, DpiguError, PoissonSampler, RunError
 from dpigu.trainers import resume, train
 from dpigu.trainers.calibration import epsilon_of_ledger
+from dpigu.trainers.lifecycle.spending import Spending
 from dpigu.trainers.runs import LedgerFile, RunFolder
-from dpigu.trainers.spending import Spending
 from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "cli": {"dpcore", "mechanisms", "accountants", "trainers", "audits", "dpigu"},
     "dpigu": {"dpcore", "mechanisms", "accountants", "trainers", "audits", "cli"},
 }
-MINTS = {"dpcore/kernel.py", "dpcore/spaces.py"}
+MINTS = {"dpcore/kernel.py", "dpcore/grammar/spaces.py"}
 
 
 def sources() -> list[Path]:

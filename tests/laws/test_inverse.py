@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from dpigu.dpcore import AffineRowMap, PhaseContext, Release, RowMap, State
-from dpigu.dpcore.stages import name_of
-from dpigu.dpcore.values import View
+from dpigu.dpcore.grammar.stages import name_of
+from dpigu.dpcore.grammar.values import View
 from dpigu.mechanisms import AffineRestorer
 from hypothesis import given
 from hypothesis import strategies as st

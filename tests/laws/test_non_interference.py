@@ -141,7 +141,9 @@ def law_two_data_sets_publish_the_same_folder(out: Path) -> None:
             data = replace(points(), train=private.train)
             run = out.with_name(f"run-{at}-{seed}")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("dpigu.trainers.beginning.new_run_id", lambda: "the same for both")
+                patch.setattr(
+                    "dpigu.trainers.lifecycle.beginning.new_run_id", lambda: "the same for both"
+                )
                 noise = ReproducibleNoise(5)
                 train(plan, data, model, settings, out=run, noise=noise, progress=False)
             files = sorted(p for p in (run / "public").rglob("*") if p.is_file())

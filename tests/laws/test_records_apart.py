@@ -18,13 +18,14 @@ import torch
 from dpigu.dpcore import DpiguError, Phase, Pipeline, Plan
 from dpigu.dpcore import randomness as system
 from dpigu.mechanisms import Flat, Gaussian
-from dpigu.trainers import TASKS, Data, DataSpec, Settings, Tensors, slots
+from dpigu.trainers import TASKS, Data, DataSpec, Settings, Tensors
 from dpigu.trainers.data import Scaling
 from dpigu.trainers.engines.guards import randomness
-from dpigu.trainers.phase import RunningPhase
-from dpigu.trainers.prepare import PreparedRun, prepare
-from dpigu.trainers.reading import Records
-from dpigu.trainers.slots import Slots
+from dpigu.trainers.lifecycle.prepare import PreparedRun, prepare
+from dpigu.trainers.phases import slots
+from dpigu.trainers.phases.phase import RunningPhase
+from dpigu.trainers.phases.reading import Records
+from dpigu.trainers.phases.slots import Slots
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

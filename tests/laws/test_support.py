@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from dpigu.dpcore import BoundPipeline, Clock, Phase, PhaseContext, Pipeline, Plan, Space, States
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms import Coherent, Flat, Gaussian, Random, TopK
 from dpigu.trainers.engines import trainable
 from dpigu.trainers.settings import masked_step

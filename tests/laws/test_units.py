@@ -20,10 +20,10 @@ from dpigu.mechanisms import Flat, Gaussian, ShiftFlip
 from dpigu.trainers import Data, Settings, Tensors, data_from
 from dpigu.trainers.data import units
 from dpigu.trainers.data.units import ByUnit, UnitIds
-from dpigu.trainers.phase import RunningPhase
-from dpigu.trainers.prepare import PreparedRun, _alike, prepare
-from dpigu.trainers.reading import Records
-from dpigu.trainers.slots import Slots
+from dpigu.trainers.lifecycle.prepare import PreparedRun, _alike, prepare
+from dpigu.trainers.phases.phase import RunningPhase
+from dpigu.trainers.phases.reading import Records
+from dpigu.trainers.phases.slots import Slots
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from dpigu.dpcore import DenseRows, Kernel, Transform
 from dpigu.dpcore import kernel as kernel_module
-from dpigu.trainers import prepare
+from dpigu.trainers.lifecycle import prepare
 from hypothesis import strategies as st
 
 from tests.laws import test_accounting as accounting

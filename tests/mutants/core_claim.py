@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dpigu.dpcore.registry import configuration
-from dpigu.trainers import lineage
 from dpigu.trainers.data import overlap
+from dpigu.trainers.lifecycle import lineage
 
 from tests.mutants.core_table import KernelMutant
 from tests.trainers import test_lineage, test_settings

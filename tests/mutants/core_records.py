@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dpigu.trainers import slots
 from dpigu.trainers.engines import OneByOneEngine
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.guards import randomness, rules
 from dpigu.trainers.engines.guards.kept import Kept
 from dpigu.trainers.engines.guards.watch import Watch
+from dpigu.trainers.phases import slots
 from hypothesis import strategies as st
 
 from tests.laws import test_records_apart as apart

@@ -49,13 +49,13 @@ TESTS: dict[str, list[str]] = {
         "tests/laws/test_inverse.py",
     ],
     "dpigu.dpcore.sampling": ["tests/dpcore/test_plan.py", "tests/laws/test_accounting.py"],
-    "dpigu.dpcore.plan": [
+    "dpigu.dpcore.grammar.plan": [
         "tests/mechanisms/statistics/test_selective_update.py",
         "tests/dpcore/test_plan.py",
         "tests/laws/test_accounting.py",
         "tests/dpcore/test_pipeline.py",
     ],
-    "dpigu.dpcore.pipeline": [
+    "dpigu.dpcore.grammar.pipeline": [
         "tests/dpcore/test_pipeline.py",
         "tests/dpcore/test_plan.py",
         "tests/laws/test_accounting.py",

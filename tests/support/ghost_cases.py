@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from dpigu.dpcore import Affine, DenseRows, Rows, Space, State, Transform
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, trainable
 from torch import Tensor, nn
 

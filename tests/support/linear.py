@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from dpigu.dpcore import Reads
-from dpigu.dpcore.values import View
+from dpigu.dpcore.grammar.values import View
 from torch import Tensor
 
 from tests.support.stage_steps import minted, normal

@@ -33,10 +33,10 @@ from dpigu.dpcore import (
     States,
     StepContext,
 )
+from dpigu.dpcore.grammar.spaces import Grouping
+from dpigu.dpcore.grammar.stages import name_of, reads_of
 from dpigu.dpcore.registry.entries import entries, lookup
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
-from dpigu.dpcore.spaces import Grouping
-from dpigu.dpcore.stages import name_of, reads_of
 from dpigu.mechanisms import AffineRestorer, Flat, Gaussian
 from hypothesis import reject
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from dpigu.dpcore import Affine, Reads, Space, State
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from torch import Tensor
 
 SPACE = Space(("one.weight", "one.bias", "two.weight"), ((4, 3), (4,), (2, 4)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import build_model, load_run, recipe_from_file, train
-from dpigu.trainers.data import patches
+from dpigu.trainers.data.features import patches
 from dpigu.trainers.recipes.recipe import recipe_for
 
 

@@ -13,7 +13,7 @@ from dpigu.accountants import get_accountant
 from dpigu.dpcore import Plan
 from dpigu.mechanisms import non_private
 from dpigu.trainers import Data, Run, Settings, load_run, resume, train
-from dpigu.trainers.lineage import Ancestor, lineage_of, remember
+from dpigu.trainers.lifecycle.lineage import Ancestor, lineage_of, remember
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

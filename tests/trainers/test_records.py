@@ -32,7 +32,7 @@ from dpigu.trainers.engines import (
     trainable,
 )
 from dpigu.trainers.engines.records import MadeUp, each, one_number
-from dpigu.trainers.slots import EMPTY, Slots, microbatches, seated
+from dpigu.trainers.phases.slots import EMPTY, Slots, microbatches, seated
 from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st

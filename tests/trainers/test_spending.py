@@ -17,7 +17,7 @@ from dpigu.accountants.budgets.state import BudgetState
 from dpigu.dpcore import BudgetError, Plan, Release, StepContext
 from dpigu.dpcore.claim import composed
 from dpigu.trainers import Data, Settings, Tensors, resume, train
-from dpigu.trainers.spending import Spending
+from dpigu.trainers.lifecycle.spending import Spending
 from torch import Tensor, nn
 
 

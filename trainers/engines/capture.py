@@ -31,8 +31,8 @@ from dpigu.trainers.engines.layers import (
     viewed,
 )
 from dpigu.trainers.engines.records import LossOfOne, Tree, count_of, device_of
-from dpigu.trainers.engines.recurrent import unrolled
-from dpigu.trainers.engines.side_by_side import Fused, SideBySide
+from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
+from dpigu.trainers.engines.vmap_rules.side_by_side import Fused, SideBySide
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 

@@ -17,7 +17,7 @@ from dpigu.trainers.engines.guards import no_rules_of_users, reseeded
 from dpigu.trainers.engines.layers import ParameterRows, Workspace
 from dpigu.trainers.engines.layers.parameter_rows import from_layout
 from dpigu.trainers.engines.records import LossOfOne, MadeUp, Tree, device_of
-from dpigu.trainers.engines.recurrent import unrolled
+from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm

@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
-from dpigu.trainers.engines.attention import adapted
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
 from dpigu.trainers.engines.guards import (
@@ -32,8 +31,9 @@ from dpigu.trainers.engines.records import (
     first_line,
     users_errors,
 )
-from dpigu.trainers.engines.recurrent import unrolled
 from dpigu.trainers.engines.rows import RowEngine, WholeEngine
+from dpigu.trainers.engines.vmap_rules.attention import adapted
+from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import Tensor, nn
 from torch.func import grad, vmap
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from dpigu.dpcore import BoundPipeline, PhaseContext, Pipeline, Plan, Space, State, Transform
-from dpigu.dpcore.stages import Stateful
+from dpigu.dpcore.grammar.stages import Stateful
 from dpigu.trainers.engines.choice import choose, trace
 from dpigu.trainers.engines.ghost import GhostEngine
 from dpigu.trainers.engines.records import Loss, LossOfOne

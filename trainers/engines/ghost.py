@@ -21,8 +21,8 @@ from dpigu.dpcore import (
     State,
     Transform,
 )
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
-from dpigu.dpcore.stages import name_of
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.checked import checked
 from dpigu.trainers.engines.layers import (

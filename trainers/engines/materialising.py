@@ -9,8 +9,8 @@ import torch
 from dpigu.dpcore import Record, Space, Transform
 from dpigu.trainers.engines.guards import no_rules_of_users
 from dpigu.trainers.engines.records import Loss, Tree, count_of, device_of, users_errors
-from dpigu.trainers.engines.recurrent import unrolled
 from dpigu.trainers.engines.rows import Norms, PaddedRows, WholeEngine, trainable
+from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import Tensor, nn
 from torch.func import grad, vmap
 

@@ -28,9 +28,9 @@ from dpigu.trainers.data import (
     feature_map,
     load_data,
     load_public,
-    procedural,
     with_features,
 )
+from dpigu.trainers.data.features.procedural import procedural
 from dpigu.trainers.data.sources.tables import Columns, columns_from_dict, columns_to_dict
 from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.assignments import assigned, clipped_at
@@ -52,7 +52,7 @@ class Recipe:
         task: the task's name, where targets fit more than one.
         columns: what is declared of a table's columns.
         unit: the unit of privacy, where it is not one record.
-        features: a map in `dpigu.trainers.data.features.FEATURES` that stands before the model.
+        features: a map in `dpigu.trainers.data.features.registry.FEATURES` that stands before the model.
         public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
             that learn from public records.
         model: a model's name or module:factory; None takes the features' or the data set's own.

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from dpigu.dpcore import RunError
-from dpigu.dpcore.bound_pipeline import States
 from dpigu.dpcore.claim import Ledger
+from dpigu.dpcore.grammar.bound_pipeline import States
 from dpigu.trainers.runs import disk
 from safetensors import SafetensorError
 from safetensors.torch import load as safe_load

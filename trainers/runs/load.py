@@ -10,10 +10,10 @@ import torch
 from dpigu.dpcore import RunError
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.declared import spec_from
-from dpigu.trainers.lineage import Ancestor, remember
+from dpigu.trainers.lifecycle.lineage import Ancestor, remember
+from dpigu.trainers.lifecycle.run import Run
 from dpigu.trainers.models.registry import MODELS, build_model
 from dpigu.trainers.recipes.recipe import recipe_from_dict
-from dpigu.trainers.run import Run
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.weights import MODEL, unpacked

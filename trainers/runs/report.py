@@ -9,13 +9,13 @@ import torch
 from dpigu.accountants.profile import DELTAS, privacy_profile
 from dpigu.dpcore import NoiseSource, RunError
 from dpigu.dpcore.claim import Ledger
+from dpigu.dpcore.grammar.stages import public_records_of
 from dpigu.dpcore.registry.configuration import options_of
-from dpigu.dpcore.stages import public_records_of
 from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
 from dpigu.trainers.data.declared import plain
 from dpigu.trainers.evaluation import measure
-from dpigu.trainers.lineage import Lineage, together
-from dpigu.trainers.prepare import PreparedRun
+from dpigu.trainers.lifecycle.lineage import Lineage, together
+from dpigu.trainers.lifecycle.prepare import PreparedRun
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import SUMMARY, RunFolder, versions
 from dpigu.trainers.runs.identity import described, name_of_callable, structure_of

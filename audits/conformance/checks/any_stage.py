@@ -19,9 +19,9 @@ from dpigu.audits.conformance.harness import Harness
 from dpigu.audits.conformance.scenario import SHAPE, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import Memory, bits, generators
 from dpigu.dpcore import AffineRowMap, DpiguError, Stateful
-from dpigu.dpcore.pipeline import is_frozen
+from dpigu.dpcore.grammar.pipeline import is_frozen
+from dpigu.dpcore.grammar.stages import KINDS, name_of
 from dpigu.dpcore.registry import dataclass_from, lookup, options_of
-from dpigu.dpcore.stages import KINDS, name_of
 from torch import Tensor
 
 

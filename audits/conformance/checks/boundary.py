@@ -12,8 +12,8 @@ from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_k
 from dpigu.audits.conformance.harness import Harness, each_step
 from dpigu.audits.conformance.scenario import Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.dpcore.kernel import guarded_factors
-from dpigu.dpcore.spaces import Grouping
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import vmap

@@ -29,7 +29,7 @@ from dpigu.dpcore.noise import SystemNoise
 from dpigu.dpcore.rows import DenseRows
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Settings, train
-from dpigu.trainers.prepare import prepare
+from dpigu.trainers.lifecycle.prepare import prepare
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.report import configuration
 from dpigu.trainers.tasks.losses import cross_entropy

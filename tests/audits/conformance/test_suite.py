@@ -10,9 +10,9 @@ from dpigu.audits import ConformanceError, check_stage, checks_for, parametrize_
 from dpigu.audits.conformance.check import example_of, kind_of
 from dpigu.audits.conformance.suite import all_checks
 from dpigu.dpcore import GrammarError, RegistryError
+from dpigu.dpcore.grammar.stages import KINDS
 from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import OWN_DISTRIBUTION, entries
-from dpigu.dpcore.stages import KINDS
 from dpigu.mechanisms import (
     AffineRestorer,
     ClippedCount,

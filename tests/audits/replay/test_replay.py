@@ -16,7 +16,7 @@ from dpigu.dpcore import Kernel, Phase, Pipeline, Plan, Released, Space, kernel
 from dpigu.dpcore.randomness import system_words
 from dpigu.mechanisms import PRESETS, Flat, Gaussian
 from dpigu.trainers import Data, Run, Session, Tensors, recipe_for, train
-from dpigu.trainers.phase import RunningPhase
+from dpigu.trainers.phases.phase import RunningPhase
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -150,7 +150,7 @@ def no_noise(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_number_of_records_in_the_summary(patch: pytest.MonkeyPatch) -> None:
-    from dpigu.trainers import run
+    from dpigu.trainers.lifecycle import run
 
     summarise = run.summarise
 

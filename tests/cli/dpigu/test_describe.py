@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, build_model
-from dpigu.trainers.data.features import feature_spec
+from dpigu.trainers.data.features.registry import feature_spec
 
 from tests.support.dpigu_command import TINY, dpigu, dpigu_json, one_line, train
 

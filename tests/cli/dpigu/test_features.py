@@ -16,7 +16,7 @@ from dpigu.dpcore import ConfigurationError, DataError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Recipe, build_model, load_run, recipe_for, recipe_from_file
 from dpigu.trainers.data import SPECS
-from dpigu.trainers.data.features import cache_folder, feature_spec
+from dpigu.trainers.data.features.registry import cache_folder, feature_spec
 from dpigu.trainers.models.registry import TemperedSigmoid
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data

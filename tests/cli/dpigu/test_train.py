@@ -13,8 +13,9 @@ import torch
 from dpigu.audits.canaries.planting import load_plan
 from dpigu.cli.dpigu.main import main
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Settings, load_data, load_run, loop, phase, recipe_from_file
-from dpigu.trainers.run import OpenRun
+from dpigu.trainers import Settings, load_data, load_run, loop, recipe_from_file
+from dpigu.trainers.lifecycle.run import OpenRun
+from dpigu.trainers.phases import phase
 from dpigu.trainers.runs import LedgerFile, RunFolder
 
 from tests.support.dpigu_command import TINY, dpigu, one_line, strict_json, train
@@ -270,7 +271,7 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
     out = tmp_path / "run"
     options = (*TINY, "--steps", 12, "--noise-multiplier", 1.5, "--out", out)
     with monkeypatch.context() as patch:
-        patch.setattr("dpigu.trainers.run.finish", _interrupted)
+        patch.setattr("dpigu.trainers.lifecycle.run.finish", _interrupted)
         assert dpigu("train", "--preset", "dpsur", *options).exit_code == 130
     ledger = LedgerFile(out / "public" / "ledger.jsonl")
     ledger.pay("main", 1)
@@ -288,7 +289,7 @@ def test_a_damaged_folder_is_told_before_anything_is_said(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("dpigu.trainers.run.finish", _interrupted)
+        patch.setattr("dpigu.trainers.lifecycle.run.finish", _interrupted)
         options = (*TINY, "--steps", 2, "--noise-multiplier", 1.5, "--out", out)
         assert dpigu("train", "--preset", "dpsgd", *options).exit_code == 130
     checkpoint = out / "public" / "checkpoint"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from dpigu.dpcore import RegistryError, register
+from dpigu.dpcore.grammar.stages import KINDS, name_of
 from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import Entry, entries, lookup
-from dpigu.dpcore.stages import KINDS, name_of
 from dpigu.mechanisms import Flat
 
 from tests.support.strange_stages import Share

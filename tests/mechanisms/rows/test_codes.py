@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import GrammarError, Space
-from dpigu.dpcore.values import View
+from dpigu.dpcore.grammar.values import View
 from dpigu.mechanisms.rows.codes import Decode, Encode, codes
 from hypothesis import given
 from hypothesis import strategies as st

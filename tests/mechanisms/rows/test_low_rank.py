@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from dpigu.dpcore import GrammarError, Phase, Pipeline, Plan, Space
-from dpigu.dpcore.values import View
+from dpigu.dpcore.grammar.values import View
 from dpigu.mechanisms import Gaussian, Unclipped
 from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer, carriers_in, matrix_rank
 from dpigu.trainers.runs import Checkpoint, checkpoint

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from dpigu.dpcore import DenseRows, GrammarError, Phase, Pipeline, Plan, Space
+from dpigu.dpcore.grammar.values import View
 from dpigu.dpcore.kernel import guarded_factors
-from dpigu.dpcore.values import View
 from dpigu.mechanisms import Flat, Gaussian, MeanAbsolute, PerGroup, Unclipped
 from dpigu.mechanisms.rows.projections import Decompose, Lift, Project, ProjectReleased, Recompose
 from dpigu.mechanisms.subspaces import ReleasedSubspace

@@ -12,8 +12,8 @@ import pytest
 import torch
 from dpigu.dpcore import ConfigurationError, DataError
 from dpigu.trainers.data import Data, DataSpec, Scaling, Tensors
-from dpigu.trainers.data.features import cache_folder, feature_spec, with_features
-from dpigu.trainers.data.scattering import Scattering, scattering_shape
+from dpigu.trainers.data.features.registry import cache_folder, feature_spec, with_features
+from dpigu.trainers.data.features.scattering import Scattering, scattering_shape
 from torch import Tensor
 
 KYMATIO = """
@@ -65,11 +65,11 @@ def test_scattering_is_bound_lazily_and_warns_of_nothing() -> None:
     code = (
         "import sys\n"
         "from dpigu.trainers.data import SPECS\n"
-        "from dpigu.trainers.data.features import feature_spec\n"
+        "from dpigu.trainers.data.features.registry import feature_spec\n"
         "feature_spec(SPECS['mnist'], 'scattering')\n"
         "assert 'kymatio' not in sys.modules\n"
         "import torch, warnings\n"
-        "from dpigu.trainers.data.scattering import Scattering\n"
+        "from dpigu.trainers.data.features.scattering import Scattering\n"
         "warnings.simplefilter('error')\n"
         "print(tuple(Scattering((1, 8, 8))(torch.zeros(2, 1, 8, 8)).shape))\n"
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 from dpigu.dpcore import DataError
-from dpigu.trainers.data import patches
-from dpigu.trainers.data.dead_leaves import dead_leaves
-from dpigu.trainers.data.features import feature_map
+from dpigu.trainers.data.features import patches
+from dpigu.trainers.data.features.dead_leaves import dead_leaves
+from dpigu.trainers.data.features.registry import feature_map
 from hypothesis import given
 from hypothesis import strategies as st
 

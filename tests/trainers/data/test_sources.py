@@ -15,8 +15,8 @@ from dpigu.dpcore import RunError
 from dpigu.dpcore.errors import DataError
 from dpigu.trainers import Arrays, Data, Tensors, data_from
 from dpigu.trainers.data.overlap import split_fingerprints
-from dpigu.trainers.reading import Records
-from dpigu.trainers.slots import microbatches
+from dpigu.trainers.phases.reading import Records
+from dpigu.trainers.phases.slots import microbatches
 from dpigu.trainers.tasks.losses import cross_entropy, weighted
 from hypothesis import given, settings
 from hypothesis import strategies as st

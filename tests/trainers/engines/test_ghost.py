@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.trainers.engines.layers import (
     AffineSlice,
     Factors,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from dpigu.dpcore import Space
-from dpigu.dpcore.spaces import Grouping
+from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.trainers.engines import GhostEngine, MaterialisingEngine, Norms, trainable
 from hypothesis import given
 from hypothesis import strategies as st

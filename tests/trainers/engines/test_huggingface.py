@@ -12,12 +12,12 @@ from dpigu.trainers.engines import (
     OneByOneEngine,
     RowEngine,
     Traced,
-    attention,
     choice,
     trace,
     trainable,
 )
 from dpigu.trainers.engines.layers import kinds
+from dpigu.trainers.engines.vmap_rules import attention
 from dpigu.trainers.tasks import TASKS
 from torch import Tensor, nn
 

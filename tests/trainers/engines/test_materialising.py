@@ -13,7 +13,7 @@ from dpigu.trainers.engines import (
     trace,
     trainable,
 )
-from dpigu.trainers.slots import microbatches
+from dpigu.trainers.phases.slots import microbatches
 from dpigu.trainers.tasks.losses import cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,7 +10,7 @@ import pytest
 import torch
 from dpigu.dpcore.errors import ModelError
 from dpigu.trainers.data import SPECS, DataSpec, Scaling
-from dpigu.trainers.data.features import feature_spec
+from dpigu.trainers.data.features.registry import feature_spec
 from dpigu.trainers.models.registry import (
     MODELS,
     TemperedSigmoid,

@@ -16,7 +16,7 @@ class RuleOfUser(RuntimeError):
 
 
 _ENGINES = __name__.rpartition(".guards.")[0]
-OURS = (f"{_ENGINES}.capture", f"{_ENGINES}.side_by_side")
+OURS = (f"{_ENGINES}.capture", f"{_ENGINES}.vmap_rules.side_by_side")
 _CHECKPOINTING = "activation checkpointing runs the model again, outside of what was differentiated"
 
 

@@ -19,7 +19,7 @@ from dpigu.dpcore.unit import called
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.overlap import split_fingerprints
 from dpigu.trainers.data.sources import form_of, forms_of
-from dpigu.trainers.prepare import PreparedRun
+from dpigu.trainers.lifecycle.prepare import PreparedRun
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
 

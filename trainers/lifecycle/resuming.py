@@ -10,12 +10,13 @@ import torch
 from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.engines import Loss
-from dpigu.trainers.lineage import Ancestor, lineage_of
+from dpigu.trainers.lifecycle.lineage import Ancestor, lineage_of
+from dpigu.trainers.lifecycle.prepare import PreparedRun, prepare
+from dpigu.trainers.lifecycle.run import OpenRun
+from dpigu.trainers.lifecycle.spending import Spending
 from dpigu.trainers.optim import HeldOptimizer
-from dpigu.trainers.phase import Observer
-from dpigu.trainers.prepare import PreparedRun, prepare
+from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
-from dpigu.trainers.run import OpenRun
 from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
 from dpigu.trainers.runs.identity import (
     check_data,
@@ -28,7 +29,6 @@ from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.load import named_model, refuse_code
 from dpigu.trainers.runs.report import why_not_private
 from dpigu.trainers.settings import Optimizer
-from dpigu.trainers.spending import Spending
 from dpigu.trainers.tasks import Metrics
 from torch import nn
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from dpigu.cli.dpigu.account import account
-from dpigu.cli.dpigu.account_mechanism import (
+from dpigu.cli.dpigu.account.commands import account
+from dpigu.cli.dpigu.account.mechanism import (
     config_option,
     length_of,
     length_options,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from dpigu.dpcore.errors import PrivacyError
-from dpigu.dpcore.pipeline import RANGE, Pipeline, Placed, in_range
+from dpigu.dpcore.grammar.pipeline import RANGE, Pipeline, Placed, in_range
+from dpigu.dpcore.grammar.spaces import Released, Space
+from dpigu.dpcore.grammar.stages import Stateful, reads_of
+from dpigu.dpcore.grammar.values import Clock, PhaseContext, Reads, Release, State, View
 from dpigu.dpcore.rows import Transform
-from dpigu.dpcore.spaces import Released, Space
-from dpigu.dpcore.stages import Stateful, reads_of
-from dpigu.dpcore.values import Clock, PhaseContext, Reads, Release, State, View
 from torch import Tensor
 
 States = Mapping[str, State]

@@ -25,8 +25,8 @@ import pooch
 import torch
 from dpigu.dpcore.errors import ConfigurationError, DataError, did_you_mean
 from dpigu.trainers.data.dataset import Data, DataSpec
-from dpigu.trainers.data.patches import Patches, patches_shape
-from dpigu.trainers.data.scattering import Scattering, scattering_shape
+from dpigu.trainers.data.features.patches import Patches, patches_shape
+from dpigu.trainers.data.features.scattering import Scattering, scattering_shape
 from dpigu.trainers.data.sources import Tensors
 from rich.console import Console
 from rich.progress import Progress

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from dpigu.dpcore import ConfigurationError, NoiseSource, SystemNoise
 from dpigu.dpcore.claim import Head
-from dpigu.trainers.lineage import Lineage, lineage_of
+from dpigu.trainers.lifecycle.lineage import Lineage, lineage_of
+from dpigu.trainers.lifecycle.prepare import PreparedRun
+from dpigu.trainers.lifecycle.run import OpenRun
+from dpigu.trainers.lifecycle.spending import Spending
 from dpigu.trainers.loop import initial_weights, longest_block
 from dpigu.trainers.optim import HeldOptimizer
-from dpigu.trainers.phase import Observer
-from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.run import OpenRun
+from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.checkpoint import Checkpoint
 from dpigu.trainers.runs.folder import LEDGER, RunFolder
@@ -23,7 +24,6 @@ from dpigu.trainers.runs.identity import remember_data
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import configuration, why_not_private
 from dpigu.trainers.settings import Optimizer
-from dpigu.trainers.spending import Spending
 
 SCHEDULE = ("schedule", "warmup")
 """The settings that say nothing of an optimizer that the user made."""

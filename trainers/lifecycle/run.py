@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dpigu.dpcore import DpiguError, NoiseSource
-from dpigu.trainers.lineage import Ancestor, Lineage, remember
-from dpigu.trainers.phase import Observer
-from dpigu.trainers.prepare import PreparedRun
+from dpigu.trainers.lifecycle.lineage import Ancestor, Lineage, remember
+from dpigu.trainers.lifecycle.prepare import PreparedRun
+from dpigu.trainers.lifecycle.spending import Spending
+from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import finish, summarise
 from dpigu.trainers.settings import Optimizer
-from dpigu.trainers.spending import Spending
 from torch import nn
 
 

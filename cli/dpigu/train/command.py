@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from dpigu.cli.dpigu.group import main
-from dpigu.cli.dpigu.train_canaries import planned_canaries, planted, with_planned_canaries
-from dpigu.cli.dpigu.train_report import plan_line, report
+from dpigu.cli.dpigu.train.canaries import planned_canaries, planted, with_planned_canaries
+from dpigu.cli.dpigu.train.report import plan_line, report
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,

@@ -14,9 +14,9 @@ from dp_accounting import (
 )
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import GrammarError
-from dpigu.dpcore.pipeline import Pipeline
+from dpigu.dpcore.grammar.pipeline import Pipeline
+from dpigu.dpcore.grammar.stages import Decision, name_of, reads_of
 from dpigu.dpcore.sampling import PoissonSampler
-from dpigu.dpcore.stages import Decision, name_of, reads_of
 
 Inherited = Literal["weights", "optimizer"]
 SLOTS = ("", ".selective_update")

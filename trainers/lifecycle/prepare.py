@@ -20,7 +20,7 @@ from dpigu.dpcore import (
     Space,
     Views,
 )
-from dpigu.dpcore.stages import name_of, of_loss, public_records_of
+from dpigu.dpcore.grammar.stages import name_of, of_loss, public_records_of
 from dpigu.dpcore.unit import Unit, called
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data, DataSpec
@@ -30,9 +30,9 @@ from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
 from dpigu.trainers.evaluation import try_metrics
 from dpigu.trainers.models.registry import refuse_mixing_modules
-from dpigu.trainers.reading import Records
+from dpigu.trainers.phases.reading import Records
+from dpigu.trainers.phases.slots import Slots
 from dpigu.trainers.settings import Settings
-from dpigu.trainers.slots import Slots
 from dpigu.trainers.tasks import Metrics
 from dpigu.trainers.tasks.losses import weighted
 from torch import Tensor, nn

@@ -16,7 +16,7 @@ from dpigu.trainers.data.checks import check_split
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.sources import Indices, Source, Tensors, bytes_of
 from dpigu.trainers.engines.records import Tree
-from dpigu.trainers.slots import seated
+from dpigu.trainers.phases.slots import seated
 from torch import Tensor
 from torch.utils._pytree import tree_map
 

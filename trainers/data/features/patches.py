@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 from dpigu.dpcore import DataError
-from dpigu.trainers.data.dead_leaves import dead_leaves
+from dpigu.trainers.data.features.dead_leaves import dead_leaves
 from torch import Tensor
 from torch.nn import functional as F
 

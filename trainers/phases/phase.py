@@ -24,8 +24,7 @@ from dpigu.dpcore import (
     States,
     StepContext,
 )
-from dpigu.dpcore.stages import public_records_of
-from dpigu.trainers.batches import Batches
+from dpigu.dpcore.grammar.stages import public_records_of
 from dpigu.trainers.engines import (
     ENGINES,
     choose,
@@ -34,10 +33,11 @@ from dpigu.trainers.engines import (
     norms_of,
     row_gradients,
 )
-from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.selective_update import RunningSelectiveUpdate, Snapshot
+from dpigu.trainers.lifecycle.prepare import PreparedRun
+from dpigu.trainers.phases.batches import Batches
+from dpigu.trainers.phases.selective_update import RunningSelectiveUpdate, Snapshot
+from dpigu.trainers.phases.slots import Slots
 from dpigu.trainers.settings import masked_step
-from dpigu.trainers.slots import Slots
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 

@@ -16,10 +16,10 @@ from dpigu.dpcore import (
     Reads,
     SelectiveUpdate,
 )
-from dpigu.trainers.batches import Batches
 from dpigu.trainers.engines import choose_whole, norms_of
-from dpigu.trainers.prepare import PreparedRun
-from dpigu.trainers.slots import Slots
+from dpigu.trainers.lifecycle.prepare import PreparedRun
+from dpigu.trainers.phases.batches import Batches
+from dpigu.trainers.phases.slots import Slots
 from torch import Tensor, nn
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from dpigu.dpcore.spaces import Released, Space
+from dpigu.dpcore.grammar.spaces import Released, Space
 from torch import Tensor
 
 State = Mapping[str, Tensor]

@@ -6,7 +6,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 import click
-from dpigu.cli.dpigu.stages import stages
+from dpigu.cli.dpigu.stages.commands import stages
 from dpigu.cli.shared.options import json_option
 from dpigu.cli.shared.output import print_json
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dpigu.dpcore import PoissonSampler, Rows, Transform, Views
 from dpigu.trainers.engines import RowEngine, Tree, no_rules_of_users, reseeded
-from dpigu.trainers.reading import Records
-from dpigu.trainers.slots import Slots
+from dpigu.trainers.phases.reading import Records
+from dpigu.trainers.phases.slots import Slots
 from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map

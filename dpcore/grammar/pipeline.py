@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from dp_accounting import DpEvent, NonPrivateDpEvent
 from dpigu.dpcore.errors import GrammarError
-from dpigu.dpcore.noise import LAWS
-from dpigu.dpcore.spaces import Space
-from dpigu.dpcore.stages import (
+from dpigu.dpcore.grammar.spaces import Space
+from dpigu.dpcore.grammar.stages import (
     KINDS,
     Clipper,
     MaskScheduler,
@@ -31,6 +30,7 @@ from dpigu.dpcore.stages import (
     name_of,
     reads_of,
 )
+from dpigu.dpcore.noise import LAWS
 
 
 class Placed(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from dpigu.cli.dpigu.account_mechanism import (
+from dpigu.cli.dpigu.account.mechanism import (
     config_option,
     length_of,
     length_options,

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from dpigu.dpcore.grammar.spaces import Grouping, Released, Space
+from dpigu.dpcore.grammar.values import Affine, Clock, PhaseContext, Reads, Record, Release, State
 from dpigu.dpcore.noise import LawName
-from dpigu.dpcore.spaces import Grouping, Released, Space
-from dpigu.dpcore.values import Affine, Clock, PhaseContext, Reads, Record, Release, State
 from torch import Tensor
 
 

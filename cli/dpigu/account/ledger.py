@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from dpigu.cli.dpigu.account import account
+from dpigu.cli.dpigu.account.commands import account
 from dpigu.cli.shared.options import json_option
 from dpigu.cli.shared.output import print_fields, print_json
 

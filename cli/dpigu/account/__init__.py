@@ -1,0 +1,1 @@
+"""The commands of `dpigu account`, a file each."""

@@ -1,0 +1,1 @@
+"""The command `dpigu train`: its options, its canaries, and what it says."""

@@ -1,0 +1,1 @@
+"""Fixed public features of records, computed from one record alone."""

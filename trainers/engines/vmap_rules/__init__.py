@@ -1,0 +1,1 @@
+"""Rules under vmap for what torch cannot take a record at a time."""

@@ -1,0 +1,1 @@
+"""One phase at work: its slots, batches and records, and its steps."""
