@@ -23,7 +23,7 @@ Words = Callable[[int], NDArray[np.uint64]]
 
 ERROR = 2.0**-46
 """What |z| computed in float64 may be off, relatively to 1 + |z|. In units of 2⁻⁵³ this is 128,
-where below 49 is certified and 3.1 was measured (benchmarks/noise_quantile.py)."""
+where below 49 is certified and 3.1 was measured (benchmarks/noise/noise_quantile.py)."""
 BLOCK = 2**14
 """Draws that are worked on at a time: few enough to stay in cache."""
 SPARE = 64

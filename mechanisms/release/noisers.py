@@ -23,7 +23,7 @@ class Gaussian:
 
     Source: Dwork and Roth 2014, appendix A; Abadi et al. 2016.
     Privacy: the kernel draws σ times the clipper's bound, the rounding to the grid included
-    (docs/noise.md); the event is `GaussianDpEvent(σ)`; checked by tests/laws/test_noise.py.
+    (docs/noise.md); the event is `GaussianDpEvent(σ)`; checked by tests/laws/noise/test_noise.py.
     """
 
     law: ClassVar[LawName] = "gaussian"

@@ -1,4 +1,4 @@
-"""Laws of a run folder, each of which a planted bug breaks (`tests/mutants/core_ledger.py`)."""
+"""Laws of a run folder, each of which a planted bug breaks (`core_ledger.py` of the mutants)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from dpigu.mechanisms import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.strange_stages import FirstHalf, Padded, Share, Warm
+from tests.support.zoo.strange_stages import FirstHalf, Padded, Share, Warm
 
 C, SIGMA = Flat(bound=1.0), Gaussian()
 

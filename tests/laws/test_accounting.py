@@ -42,11 +42,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from tests.laws.noise_words import Ones
-from tests.laws.test_noise import StopAt
+from tests.laws.noise.noise_words import Ones
+from tests.laws.noise.test_noise import StopAt
 from tests.support.law_data import RECORDS, linear, points, settings_of
 from tests.support.strategies import dpsgd
-from tests.support.wild_stages import WildQuery
+from tests.support.zoo.wild_stages import WildQuery
 
 LEVEL = 1e-6
 MARGIN = 1e-3

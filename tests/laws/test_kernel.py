@@ -24,9 +24,9 @@ from dpigu.dpcore import (
 from dpigu.mechanisms import Flat, Gaussian
 from torch import Tensor
 
-from tests.laws.noise_words import Rising
+from tests.laws.noise.noise_words import Rising
 from tests.support.strategies import SPACE
-from tests.support.wild_stages import Mixed, Unmixed, WildClipper, WildQuery
+from tests.support.zoo.wild_stages import Mixed, Unmixed, WildClipper, WildQuery
 
 pytestmark = pytest.mark.numerical
 

@@ -16,8 +16,8 @@ from torch import nn
 from tests.laws.test_sensitivity import Misshapen
 from tests.mutants import broken_boundary, broken_public, broken_rows
 from tests.mutants.table import MUTANTS
-from tests.support.strange_stages import Warm
 from tests.support.strategies import opened
+from tests.support.zoo.strange_stages import Warm
 
 assert broken_boundary and broken_public and broken_rows
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "guarantees.md"

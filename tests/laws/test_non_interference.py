@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from tests.support.exact import same, same_release
 from tests.support.law_data import points, settings_of
 from tests.support.strategies import SPACE, Opened, batches, begun, dpsgd, opened, plans, public_MD
-from tests.support.wild_stages import WildQuery
+from tests.support.zoo.wild_stages import WildQuery
 
 TINY, LOUD = 2.0**-50, 2.0**35
 PLANS = plans(

@@ -55,7 +55,7 @@ from tests.support.strategies import (
     steps,
     wild_clippers,
 )
-from tests.support.wild_stages import WildClipper, WildQuery
+from tests.support.zoo.wild_stages import WildClipper, WildQuery
 
 pytestmark = pytest.mark.numerical
 

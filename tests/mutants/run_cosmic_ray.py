@@ -33,19 +33,22 @@ from cosmic_ray.plugins import get_operator, operator_names
 from hypothesis import HealthCheck, Phase, settings
 
 ROOT = Path(__file__).resolve().parents[2]
-LAWS = [f"tests/laws/test_{name}.py" for name in ("sensitivity", "noise", "support", "locality")]
+LAWS = [
+    f"tests/laws/{name}.py"
+    for name in ("test_sensitivity", "noise/test_noise", "test_support", "test_locality")
+]
 TESTS: dict[str, list[str]] = {
     "dpigu.dpcore.kernel": [
         "tests/laws/test_kernel.py",
         *LAWS,
-        "tests/laws/test_execution.py",
+        "tests/laws/records/test_execution.py",
         "tests/laws/test_non_interference.py",
         "tests/laws/test_accounting.py",
     ],
     "dpigu.dpcore.rows": [
         "tests/laws/test_kernel.py",
         *LAWS,
-        "tests/laws/test_execution.py",
+        "tests/laws/records/test_execution.py",
         "tests/laws/test_inverse.py",
     ],
     "dpigu.dpcore.sampling": ["tests/dpcore/test_plan.py", "tests/laws/test_accounting.py"],
@@ -67,7 +70,7 @@ TESTS: dict[str, list[str]] = {
     ],
     "dpigu.mechanisms.release.noisers": [
         "tests/mechanisms/clippers/test_boundary.py",
-        "tests/laws/test_noise.py",
+        "tests/laws/noise/test_noise.py",
     ],
     "dpigu.accountants.events": [
         "tests/accountants/test_events.py",

@@ -23,18 +23,18 @@ from hypothesis.strategies import SearchStrategy
 
 from tests.crash import folder_laws
 from tests.laws import test_accounting as accounting
-from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
-from tests.laws import test_noise as noise
-from tests.laws import test_noise_laws as noise_laws
 from tests.laws import test_non_interference as non_interference
-from tests.laws import test_randomness as randomness
-from tests.laws import test_records_apart as records_apart
-from tests.laws import test_rounded_gaussian as rounded_gaussian
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants import (
+from tests.laws.noise import test_noise as noise
+from tests.laws.noise import test_noise_laws as noise_laws
+from tests.laws.noise import test_randomness as randomness
+from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
+from tests.laws.records import test_execution as execution
+from tests.laws.records import test_records_apart as records_apart
+from tests.mutants.core import (
     core_around,
     core_boundary,
     core_claim,
@@ -42,10 +42,10 @@ from tests.mutants import (
     core_noise,
     core_records,
 )
-from tests.mutants.core_table import KernelMutant, Law
-from tests.trainers import test_lineage as lineage
+from tests.mutants.core.core_table import KernelMutant, Law
 from tests.trainers import test_settings as trainer_settings
 from tests.trainers.data import test_overlap as overlap
+from tests.trainers.lifecycle import test_lineage as lineage
 from tests.trainers.runs import test_ledger as ledger
 
 MUTANTS = (

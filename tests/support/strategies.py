@@ -43,7 +43,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
-from tests.support.wild_stages import SPACE, Mixed, Shifted, Unmixed, WildClipper
+from tests.support.zoo.wild_stages import SPACE, Mixed, Shifted, Unmixed, WildClipper
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 WILD = (0.0, 5e-324, 1e-310, 2.0**-149, 1e-38, 1e-19, 1.0, 1e19, 1e38, 1e150, 1e300)

@@ -12,8 +12,8 @@ from dpigu.mechanisms import dpsgd
 
 import dpigu
 from dpigu import DpiguError, ReproducibleNoise, Settings, data_from, train
-from tests.support.task_cases import CASES, Case
-from tests.support.task_zoo import N
+from tests.support.zoo.task_cases import CASES, Case
+from tests.support.zoo.task_zoo import N
 
 SETTINGS = {"noise_multiplier": 1.0, "expected_batch": 8.0, "accountant": "rdp", "evaluations": 1}
 TRAINED = [name for name, case in CASES.items() if not case.refused]

@@ -52,7 +52,8 @@ class Recipe:
         task: the task's name, where targets fit more than one.
         columns: what is declared of a table's columns.
         unit: the unit of privacy, where it is not one record.
-        features: a map in `dpigu.trainers.data.features.registry.FEATURES` that stands before the model.
+        features: the name of a map that stands before the model, as `dpigu.trainers.data.FEATURES`
+            has it.
         public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
             that learn from public records.
         model: a model's name or module:factory; None takes the features' or the data set's own.

@@ -7,7 +7,7 @@ import pytest
 from dpigu.audits.canaries.observations import increment
 from dpigu.audits.statistics import WITH_SPREAD
 
-from benchmarks.canary_weights import EPSILON, PLANTED, RATE, SIGMA, bound_of, observed
+from benchmarks.audits.canary_weights import EPSILON, PLANTED, RATE, SIGMA, bound_of, observed
 
 HONEST = "honest"
 

@@ -27,11 +27,11 @@ from dpigu.dpcore import Adjacency, Kernel, Plan, PrivacyError, Space
 from dpigu.mechanisms import PRESETS, ClippedCount, PerGroup, Quantile, adadpigu
 from scipy.stats import binom
 
-from benchmarks.audit_calibration import PRIVATE, allowed, repeatable
-from tests.support import zoo
-from tests.support.bad_samplers import Epochs
+from benchmarks.audits.audit_calibration import PRIVATE, allowed, repeatable
 from tests.support.depth import BRIEF, DEEP
 from tests.support.simulated_runs import SimulatedRun
+from tests.support.zoo import kernels as zoo
+from tests.support.zoo.bad_samplers import Epochs
 
 pytestmark = pytest.mark.deep
 
@@ -151,7 +151,7 @@ def test_a_true_event_is_contradicted_in_at_most_5_percent_of_audits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """60 seeds: at most as many contradictions as 5% passes once in a thousand. With the kernel's
-    own runs, of every preset: `python -m benchmarks.audit_calibration`."""
+    own runs, of every preset: `python -m benchmarks.audits.audit_calibration`."""
     assert contradicted(AUDITS, 1.0, monkeypatch) <= allowed(AUDITS)
     assert binom.sf(allowed(AUDITS), AUDITS, 0.05) <= 1e-3
 

@@ -8,8 +8,8 @@ from dpigu.audits.mechanism.sampling import SamplerAudit, audit_sampler, records
 from dpigu.dpcore import DataError, PoissonSampler
 from scipy.stats import binom
 
-from benchmarks.audit_calibration import repeatable
-from tests.support.bad_samplers import SAMPLERS, Epochs
+from benchmarks.audits.audit_calibration import repeatable
+from tests.support.zoo.bad_samplers import SAMPLERS, Epochs
 
 SAMPLER = PoissonSampler(0.1, 320)
 

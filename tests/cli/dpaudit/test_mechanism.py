@@ -13,7 +13,7 @@ from dpigu.dpcore import DenseRows
 from dpigu.dpcore.registry.configuration import plan_to_dict
 from dpigu.mechanisms import dpsgd
 
-from benchmarks.audit_calibration import repeatable
+from benchmarks.audits.audit_calibration import repeatable
 from tests.support.dpigu_command import one_line, strict_json
 
 

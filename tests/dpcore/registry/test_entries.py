@@ -17,7 +17,7 @@ from dpigu.dpcore.registry import entries as registry
 from dpigu.dpcore.registry.entries import Entry, entries, lookup
 from dpigu.mechanisms import Flat
 
-from tests.support.strange_stages import Share
+from tests.support.zoo.strange_stages import Share
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKING = """

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
-from tests.support.task_zoo import HELD, IDS, LABELS, LENGTH, Items, N, X, both, items, mapped
+from tests.support.zoo.task_zoo import HELD, IDS, LABELS, LENGTH, Items, N, X, both, items, mapped
 
 CPU = torch.device("cpu")
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.ghost_cases import (
+from tests.support.zoo.ghost_cases import (
     GROUPINGS,
     TRANSFORMS,
     Case,

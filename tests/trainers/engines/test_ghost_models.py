@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from tests.support.ghost_cases import Case, pair
+from tests.support.zoo.ghost_cases import Case, pair
 
 pytestmark = pytest.mark.numerical
 

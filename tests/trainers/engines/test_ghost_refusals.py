@@ -8,7 +8,7 @@ from dpigu.dpcore import ModelError, Space, Transform
 from dpigu.trainers.engines import GhostEngine, Norms, reason_against, trainable
 from torch import Tensor, nn
 
-from tests.support.ghost_cases import BATCH, Case, batch_of, loss, pair
+from tests.support.zoo.ghost_cases import BATCH, Case, batch_of, loss, pair
 from tests.trainers.engines.test_ghost_models import MODELS
 
 pytestmark = pytest.mark.numerical

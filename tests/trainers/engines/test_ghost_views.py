@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.ghost_cases import (
+from tests.support.zoo.ghost_cases import (
     ALIVE,
     BATCH,
     GROUPINGS,

@@ -21,8 +21,8 @@ from dpigu.trainers.engines.vmap_rules import attention
 from dpigu.trainers.tasks import TASKS
 from torch import Tensor, nn
 
-from tests.support.hf_zoo import CAUSAL, MODELS, made, records
 from tests.support.law_engines import row_of
+from tests.support.zoo.hf_zoo import CAUSAL, MODELS, made, records
 
 COUNT = 4
 CASES = [(name, lora) for name in MODELS for lora in (False, True)]

@@ -7,7 +7,7 @@ import torch
 from dpigu.trainers.engines.layers import kinds
 from torch import Tensor, nn
 
-from tests.support.ghost_cases import GROUPINGS, TRANSFORMS, Case, pair
+from tests.support.zoo.ghost_cases import GROUPINGS, TRANSFORMS, Case, pair
 
 pytestmark = pytest.mark.numerical
 

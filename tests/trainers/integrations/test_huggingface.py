@@ -13,7 +13,7 @@ import torch
 
 import dpigu
 from dpigu import DpiguError, RunError
-from tests.support.hf_zoo import LENGTH, VOCABULARY, hf, made
+from tests.support.zoo.hf_zoo import LENGTH, VOCABULARY, hf, made
 
 arguments: Any = pytest.importorskip("dpigu.trainers.integrations.huggingface.arguments")
 records: Any = pytest.importorskip("dpigu.trainers.integrations.huggingface.records")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.support.ghost_cases import Case, pair
+from tests.support.zoo.ghost_cases import Case, pair
 
 pytestmark = pytest.mark.numerical
 

@@ -21,7 +21,7 @@ from dpigu.trainers.runs import LedgerFile, RunFolder
 from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 
-from tests.laws.test_noise import StopAt
+from tests.laws.noise.test_noise import StopAt
 
 
 @pytest.fixture

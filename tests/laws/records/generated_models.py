@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.laws.mixing_models import CLASSES, WIDTH, Built, Case
+from tests.laws.records.mixing_models import CLASSES, WIDTH, Built, Case
 
 Op = Callable[[nn.Module, Tensor], Tensor]
 REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from tests.laws.noise_words import Ones, with_ones
+from tests.laws.noise.noise_words import Ones, with_ones
 from tests.support.law_data import linear, points, settings_of
 from tests.support.strategies import SPACE, Opened, batches, dpsgd, opened, steps
-from tests.support.wild_stages import WildQuery
+from tests.support.zoo.wild_stages import WildQuery
 
 LEVEL = 1e-6
 QUERY = WildQuery(bound=2.0, factor=1.0, noise_ratio=3.0)

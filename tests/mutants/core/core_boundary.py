@@ -9,12 +9,12 @@ from dpigu.trainers.lifecycle import prepare
 from hypothesis import strategies as st
 
 from tests.laws import test_accounting as accounting
-from tests.laws import test_execution as execution
-from tests.laws import test_noise as noise
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_sensitivity as sensitivity
 from tests.laws import test_support as support
-from tests.mutants.core_table import KernelMutant
+from tests.laws.noise import test_noise as noise
+from tests.laws.records import test_execution as execution
+from tests.mutants.core.core_table import KernelMutant
 from tests.support.strategies import batches, steps
 
 TAME = batches(min_size=1, wild=False, dtypes=(torch.float64,))

@@ -18,7 +18,7 @@ from torch import Tensor
 from tests.support.exact import exact_square
 from tests.support.law_engines import ENGINES, Task, applies, row_of, tasks
 from tests.support.strategies import GROUPINGS, Opened, batches, steps
-from tests.support.wild_stages import WildQuery
+from tests.support.zoo.wild_stages import WildQuery
 
 pytestmark = pytest.mark.numerical
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.trainers.test_spending import Bystander
+from tests.trainers.lifecycle.test_spending import Bystander
 
 
 @pytest.fixture

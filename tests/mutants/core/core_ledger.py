@@ -8,7 +8,7 @@ from dpigu.trainers.runs.lock import Lock
 from hypothesis import strategies as st
 
 from tests.crash import folder_laws
-from tests.mutants.core_table import KernelMutant
+from tests.mutants.core.core_table import KernelMutant
 from tests.trainers.runs import test_ledger as ledger
 
 CHAIN = " or number != self.lines or before != self.digest"

@@ -24,8 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.noise_quantile import errors, ranges
-from tests.laws.test_noise import QUERY
+from benchmarks.noise.noise_quantile import errors, ranges
+from tests.laws.noise.test_noise import QUERY
 from tests.support.exact import exact_distance_square
 from tests.support.strategies import Opened, batches, dpsgd, opened, steps
 

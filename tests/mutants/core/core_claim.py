@@ -6,9 +6,10 @@ from dpigu.dpcore.registry import configuration
 from dpigu.trainers.data import overlap
 from dpigu.trainers.lifecycle import lineage
 
-from tests.mutants.core_table import KernelMutant
-from tests.trainers import test_lineage, test_settings
+from tests.mutants.core.core_table import KernelMutant
+from tests.trainers import test_settings
 from tests.trainers.data import test_overlap
+from tests.trainers.lifecycle import test_lineage
 
 SHARES = "if np.isin(split_fingerprints(key, whose, split), own).any():"
 

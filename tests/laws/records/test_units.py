@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from tests.laws.test_records_apart import BOUND, ENGINES, GRID, NoNoise, coupled
+from tests.laws.records.test_records_apart import BOUND, ENGINES, GRID, NoNoise, coupled
 
 OWNERS = np.array([0, 3, 3, 1, 0, 3, 2, 3, 3, 4, 1, 3, 0, 3])
 """Person 3 has seven records, person 2 and person 4 one each."""

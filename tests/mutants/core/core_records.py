@@ -10,9 +10,9 @@ from dpigu.trainers.engines.guards.watch import Watch
 from dpigu.trainers.phases import slots
 from hypothesis import strategies as st
 
-from tests.laws import test_records_apart as apart
-from tests.laws.mixing_models import CASES
-from tests.mutants.core_table import KernelMutant
+from tests.laws.records import test_records_apart as apart
+from tests.laws.records.mixing_models import CASES
+from tests.mutants.core.core_table import KernelMutant
 
 
 def on(name: str, engine: str, drop: int = 0) -> dict[str, st.SearchStrategy[object]]:

@@ -1,6 +1,6 @@
 """How far the normal quantile that the noise is drawn from may be off.
 
-    python -m benchmarks.noise_quantile [--points 2000]
+    python -m benchmarks.noise.noise_quantile [--points 2000]
 
 The quantile Φ⁻¹ is `scipy.special.ndtri`, Cephes' rational functions in three ranges. For points
 of each range, in units of 2⁻⁵³ of 1 + |z|: how far the rational function in exact arithmetic is

@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.laws.generated_models import generated
-from tests.laws.mixing_models import CASES, CLASSES, WIDTH, Case, kinked
+from tests.laws.records.generated_models import generated
+from tests.laws.records.mixing_models import CASES, CLASSES, WIDTH, Case, kinked
 
 PRESENT, DECLARED, BOUND = 13, 17, 0.5
 GRID = 2.0**-20

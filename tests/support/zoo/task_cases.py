@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from tests.support.task_zoo import (
+from tests.support.zoo.task_zoo import (
     IDS,
     LABELS,
     LENGTH,

@@ -10,11 +10,11 @@ from dpigu.dpcore.noise import rounded
 from dpigu.dpcore.noise.laws import RoundedGaussian
 from hypothesis import strategies as st
 
-from tests.laws import test_noise as noise
-from tests.laws import test_noise_laws as noise_laws
-from tests.laws import test_randomness as randomness
-from tests.laws import test_rounded_gaussian as rounded_gaussian
-from tests.mutants.core_table import KernelMutant
+from tests.laws.noise import test_noise as noise
+from tests.laws.noise import test_noise_laws as noise_laws
+from tests.laws.noise import test_randomness as randomness
+from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
+from tests.mutants.core.core_table import KernelMutant
 from tests.support.strategies import batches
 
 DRAWN = "drawn_K.to(sum_K)"
@@ -129,10 +129,10 @@ MUTANTS = (
         {"scale": st.sampled_from(rounded_gaussian.SCALES)},
     ),
     KernelMutant(
-        "noise of one hundredth less",
+        "noise of two hundredths less",
         rounded,
         "_magnitudes",
-        (("y *= -scale", "y *= -0.99 * scale"),),
+        (("y *= -scale", "y *= -0.98 * scale"),),
         rounded_gaussian.law_small_scales_by_chi_square,
         {"scale": st.just(3.0)},
     ),

@@ -13,7 +13,7 @@ from dpigu.mechanisms import RowTopK
 from torch import Tensor
 
 from tests.support.strategies import SPACE
-from tests.support.wild_stages import Mixed, Shifted
+from tests.support.zoo.wild_stages import Mixed, Shifted
 
 pytestmark = pytest.mark.numerical
 

@@ -1,6 +1,6 @@
 """How often the mechanism audit contradicts what is true, and how far it reaches.
 
-    python -m benchmarks.audit_calibration [--seeds 20] [--quick] [--sigma 1]
+    python -m benchmarks.audits.audit_calibration [--seeds 20] [--quick] [--sigma 1]
 
 Every private preset, over fixed seeds. The number of contradictions among all audits is at most
 the one that a correct audit passes once in a thousand repetitions of the whole.

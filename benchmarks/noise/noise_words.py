@@ -1,6 +1,6 @@
 """Words of the noise's sampler against mpmath: half of them random, half beside a boundary.
 
-    python -m benchmarks.noise_words [--words 1000000] [--seed 0]
+    python -m benchmarks.noise.noise_words [--words 1000000] [--seed 0]
 
 The boundaries above and below a random word's integer are computed with mpmath at 256 bits, and
 the word must lie between them. A word beside a boundary is the last that ends below it, or the

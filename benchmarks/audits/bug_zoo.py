@@ -1,10 +1,10 @@
 """Which audit contradicts which planted bug, and what it reaches.
 
-    python -m benchmarks.bug_zoo [--full]
+    python -m benchmarks.audits.bug_zoo [--full]
 
-Every bug of `tests/support/zoo.py` and `tests/support/bad_samplers.py` is audited by `dpaudit
-mechanism`'s function, as a plugin's author would, at σ = 1 and without training; quickly, or with
-full effort. Prints the table of docs/audits.md. The correct twins stand at its end.
+Every bug of `tests/support/zoo` is audited by `dpaudit mechanism`'s function, as a plugin's author
+would, at σ = 1 and without training; quickly, or with full effort. Prints the table of
+docs/audits.md. The correct twins stand at its end.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dpigu.audits.mechanism.sampling import audit_sampler
 from dpigu.dpcore import Kernel, Plan, PoissonSampler
 from numpy.typing import NDArray
 
-from tests.support import zoo
-from tests.support.bad_samplers import SAMPLERS
+from tests.support.zoo import kernels as zoo
+from tests.support.zoo.bad_samplers import SAMPLERS
 
 DRAWS = 1000
 SAMPLER = PoissonSampler(0.1, 320)

@@ -4,7 +4,7 @@ A sampler of 16-bit words is enumerated. A word whose interval lies between two 
 boundaries gives the integer between them, and every other word draws further digits and is
 divided by the same boundaries. So P(k) is Φ((k + ½)/s) − Φ((k − ½)/s) with no error at all. The
 sampler of 64-bit words is compared with mpmath at random and beside boundaries;
-benchmarks/noise_words.py does so for a million words.
+benchmarks/noise/noise_words.py does so for a million words.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dpigu.dpcore.noise import ReproducibleNoise, SystemNoise, rounded, rounded_
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.noise_words import TOP, disagreements, edge
-from tests.laws.noise_words import PRECISE, Words, integer_of, word_of
+from benchmarks.noise.noise_words import TOP, disagreements, edge
+from tests.laws.noise.noise_words import PRECISE, Words, integer_of, word_of
 
 BITS = 16
 HALF = 2 ** (BITS - 1)

@@ -1,8 +1,8 @@
 """What gradient canaries show of planted noise: weighed by the claimed σ, and by what was seen.
 
-`python -m benchmarks.canary_weights` simulates observations of 700 canaries, 200 steps on all
-records at σ = 15.2, a claim of ε = 4 at δ = 1e-5, and prints the lower bounds and the p-value of
-the spread.
+`python -m benchmarks.audits.canary_weights` simulates observations of 700 canaries, 200 steps on
+all records at σ = 15.2, a claim of ε = 4 at δ = 1e-5, and prints the lower bounds and the p-value
+of the spread.
 """
 
 from __future__ import annotations

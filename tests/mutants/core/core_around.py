@@ -17,12 +17,12 @@ from dpigu.trainers.runs import LedgerFile, report
 from hypothesis import strategies as st
 
 from tests.laws import test_accounting as accounting
-from tests.laws import test_execution as execution
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_non_interference as non_interference
 from tests.laws import test_support as support
-from tests.mutants.core_table import KernelMutant
+from tests.laws.records import test_execution as execution
+from tests.mutants.core.core_table import KernelMutant
 from tests.support.law_engines import tasks
 from tests.support.strategies import stages, steps
 

@@ -1,0 +1,1 @@
+"""Benchmarks of the audits: their level and their power."""

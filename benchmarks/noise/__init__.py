@@ -1,0 +1,1 @@
+"""Benchmarks of the noise: its words against many digits."""

@@ -1,0 +1,1 @@
+"""Models, tasks, stages and samplers that tests and benchmarks share."""
