@@ -27,6 +27,14 @@ def test_links_lead_to_files(page: Path) -> None:
     assert broken(page) == []
 
 
+def test_the_architecture_names_files_that_are_there() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    rooms = "dpcore|mechanisms|accountants|trainers|audits|cli|dpigu|tests|docs"
+    named = re.findall(rf"`((?:{rooms})/[\w/.]+)`", page)
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_page_has_its_place_in_the_navigation() -> None:
     placed = re.findall(
         r"^\s+- (?:[^:\n]+: )?([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M
