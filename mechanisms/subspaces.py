@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
@@ -85,12 +86,16 @@ class PublicSubspace:
 
     basis: the K eigenvectors of largest eigenvalue of M = (1/M) Σ_i ĝ_i ĝ_iᵀ, over M public records
 
+    With groups, the coordinates are cut in order into G equal parts, and each has K/G of the
+    directions to itself, those of its part's own moment (K_G ∝ √D_G, for parts alike).
+
     Public means that no privacy is at stake: another data set, given for the purpose. With
     fewer than K records, random directions make up the number. The directions are those of the
     step before: stages learn after a release.
 
     Args:
         size: K; min(K, D) directions are given.
+        groups: G, at most K and at most D.
         public_records: M, how many records' gradients are taken.
         every: steps from one refresh to the next.
 
@@ -99,17 +104,19 @@ class PublicSubspace:
     Errors: `GrammarError` if the run has no public records.
 
     Source: Zhou, Wu and Banerjee 2021 (arXiv 2007.03813), section 3.1: the top eigenspace of the
-    second moment of public gradients.
+    second moment of public gradients; by groups Yu et al. 2021, GEP (arXiv 2102.12677).
     Privacy: no bound needed; reads public gradients and the public seed only; checked by
     tests/mechanisms/test_subspaces.py.
     """
 
     size: int = 16
+    groups: int = 1
     public_records: int = 128
     every: int = 10
 
     def __post_init__(self) -> None:
         require(self.size >= 1, self, "size", "at least 1")
+        require(1 <= self.groups <= self.size, self, "groups", "from 1 to the size")
         require(self.public_records >= 1, self, "public_records", "at least 1")
         require(self.every >= 1, self, "every", "at least 1")
 
@@ -121,15 +128,33 @@ class PublicSubspace:
                 remedy="Give the run public data, or take released-subspace.",
             )
         spare_DK = random_basis(context, self.size, "public-subspace")
-        return {"basis_DK": principal(context.public_MD, spare_DK), "spare_DK": spare_DK}
+        return {"basis_DK": self._principal(context.public_MD, spare_DK), "spare_DK": spare_DK}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         if release.public_MD is None or (release.clock.step + 1) % self.every:
             return state
-        return {**state, "basis_DK": principal(release.public_MD, state["spare_DK"])}
+        return {**state, "basis_DK": self._principal(release.public_MD, state["spare_DK"])}
 
     def basis(self, state: State) -> Tensor:
         return state["basis_DK"]
+
+    def _principal(self, g_MD: Tensor, spare_DK: Tensor) -> Tensor:
+        """The directions of every group, zero outside it."""
+        basis_DK = torch.zeros_like(spare_DK)
+        for rows, columns in shares(*spare_DK.shape, self.groups):
+            basis_DK[rows, columns] = principal(g_MD[:, rows], spare_DK[rows, columns])
+        return basis_DK
+
+
+def shares(size: int, directions: int, groups: int) -> list[tuple[slice, slice]]:
+    """What is each group's, cut in order: its directions, alike to within one, and its part of
+    the coordinates, in proportion to them: so never fewer."""
+    ends = [directions * g // groups for g in range(groups + 1)]
+    cuts = [size * end // directions for end in ends]
+    return [
+        (slice(*rows), slice(*columns))
+        for rows, columns in zip(pairwise(cuts), pairwise(ends), strict=True)
+    ]
 
 
 def principal(g_MD: Tensor, spare_DK: Tensor) -> Tensor:

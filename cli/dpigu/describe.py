@@ -159,7 +159,9 @@ def _selective_update(
     return {
         "rate": sampled.rate,
         "event": str(sampled.event(phase.selective_update.pipeline.event())),
-        "stages": {k: v for k, v in table["selective_update"].items() if k != "rate"},
+        "stages": {
+            k: v for k, v in table["selective_update"].items() if k not in ("rate", "share")
+        },
     }
 
 

@@ -34,7 +34,8 @@ class SelectiveUpdate:
     Args:
         pipeline: releases a statistic of the records, with the update in place.
         decision: reads what was released.
-        rate: the sampling rate of the look; None takes the plan's.
+        rate: the sampling rate of the look; None takes a share of the plan's.
+        share: that share, in (0, 1].
 
     Source: the selective update of Fu et al., DPSUR (arXiv 2311.14056), every look charged.
     """
@@ -42,8 +43,16 @@ class SelectiveUpdate:
     pipeline: Pipeline
     decision: Decision
     rate: float | None = None
+    share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise GrammarError(
+                "a look samples at a share of the plan's rate",
+                where="SelectiveUpdate.share",
+                got=self.share,
+                expected="a number in (0, 1]",
+            )
         if self.pipeline.statistic is None:
             raise GrammarError(
                 "a selective update releases a statistic, and its pipeline has none",
@@ -59,7 +68,8 @@ class SelectiveUpdate:
 
     def sampler(self, sampler: PoissonSampler) -> PoissonSampler:
         """How the look samples, beside how the steps do."""
-        return PoissonSampler(self.rate if self.rate is not None else sampler.rate, sampler.records)
+        rate = self.rate if self.rate is not None else self.share * sampler.rate
+        return PoissonSampler(rate, sampler.records)
 
 
 @dataclass(frozen=True)

@@ -145,12 +145,13 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
             **_pipeline_to_dict(phase.pipeline),
         }
         if phase.selective_update is not None:
-            rate = (
-                {} if phase.selective_update.rate is None else {"rate": phase.selective_update.rate}
-            )
-            decision = _stage_to_dict(phase.selective_update.decision)
-            pipeline = _pipeline_to_dict(phase.selective_update.pipeline)
-            table["selective_update"] = {**rate, "decision": decision, **pipeline}
+            selective = phase.selective_update
+            sampled = {"share": selective.share, "rate": selective.rate}
+            table["selective_update"] = {
+                **{key: value for key, value in sampled.items() if value is not None},
+                "decision": _stage_to_dict(selective.decision),
+                **_pipeline_to_dict(selective.pipeline),
+            }
         phases.append(table)
     return {"adjacency": str(plan.adjacency), "phase": phases}
 
@@ -204,12 +205,13 @@ def _phase(table: Mapping[str, Any], where: str) -> Phase:
 
 
 def _selective_update(table: Mapping[str, Any], where: str) -> SelectiveUpdate:
-    refuse_unknown(table, ("rate", "decision", *SINGLE, *MANY), where)
+    refuse_unknown(table, ("rate", "share", "decision", *SINGLE, *MANY), where)
     if "decision" not in table:
         raise ConfigurationError("the key 'decision' is missing", where=where)
     decision = stage_from(table["decision"], "decision", f"{where}.decision")
     rate = typed(table.get("rate"), float | None, f"{where}.rate")
-    return SelectiveUpdate(_pipeline(table, where), decision, rate)
+    share = typed(table.get("share", 1.0), float, f"{where}.share")
+    return SelectiveUpdate(_pipeline(table, where), decision, rate, share)
 
 
 def _pipeline(table: Mapping[str, Any], where: str) -> Pipeline:

@@ -41,8 +41,9 @@ def _phase(phase: Phase) -> list[Guarantee]:
         )
     )
     if phase.selective_update is not None:
-        own = phase.selective_update.rate
-        rate = "the plan's rate" if own is None else f"rate {own:g}"
+        own, share = phase.selective_update.rate, phase.selective_update.share
+        shared = "the plan's rate" if share == 1 else f"{share:g} of the plan's rate"
+        rate = shared if own is None else f"rate {own:g}"
         lines += _pipeline(f"{phase.name}, selective update", phase.selective_update.pipeline)
         lines.append(
             Guarantee(

@@ -5,7 +5,7 @@ Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noi
 
 from __future__ import annotations
 
-from dpigu.dpcore import Plan, RowMap
+from dpigu.dpcore import Plan
 from dpigu.mechanisms.points import MaskedWeights
 from dpigu.mechanisms.presets.preset import preset, two_phases
 from dpigu.mechanisms.release import AffineRestorer
@@ -33,14 +33,14 @@ def adadpigu(
     return two_phases(steps, bound, pretraining, ("pretraining", {"scorer": Coherent()}), main)
 
 
-@preset("adadpigu-paper", source="arXiv 2507.06525, Algorithms 1 and 2")
+@preset("adadpigu-paper", source="arXiv 2507.06525, Algorithms 1 and 2 and section 4", momentum=0.0)
 def adadpigu_paper(
     steps: int,
     *,
     bound: float = 0.5,
     pretraining: float = 0.1,
     ratio: float = 0.6,
-    row_ratio: float | None = None,
+    row_ratio: float = 0.6,
 ) -> Plan:
     """AdaDPIGU as the paper writes it, made private.
 
@@ -49,15 +49,13 @@ def adadpigu_paper(
         bound: C.
         pretraining: the share of the steps that Algorithm 1 takes; the paper gives no number.
         ratio: r, the share of coordinates trained when the main phase starts; all are at its end.
-        row_ratio: the share of each record's row that section 4 keeps; Algorithm 2 keeps all.
+        row_ratio: the share of a record's live coordinates that section 4 keeps; Algorithm 2, as
+            printed, keeps all.
     """
-    rows: tuple[RowMap, ...] = (EmaStandardizer(),)
-    if row_ratio is not None:
-        rows += (RowTopK(ratio=row_ratio),)
     main = {
         "scheduler": LinearUnfreeze(ratio=ratio),
         "point": MaskedWeights(),
-        "rows": rows,
+        "rows": (EmaStandardizer(), RowTopK(ratio=row_ratio, reads=("scheduler",))),
         "posts": (AffineRestorer(of="ema-standardizer"),),
     }
     return two_phases(steps, bound, pretraining, ("pretraining", {"scorer": MeanAbsolute()}), main)

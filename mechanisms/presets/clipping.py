@@ -34,17 +34,17 @@ def normalised_clipping(steps: int, *, bound: float = 0.5) -> Plan:
 
 @preset("per-layer-clipping", source="McMahan et al. 2018 (arXiv 1710.06963), section 2.3")
 def per_layer_clipping(steps: int, *, bound: float = 0.5) -> Plan:
-    """A bound for every layer, with one joint bound."""
-    return one_phase(steps, bound, clipper=PerGroup(bound=bound, weights="dimension"))
+    """The same bound for every layer, C/√G, with one joint bound."""
+    return one_phase(steps, bound, clipper=PerGroup(bound=bound))
 
 
-@preset(
-    "quantile-clipping",
-    source="Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1",
-    learning_rate=0.3,
-)
-def quantile_clipping(steps: int, *, bound: float = 0.5) -> Plan:
-    """A bound that follows a quantile by a noised count."""
-    return one_phase(
-        steps, bound, clipper=Quantile(bound=bound, quantile=0.2), queries=(ClippedCount(),)
-    )
+@preset("quantile-clipping", source="Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1")
+def quantile_clipping(steps: int, *, bound: float = 0.5, quantile: float = 0.5) -> Plan:
+    """A bound that follows the median of the norms by a noised count.
+
+    Args:
+        bound: C at the first step.
+        quantile: γ, the share of records to leave unclipped.
+    """
+    clipper = Quantile(bound=bound, quantile=quantile)
+    return one_phase(steps, bound, clipper=clipper, queries=(ClippedCount(),))

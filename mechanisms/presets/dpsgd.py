@@ -24,7 +24,7 @@ def dpsgd(steps: int, *, bound: float = 0.5) -> Plan:
 
 @preset(
     "dp-adambc",
-    source="Tang et al. 2023 (arXiv 2312.14334), Algorithm 1",
+    source="Tang, Shpilevskiy and Lécuyer 2023 (arXiv 2312.14334), Algorithm 1",
     optimizer="adam-bc",
     learning_rate=0.005,
 )

@@ -13,8 +13,10 @@ from dpigu.mechanisms.release import Gaussian, Sharpness, SoftThreshold
 from dpigu.mechanisms.statistics import LossChange, Threshold
 
 
-@preset("denoising", source="after Nasr et al. 2020 (arXiv 2007.11524)", learning_rate=2.0)
-def denoising(steps: int, *, bound: float = 0.5) -> Plan:
+@preset(
+    "soft-threshold", source="Donoho and Johnstone 1994; Balle and Wang 2018", learning_rate=2.0
+)
+def soft_threshold(steps: int, *, bound: float = 0.5) -> Plan:
     """Shrink each released coordinate by its known noise."""
     return one_phase(steps, bound, posts=(SoftThreshold(threshold=1.0),))
 
@@ -25,21 +27,29 @@ def dp_sat(steps: int, *, bound: float = 0.5) -> Plan:
     return one_phase(steps, bound, point=Sharpness())
 
 
-@preset("dpsur", source="Fu et al. 2023 (arXiv 2311.14056), every look charged")
+@preset(
+    "dpsur", source="Fu et al. 2023 (arXiv 2311.14056) and the authors' code, every look charged"
+)
 def dpsur(
     steps: int,
     *,
     bound: float = 0.5,
-    look_bound: float = 0.1,
-    look_multiplier: float = 4.0,
-    below: float = 0.0,
+    look_bound: float = 0.001,
+    look_multiplier: float = 2.0 / 3.0,
+    look_share: float = 0.25,
+    deviations: float = -0.5,
 ) -> Plan:
     """DPSUR: keep an update only where a charged look says that it helps.
 
+    The defaults are the authors' for MNIST at ε = 2: σ_v = 1 beside σ_t = 1.5, 256 records looked
+    at beside batches of 1,024, and the threshold −C_v where the noise has 2·C_v·σ_v.
+
     Args:
-        look_bound: the clipping norm of one record's change of loss, in nats.
+        look_bound: C_v, the clipping norm of one record's change of loss, in nats.
         look_multiplier: the look's noise multiplier over that of the gradient.
-        below: an update is kept where the released mean change is at most this.
+        look_share: the look's sampling rate over that of the steps.
+        deviations: an update is kept where the released mean change is at most so many standard
+            deviations of its noise.
     """
     selective_update = SelectiveUpdate(
         Pipeline(
@@ -47,7 +57,8 @@ def dpsur(
             noiser=Gaussian(noise_multiplier=look_multiplier),
             statistic=LossChange(),
         ),
-        Threshold(below=below),
+        Threshold(deviations=deviations),
+        share=look_share,
     )
     pipeline = Pipeline(clipper=Flat(bound=bound), noiser=Gaussian())
     return Plan((Phase("main", pipeline, steps, selective_update=selective_update),))

@@ -1,4 +1,4 @@
-"""Train a part of the coordinates: chosen at random, by weight, by layer or by votes.
+"""Train a part of the coordinates: at random, by weight, by layer or by votes.
 
 Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`). `bound` is
 the clipping norm C; `steps` counts all phases together, and all are charged.
@@ -29,11 +29,14 @@ def random_freeze(steps: int, *, bound: float = 0.5) -> Plan:
     return one_phase(steps, bound, scheduler=RandomFreeze())
 
 
-@preset("selection", source="after Adamczewski and Park 2023")
-def selection(
+ADAMCZEWSKI_PARK = "Adamczewski and Park 2023 (arXiv 2303.04612)"
+
+
+@preset("freezing", source=f"after {ADAMCZEWSKI_PARK}, parameter freezing")
+def freezing(
     steps: int, *, bound: float = 0.5, ratio: float = 0.5, scorer: Scorer | None = None
 ) -> Plan:
-    """The half of the parameters with the largest initial weights.
+    """The half of the parameters with the largest initial weights; the rest are frozen.
 
     Args:
         ratio: the share that is trained.
@@ -43,10 +46,16 @@ def selection(
     return one_phase(steps, bound, scorer=scorer, scheduler=TopK(ratio=ratio))
 
 
-@preset("random-selection", source="the control of Adamczewski and Park 2023")
-def random_selection(steps: int, *, bound: float = 0.5) -> Plan:
+@preset("freezing-at-random", source=f"{ADAMCZEWSKI_PARK}, parameter freezing at random")
+def freezing_at_random(steps: int, *, bound: float = 0.5) -> Plan:
     """A fixed random half of the parameters."""
-    return selection(steps, bound=bound, scorer=Random())
+    return freezing(steps, bound=bound, scorer=Random())
+
+
+@preset("random-selection", source=f"{ADAMCZEWSKI_PARK}, parameter selection at random")
+def random_selection(steps: int, *, bound: float = 0.5, ratio: float = 0.5) -> Plan:
+    """A fresh random half of the parameters at every step."""
+    return one_phase(steps, bound, scheduler=RandomFreeze(ratio=ratio, end=ratio))
 
 
 @preset("linear-probing", source="Abadi et al. 2016, section 5.3")
@@ -55,11 +64,11 @@ def linear_probing(steps: int, *, bound: float = 0.5) -> Plan:
     return one_phase(steps, bound, scheduler=NamedLayers())
 
 
-@preset("fedsel", source="after Liu et al. 2020 (arXiv 2003.10637)")
-def fedsel(
+@preset("voted-top-k", source="this project; local in Liu et al. 2020 (arXiv 2003.10637)")
+def voted_top_k(
     steps: int, *, bound: float = 0.5, votes: float = 0.1, kept: float = 0.5, votes_for: float = 0.1
 ) -> Plan:
-    """FedSel: records vote for their largest coordinates, and the winners train.
+    """Records vote for their largest coordinates, and the winners train.
 
     Args:
         votes: the share of the steps that count votes.

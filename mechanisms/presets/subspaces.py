@@ -1,4 +1,4 @@
-"""Gradients in fewer dimensions: a subspace, low-rank carriers or a code.
+"""Gradients in fewer dimensions: a subspace, low-rank carriers or a sketch.
 
 Every noise multiplier is 1 until it is calibrated to a target (`Plan.scaled_noise`). `bound` is
 the clipping norm C; `steps` counts all phases together, and all are charged.
@@ -32,6 +32,25 @@ def after_plain(steps: int, bound: float, size: int, **slots: Any) -> Plan:
     return two_phases(steps, bound, 0.3, ("plain", subspace), slots)
 
 
+def decomposed(
+    steps: int,
+    bound: float,
+    subspace: Subspace,
+    size: int,
+    weights: tuple[float, float],
+    residual_scale: float,
+) -> Plan:
+    """One phase of gradients decomposed along a subspace: see `Decompose` for the last two."""
+    return one_phase(
+        steps,
+        bound,
+        subspace=subspace,
+        rows=(Decompose(size=size, residual_scale=residual_scale),),
+        clipper=PerGroup(groups="parameter", weights=weights, bound=bound),
+        posts=(Recompose(),),
+    )
+
+
 @preset("pdp-sgd", source="Zhou et al. 2021 (arXiv 2007.03813)")
 def pdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     """PDP-SGD: drop the noise outside a subspace of released gradients.
@@ -51,7 +70,7 @@ def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     return one_phase(steps, bound, subspace=subspace, posts=(ProjectReleased(),))
 
 
-@preset("pcdp-sgd", source="Sha et al. 2023 (arXiv 2312.03792)")
+@preset("pcdp-sgd", source="Sha et al. 2023 (arXiv 2312.03792, withdrawn)")
 def pcdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     """PCDP-SGD: project each record's gradient to a subspace before it is clipped."""
     return after_plain(steps, bound, size, rows=(Project(size=size),), posts=(Lift(),))
@@ -61,24 +80,28 @@ def pcdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
 def gep(steps: int, *, bound: float = 0.5, size: int = 4, subspace: Subspace | None = None) -> Plan:
     """GEP: embedding in a subspace and residual, clipped apart and released together.
 
+    The bounds of embedding and residual are as 5 to 2, and each has noise in proportion.
+
     Args:
+        bound: √2 times that of the embedding.
         size: K, the dimension of the subspace.
         subspace: where it comes from: the released gradients unless another is given.
     """
-    return one_phase(
-        steps,
-        bound,
-        subspace=subspace if subspace is not None else ReleasedSubspace(size=size),
-        rows=(Decompose(size=size),),
-        clipper=PerGroup(groups="parameter", weights=(0.4, 1.0), bound=bound),
-        posts=(Recompose(),),
-    )
+    subspace = subspace if subspace is not None else ReleasedSubspace(size=size)
+    return decomposed(steps, bound, subspace, size, (1.0, 1.0), 5.0 / 2.0)
 
 
 @preset("gep-public", source="Yu et al. 2021 (arXiv 2102.12677), Algorithm 1", public="procedural")
-def gep_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
-    """GEP with the subspace of public gradients."""
-    return gep(steps, bound=bound, size=size, subspace=PublicSubspace(size=size))
+def gep_public(steps: int, *, bound: float = 0.5, size: int = 18, groups: int = 3) -> Plan:
+    """GEP with the subspaces of public gradients, one for each third of the parameters.
+
+    Args:
+        bound: √2 times that of the embedding.
+        size: K, the dimension of all subspaces together.
+        groups: of parameters, each with a subspace of its own.
+    """
+    subspace = PublicSubspace(size=size, groups=groups, every=1)
+    return gep(steps, bound=bound, size=size, subspace=subspace)
 
 
 @preset("dpdr", source="Liu et al. 2024 (arXiv 2406.02744)")
@@ -89,7 +112,7 @@ def dpdr(steps: int, *, bound: float = 0.5) -> Plan:
     """
     before = min(max(1, steps // 2), steps - 1)
     last = ReleasedSubspace(size=1, decay=0.0)
-    (early,) = gep(before, bound=bound, size=1, subspace=last).phases
+    (early,) = decomposed(before, bound, last, 1, (0.4, 1.0), 1.0).phases
     (main,) = one_phase(steps - before, bound).phases
     return Plan((dataclasses.replace(early, name="early"), main))
 
@@ -105,11 +128,11 @@ def rgp(steps: int, *, bound: float = 0.5, rank: int = 8) -> Plan:
     return one_phase(steps, bound, rows=rows, posts=posts)
 
 
-@preset("gradient-encoding", source="after Nasr et al. 2020 (arXiv 2007.11524)")
-def gradient_encoding(steps: int, *, bound: float = 0.5, block: int = 2) -> Plan:
-    """Gradients in a public linear code of half their length.
+@preset("random-sums", source="feature hashing, Weinberger et al. 2009 (arXiv 0902.2206)")
+def random_sums(steps: int, *, bound: float = 0.5, block: int = 2) -> Plan:
+    """Gradients as random signed sums, half as many as there are coordinates.
 
     Args:
-        block: how many coordinates share one of the code.
+        block: how many coordinates share one sum.
     """
     return one_phase(steps, bound, rows=(Encode(block=block),), posts=(Decode(),))

@@ -36,8 +36,7 @@ class JamesStein:
     State: `groups_K`, int64, which no step changes.
 
     Source: James and Stein 1961, positive part; as post-processing of the Gaussian mechanism
-    Balle and Wang 2018 (arXiv 1805.06530), section 4; of gradients Nasr et al. 2020
-    (arXiv 2007.11524).
+    Balle and Wang 2018 (arXiv 1805.06530), section 4.
     Privacy: post-processing of the released vector and of its public variance; the risk law is
     checked by tests/mechanisms/release/test_denoisers.py.
     """

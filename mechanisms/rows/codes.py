@@ -36,9 +36,8 @@ class Encode:
     State: `order_D`, int64: the blocks, one after the other; `weight_D`, float64: s_j/√n_k in that
     order. No step changes them.
 
-    Source: Nasr, Shokri and Houmansadr 2020 (arXiv 2007.11524): gradients encoded to a smaller
-    space before the noise, and denoised after; the sums are those of feature hashing,
-    Weinberger et al. 2009 (arXiv 0902.2206), with blocks of equal size.
+    Source: the sums of feature hashing, Weinberger et al. 2009 (arXiv 0902.2206), with blocks of
+    equal size. Not the encoder of Nasr et al. 2020: docs/without-a-preset.md.
     Privacy: no bound of its own, the clipper bounds z; one record's row depends on its own
     gradient and on the public seed; checked by tests/mechanisms/rows/test_codes.py.
     """
@@ -82,7 +81,7 @@ class Decode:
 
     Errors: `GrammarError` if no row map encoded.
 
-    Source: Nasr, Shokri and Houmansadr 2020 (arXiv 2007.11524).
+    Source: the transpose of `encode`.
     Privacy: post-processing of the released vector; reads the public code; checked by
     tests/mechanisms/rows/test_codes.py.
     """

@@ -81,7 +81,8 @@ class Project:
 
     Errors: `GrammarError` for a stage that is no subspace, or one of another size.
 
-    Source: Sha et al. 2023, PCDP-SGD (arXiv 2312.03792): projection before clipping.
+    Source: Sha et al. 2023, PCDP-SGD (arXiv 2312.03792, withdrawn by its authors): projection
+    before clipping.
     Privacy: no bound of its own, the clipper bounds z; one record's row depends on its own
     gradient and on a basis from released or public gradients; checked by
     tests/mechanisms/rows/test_projections.py.
@@ -118,7 +119,7 @@ class Lift:
 
     Errors: `GrammarError` if no row map projected.
 
-    Source: Sha et al. 2023, PCDP-SGD (arXiv 2312.03792).
+    Source: Sha et al. 2023, PCDP-SGD (arXiv 2312.03792, withdrawn by its authors).
     Privacy: post-processing of the released vector; reads the projection's released state;
     checked by tests/mechanisms/rows/test_projections.py.
     """

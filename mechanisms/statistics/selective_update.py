@@ -55,12 +55,15 @@ class LossChange:
 class Threshold:
     """Keep an update if the released value is below a threshold.
 
-    kept ⇔ r ≤ β
+    kept ⇔ r ≤ β + λ·√v
 
-    r is the noised mean of what the records gave: of `loss-change`, in nats a record.
+    r is the noised mean of what the records gave: of `loss-change`, in nats a record; v is the
+    known variance of its noise. Negative asks for proof that the update helps; positive forgives
+    noise.
 
     Args:
-        below: β, finite. Negative asks for proof that the update helps; positive forgives noise.
+        below: β, finite.
+        deviations: λ, in standard deviations of the noise, finite.
 
     Source: Fu et al., DPSUR, arXiv 2311.14056, Algorithm 1, line 12.
     Privacy: reads a released value only; the look that it comes from is charged whatever it
@@ -68,9 +71,12 @@ class Threshold:
     """
 
     below: float = 0.0
+    deviations: float = 0.0
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.below), self, "below", "a finite number")
+        require(math.isfinite(self.deviations), self, "deviations", "a finite number")
 
     def accepts(self, released: Released) -> bool:
-        return bool(torch.all(released.value <= self.below))
+        most = self.below + self.deviations * released.variance.sqrt()
+        return bool(torch.all(released.value <= most))

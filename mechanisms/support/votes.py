@@ -27,9 +27,8 @@ class TopVotes:
     Args:
         ratio: r, the share of coordinates that each record votes for, in (0, 1].
 
-    Source: Liu, Cao, Yoshikawa and Chen 2020, FedSel (arXiv 2003.10637): a first stage that
-    selects dimensions privately, there for each user by local randomisation; here the votes are
-    summed first, and the sum is noised.
+    Source: this project. Liu, Cao, Yoshikawa and Chen 2020, FedSel (arXiv 2003.10637), select
+    dimensions for each user by local randomisation: docs/without-a-preset.md.
     Privacy: norm 1; reads one record's own gradient; every step is charged as a release of its
     own; checked by tests/mechanisms/support/test_votes.py.
     """
@@ -66,7 +65,7 @@ class VoteCount:
 
     State: `total_D`, float64.
 
-    Source: Liu et al. 2020, FedSel (arXiv 2003.10637).
+    Source: as `top-votes`.
     Privacy: no bound needed; reads released votes only (post-processing); checked by
     tests/mechanisms/support/test_votes.py.
     """

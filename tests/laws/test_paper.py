@@ -69,7 +69,9 @@ def test_lemma_14_energy_kept_by_top_k(seed: int, size: int, ratio: float) -> No
     assert u @ (mask * u) == pytest.approx(alpha * (u @ u))
     assert alpha == pytest.approx(np.sort(u**2)[size - k :].sum() / (u**2).sum())
     assert alpha >= k / size - 1e-12
-    row = RowTopK(ratio=ratio).row({}, torch.from_numpy(u)).numpy()
+    stage = RowTopK(ratio=ratio)
+    state = stage.init(context(Space.flat("u", size)), {})
+    row = stage.row(state, torch.from_numpy(u)).numpy()
     assert row @ row == pytest.approx(alpha * (u @ u))
 
 
@@ -168,6 +170,53 @@ def test_theorem_9_fails_for_a_run_of_the_papers_size() -> None:
     step = PoissonSampledDpEvent(1000 / 60_000, GaussianDpEvent(sigma))
     spent = get_accountant("prv").epsilon(SelfComposedDpEvent(step, 2400), 1e-5)
     assert spent.lower is not None and spent.lower > 8.5
+
+
+# Proposition 8 and Theorem 10: from Rényi to (ε, δ), and amplification by subsampling
+
+
+@given(sigma=st.floats(0.3, 20.0), order=st.floats(1.01, 200.0), log_delta=st.floats(-12, -1))
+def test_proposition_8_holds_for_the_gaussian_mechanism(
+    sigma: float, order: float, log_delta: float
+) -> None:
+    """(α, ε)-RDP gives (ε + log(1/δ)/(α − 1), δ)-DP: the exact δ there is never above."""
+    delta = 10**log_delta
+    epsilon = order / (2 * sigma**2) + math.log(1 / delta) / (order - 1)
+    assert gaussian_delta(1 / sigma, epsilon) <= delta * (1 + 1e-9)
+
+
+def test_proposition_8_is_not_the_best_conversion() -> None:
+    """The accountant's (Canonne, Kamath and Steinke 2020) is smaller on the same Rényi curve."""
+    sigma, delta = 1.0, 1e-5
+    printed = min(
+        order / (2 * sigma**2) + math.log(1 / delta) / (order - 1) for order in np.arange(1.1, 64)
+    )
+    spent = get_accountant("rdp").epsilon(GaussianDpEvent(sigma), delta).value
+    assert spent < printed - 0.2
+
+
+@given(sigma=st.floats(0.3, 10.0), rate=st.floats(1e-4, 1.0), epsilon=st.floats(1e-3, 8.0))
+def test_theorem_10_holds_for_poisson_batches(sigma: float, rate: float, epsilon: float) -> None:
+    """δ'(log(1 + q(e^ε − 1))) ≤ q·δ(ε): equal when the record leaves, less when it joins.
+
+    P = (1 − q)N(0, σ²) + qN(1, σ²) against Q = N(0, σ²). P − e^ε'Q = q(N(1, σ²) − e^ε N(0, σ²)),
+    point by point. Q − e^ε'P is positive up to where P/Q = e^−ε'.
+    """
+    delta = gaussian_delta(1 / sigma, epsilon)
+    amplified = math.log1p(rate * math.expm1(epsilon))
+    ratio = (math.exp(-amplified) - 1 + rate) / rate
+    joins = 0.0
+    if ratio > 0:
+        edge = sigma**2 * math.log(ratio) + 0.5
+        mixed = (1 - rate) * norm.cdf(edge / sigma) + rate * norm.cdf((edge - 1) / sigma)
+        joins = norm.cdf(edge / sigma) - math.exp(amplified) * mixed
+    assert joins <= rate * delta * (1 + 1e-6) + 1e-14
+
+
+def test_theorem_10_amplifies_little_where_epsilon_is_large() -> None:
+    """ε' = O(qε) is for small ε: a tenth of the records at ε = 8 keeps ε' = 5.7."""
+    assert math.log1p(0.1 * math.expm1(0.1)) == pytest.approx(0.1 * 0.1, rel=0.06)
+    assert math.log1p(0.1 * math.expm1(8.0)) > 5.6
 
 
 # Theorem 11: masked noise

@@ -41,7 +41,6 @@ def shrinks(plan):
 
 def every_plan():
     yield from ((name, PRESETS[name].plan(STEPS)) for name in NAMES)
-    yield "adadpigu-paper with top-k", adadpigu_paper(STEPS, row_ratio=0.5)
 
 
 PLANS = [pytest.param(plan, id=name) for name, plan in every_plan()]
@@ -122,7 +121,7 @@ def test_the_ratio_can_be_set():
 
 
 def test_the_paper_s_preset_has_the_stages_of_the_paper():
-    before, main = adadpigu_paper(STEPS, row_ratio=0.6).phases
+    before, main = adadpigu_paper(STEPS).phases
     assert [p.name for p in before.pipeline.placed] == ["mean-abs", "flat", "gaussian"]
     assert [p.name for p in main.pipeline.placed] == [
         "linear-unfreeze",
@@ -133,7 +132,16 @@ def test_the_paper_s_preset_has_the_stages_of_the_paper():
         "gaussian",
         "affine-restorer",
     ]
-    assert adadpigu_paper(STEPS).phases[1].pipeline.rows == main.pipeline.rows[:1]
+    assert PRESETS["adadpigu-paper"].training["momentum"] == 0  # line 14 is plain SGD
+
+
+def test_the_paper_s_rows_keep_a_share_of_the_live_coordinates():
+    """Section 4: of 24 coordinates 14 are live at the first step, and 8 of them are kept."""
+    assert SPACE.size == 24
+    plan = adadpigu_paper(2)
+    (_, (_, step, release, _)) = list(steps_of(plan, SPACE, gradients))
+    kept_B = (step.transform(gradients(1, None)) != 0).sum(1)
+    assert int(release.support_D.sum()) == 14 and kept_B.tolist() == [8] * 4
 
 
 def test_masked_weights_puts_frozen_weights_to_zero_and_leaves_the_others():
@@ -156,12 +164,10 @@ def test_every_step_of_every_phase_is_charged(name):
         if phase.selective_update is None:
             assert step.event == one
             continue
-        looked = (
-            2.5
-            * PRESETS[name].plan(STEPS).phases[0].selective_update.pipeline.noiser.noise_multiplier
-        )
+        look = phase.selective_update
+        looked = 2.5 * look.pipeline.noiser.noise_multiplier
         selective_update = dp_accounting.PoissonSampledDpEvent(
-            0.1, dp_accounting.GaussianDpEvent(looked)
+            0.1 * look.share, dp_accounting.GaussianDpEvent(looked)
         )
         assert step.event.events == [one, selective_update]
 

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 from dpigu.dpcore import Clock, ConfigurationError, GrammarError, Phase, Pipeline, Plan, Space
-from dpigu.mechanisms import Flat, Gaussian
+from dpigu.mechanisms import PRESETS, Flat, Gaussian
 from dpigu.mechanisms.rows.projections import Lift, Project
-from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace, principal
+from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace, principal, shares
 from dpigu.trainers import Settings, Tensors, build_model, load_data, train
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +104,41 @@ def test_principal_directions_are_the_top_eigenspace_of_the_second_moment(
     torch.testing.assert_close((g_MD @ basis_DK).square().sum(), most)
 
 
+@given(st.integers(1, 12), st.data())
+def test_every_group_of_coordinates_has_its_own_directions(size, data):
+    """Block diagonal, orthonormal, and each block the principal directions of its own part."""
+    directions = data.draw(st.integers(1, size))
+    groups = data.draw(st.integers(1, directions))
+    g_MD = normal(5, size, seed=size)
+    stage = PublicSubspace(size=directions, groups=groups)
+    start = dataclasses.replace(context(Space.flat("g", size)), public_MD=g_MD)
+    state = stage.init(start, {})
+    basis_DK, rest_DK = stage.basis(state), stage.basis(state).clone()
+    eye_KK = torch.eye(directions, dtype=torch.float64)
+    torch.testing.assert_close(basis_DK.T @ basis_DK, eye_KK, rtol=0, atol=1e-12)
+    parts = shares(size, directions, groups)
+    assert len(parts) == groups
+    for rows, columns in parts:
+        own_DK = principal(g_MD[:, rows], state["spare_DK"][rows, columns])
+        assert torch.equal(basis_DK[rows, columns], own_DK)
+        rest_DK[rows, columns] = 0
+    assert not bool(rest_DK.any())
+
+
+def test_gep_of_public_gradients_has_the_authors_constants():
+    """Three groups; bounds 5 to 2; each block has the noise of √2 multipliers of its own bound."""
+    (phase,) = PRESETS["gep-public"].plan(4).phases
+    pipeline = phase.pipeline
+    (decompose,), clipper = pipeline.rows, pipeline.clipper
+    assert (pipeline.subspace.groups, pipeline.subspace.every) == (3, 1)
+    bounds_G = clipper.init(context(decompose.output_space(Space.flat("g", 40))), {})["bounds_G"]
+    embedding, residual = float(bounds_G[0]), float(bounds_G[1]) / decompose.residual_scale
+    assert embedding / residual == pytest.approx(5 / 2)
+    joint = float(clipper.joint_bound({}))
+    assert joint == pytest.approx(2**0.5 * embedding)
+    assert joint / decompose.residual_scale == pytest.approx(2**0.5 * residual)
+
+
 def test_public_directions_are_refreshed_every_so_many_steps():
     stage, space = PublicSubspace(size=2, public_records=4, every=3), Space.flat("g", 8)
     state = stage.init(
@@ -154,6 +189,7 @@ def test_a_run_shows_it_public_gradients_and_refuses_without_public_data():
         (ReleasedSubspace, {"size": 0}, "size"),
         (ReleasedSubspace, {"decay": 1.5}, "decay"),
         (PublicSubspace, {"size": 0}, "size"),
+        (PublicSubspace, {"size": 2, "groups": 3}, "groups"),
         (PublicSubspace, {"public_records": 0}, "public_records"),
         (PublicSubspace, {"every": 0}, "every"),
     ],

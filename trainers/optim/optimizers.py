@@ -40,8 +40,8 @@ class AdamBC(torch.optim.Optimizer):
 
     Errors: `RunError` for a step without `know_noise`.
 
-    Source: Tang, Panda, Nasr, Mahloujifar and Mittal 2023, "DP-AdamBC" (arXiv 2312.14334),
-    Algorithm 1, with n̂ a moving mean so that the noise may change from step to step.
+    Source: Tang, Shpilevskiy and Lécuyer 2023, "DP-AdamBC" (arXiv 2312.14334), Algorithm 1,
+    with n̂ a moving mean so that the noise may change from step to step.
     """
 
     def __init__(

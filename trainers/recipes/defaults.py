@@ -69,12 +69,16 @@ def defaults_for(preset: str, data: str, records: int, training: Mapping[str, An
 
     The expected batch of data that we do not know is a tenth of its records, at most 1000.
 
+    A preset of plain SGD takes the learning rate that momentum m comes to: η/(1 − m).
+
     Args:
         training: what the preset itself asks for, over the data's defaults and below those that
             were measured for both.
     """
     settings: dict[str, Any] = {"epsilon": 4.0, "delta": 1e-5}
     settings |= _DATA.get(data, {"expected_batch": max(1.0, min(1000.0, records / 10))})
+    if training.get("momentum") == 0 and "momentum" in settings:
+        settings["learning_rate"] /= 1 - settings["momentum"]
     settings |= training
     if preset == "non-private":
         settings |= {"learning_rate": 0.05, "schedule": "constant"}

@@ -46,7 +46,7 @@ def test_the_support_grows_from_its_first_ratio_to_its_last() -> None:
     [
         ("dpsgd-hf-channels", [2 * 81, 81 * 2 * 2 * 10 + 10]),
         ("pcdp-sgd", [650, 16]),
-        ("gradient-encoding", [325]),
+        ("random-sums", [325]),
     ],
 )
 def test_the_support_is_where_the_noise_is_drawn(preset: str, coordinates: list[int]) -> None:

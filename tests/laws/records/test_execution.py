@@ -83,7 +83,7 @@ def jobs(draw: DrawFn) -> Job:
     if draw(st.booleans()):
         maps.append((GroupStandardizer(), {"weight_D": uniform(0.3, 3)}))
     if draw(st.integers(0, 5)) == 0:
-        maps.append((RowTopK(ratio=0.5), {}))
+        maps.append((RowTopK(ratio=0.5), {"count": torch.tensor(max(1, space.size // 2))}))
     share = draw(st.sampled_from((None, 0.1, 0.6)))
     support_D = None if share is None else uniform(0, 1) < share
     by = draw(st.sampled_from(GROUPINGS))

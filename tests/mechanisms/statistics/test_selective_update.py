@@ -58,12 +58,19 @@ def test_the_row_is_the_new_loss_less_the_old(before, after, x):
     )
 
 
-@given(value=st.floats(-5, 5), below=st.floats(-5, 5))
-def test_an_update_is_kept_below_the_threshold(value, below):
-    kept = Threshold(below=below).accepts(
-        release_of(torch.tensor([value], dtype=torch.float64)).gradient
-    )
-    assert kept is (value <= below)
+@given(
+    value=st.floats(-5, 5),
+    below=st.floats(-5, 5),
+    deviations=st.sampled_from((-2.0, 0.0, 1.0)),
+    deviation=st.floats(0, 3),
+)
+def test_an_update_is_kept_below_the_threshold(value, below, deviations, deviation):
+    """r ≤ β + λ·√v, with the known variance v of the release."""
+    one = torch.tensor([value], dtype=torch.float64)
+    released = release_of(one, torch.full_like(one, deviation**2)).gradient
+    most = below + deviations * (deviation**2) ** 0.5
+    kept = Threshold(below=below, deviations=deviations).accepts(released)
+    assert kept is (value <= most)
 
 
 def test_a_release_that_is_not_a_number_keeps_nothing():
@@ -80,6 +87,14 @@ def test_the_event_holds_the_look_at_its_own_rate():
         PoissonSampledDpEvent(0.01, GaussianDpEvent(1.5)),
         PoissonSampledDpEvent(0.25, GaussianDpEvent(2.0)),
     ]
+
+
+def test_a_look_may_take_a_share_of_the_plan_s_rate():
+    selective = SelectiveUpdate(LOOKING, Threshold(), share=0.25)
+    assert selective.sampler(PoissonSampler(0.5, 100)).rate == 0.125
+    assert plan_from_dict(plan_to_dict(plan(selective))) == plan(selective)
+    with pytest.raises(GrammarError, match=r"share.*\(got 0, expected a number in \(0, 1\]"):
+        SelectiveUpdate(LOOKING, Threshold(), share=0)
 
 
 def test_a_look_costs_what_a_phase_of_its_releases_would_cost():

@@ -35,19 +35,19 @@ def test_looks_are_stated_with_their_noise_and_rate(tmp_path: Path) -> None:
     summary, text = trained("dpsur", tmp_path, noise_multiplier=1.5)
     (phase,) = summary["phases"]
     assert phase["noise_multiplier"] == 1.5
-    assert phase["selective_update"] == {"noise_multiplier": 6.0, "rate": 0.02}
+    assert phase["selective_update"] == {"noise_multiplier": 1.0, "rate": 0.005}
     assert "noise of 1.5 times the clipping norm. Every update was looked at" in text
-    assert "at rate 0.02, with Gaussian noise of 6 times the look's own clipping norm" in text
+    assert "at rate 0.005, with Gaussian noise of 1 times the look's own clipping norm" in text
 
 
 def test_every_phase_is_stated_with_its_own_noise(tmp_path: Path) -> None:
     options = {"noise_multiplier": 1.5, "assignments": ["votes.noiser.noise_multiplier=2.0"]}
-    summary, text = trained("fedsel", tmp_path, **options)
+    summary, text = trained("voted-top-k", tmp_path, **options)
     assert [(p["name"], p["steps"], p["noise_multiplier"]) for p in summary["phases"]] == [
         ("votes", 2, 3.0),
         ("main", 18, 1.5),
     ]
-    assert "by fedsel over 20 steps (votes 2 and main 18), each" in text
+    assert "by voted-top-k over 20 steps (votes 2 and main 18), each" in text
     assert "noise of 3 (votes) and 1.5 (main) times the clipping norm. ε" in text
 
 
