@@ -141,7 +141,8 @@ class PublicSubspace:
     def _principal(self, g_MD: Tensor, spare_DK: Tensor) -> Tensor:
         """The directions of every group, zero outside it."""
         basis_DK = torch.zeros_like(spare_DK)
-        for rows, columns in shares(*spare_DK.shape, self.groups):
+        size, directions = spare_DK.shape
+        for rows, columns in shares(size, directions, self.groups):
             basis_DK[rows, columns] = principal(g_MD[:, rows], spare_DK[rows, columns])
         return basis_DK
 
