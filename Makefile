@@ -1,4 +1,4 @@
-# make setup | setup-hf | setup-docs | demo | test | test-hf | docs | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
+# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-hf | test-ray | docs | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ROOMS := dpcore mechanisms accountants trainers audits cli
 LINKS := .links/dpigu
 
-.PHONY: setup setup-hf setup-docs demo test test-hf docs portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
+.PHONY: setup setup-hf setup-ray setup-docs demo test test-hf test-ray docs portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,16 @@ demo: setup
 test: setup
 	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(PYTEST)
+
+# Ray, an extra; without it the tests of a cluster are skipped.
+setup-ray: $(VENV)/.installed-ray
+
+$(VENV)/.installed-ray: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	touch $@
+
+test-ray: setup-ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/audits/workers/test_cluster.py
 
 HF_TESTS := tests/trainers/engines/test_huggingface.py tests/trainers/integrations/test_huggingface.py
 test-hf: setup-hf

@@ -21,6 +21,7 @@ from dpigu.audits.report import estimated
 from dpigu.audits.report.membership import strongest
 from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
+from dpigu.audits.workers import Workers
 from dpigu.dpcore import RunError
 from dpigu.trainers import Data, Tensors, load_run
 from dpigu.trainers.runs import RunFolder
@@ -87,7 +88,7 @@ def estimate_membership(
     run_folder: Path | str,
     shadows: int,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     data: Data | None = None,
     data_dir: Path | None = None,
     model: nn.Module | None = None,
@@ -103,7 +104,7 @@ def estimate_membership(
     Args:
         run_folder: a finished run.
         shadows: 0, or even and 4 or more. 0 leaves the loss alone.
-        workers: processes that train, one torch thread each.
+        workers: processes that train, one torch thread each; or `"ray"`, a cluster.
         data, data_dir, model, trust_code: as `audits.audit_model`.
         progress: show a progress bar on standard error.
 

@@ -31,7 +31,7 @@ from dpigu.audits.external import read_arrays
 from dpigu.audits.membership.attacks import Bools
 from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import Reals
-from dpigu.audits.workers import spread
+from dpigu.audits.workers import Workers, spread
 from dpigu.dpcore import DataError, RunError
 from dpigu.dpcore.randomness import system_words
 from dpigu.trainers import (
@@ -129,7 +129,7 @@ def shadow_table(
     pool: Data,
     shadows: int,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     module: nn.Module | None = None,
     progress: bool = False,
 ) -> tuple[Reals, Bools]:
@@ -140,7 +140,7 @@ def shadow_table(
     Args:
         pool: its training split is what the halves are drawn from.
         shadows: S, even; the first S of the cache where it holds more.
-        workers: processes, one torch thread each.
+        workers: processes, one torch thread each; or `"ray"`, a cluster.
         module: the untrained module, where the run's has no name; it is not changed.
 
     Raises: DataError for an odd or too small S; RunError for a cache of another recipe or other
@@ -150,10 +150,11 @@ def shadow_table(
     job = _job(run, pool, shadows, module)
     missing = job.missing()
     there = shadows - len(missing)
-    work = spread(partial(_train_and_keep, job), missing, workers, job.folder / LOG)
+    work = spread(partial(train_shadow, job), missing, workers, job.folder / LOG)
     with Progress(shadows, show=progress and bool(missing)) as bar, closing(work) as finished:
         bar.advance(there)
-        for count, _ in enumerate(finished, start=there + 1):
+        for count, (shadow, margins_N) in enumerate(finished, start=there + 1):
+            job.keep(shadow, margins_N)
             bar.advance(count)
     return np.stack([job.margins(s) for s in range(shadows)]), job.coins_SN
 
@@ -174,10 +175,6 @@ def train_shadow(job: Job, shadow: int) -> Reals:
     settings = dataclasses.replace(recipe.settings, evaluations=1, diagnostics=False)
     trained = train(recipe.plan, half, model, settings, progress=False).model.cpu()
     return np.asarray(scores_of(SCORES["margin"], trained, x, y).numpy(), dtype=np.float64)
-
-
-def _train_and_keep(job: Job, shadow: int) -> None:
-    job.keep(shadow, train_shadow(job, shadow))
 
 
 def _job(run: RunFolder, pool: Data, shadows: int, module: nn.Module | None) -> Job:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
-import torch
+from dpigu.audits.workers import Workers, spread
+from dpigu.cli.shared.options import worker_count
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -28,7 +31,7 @@ def _run(
     only: str,
     seeds: tuple[int, ...],
     data_dir: Path | None,
-    workers: int,
+    workers: Workers,
     results: Path,
 ) -> Store:
     """Run what is missing of a table's cells, each run in one thread of a worker."""
@@ -39,16 +42,14 @@ def _run(
     todo = [(cell, seed) for cell in cells for seed in store.missing(cell, seeds)]
     screen = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    context = multiprocessing.get_context("spawn")
-    with (
-        Progress(*columns, TimeElapsedColumn(), console=screen) as bar,
-        ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool,
-    ):
+    results.mkdir(parents=True, exist_ok=True)
+    work = spread(
+        partial(_measured, todo, data_dir), range(len(todo)), workers, results / "workers.log"
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=screen) as bar, closing(work) as finished:
         task = bar.add_task(table, total=len(todo))
-        running = {pool.submit(measure, cell, seed, data_dir): cell for cell, seed in todo}
-        for done in as_completed(running):
-            cell: Cell = running[done]
-            run = done.result()
+        for at, run in finished:
+            cell, _ = todo[at]
             store.add(cell, run)
             epsilon = "–" if run["epsilon"] is None else f"{run['epsilon']:.3f}"
             bar.console.print(
@@ -57,6 +58,11 @@ def _run(
             )
             bar.advance(task)
     return store
+
+
+def _measured(todo: Sequence[tuple[Cell, int]], data_dir: Path | None, at: int) -> dict[str, Any]:
+    cell, seed = todo[at]
+    return measure(cell, seed, data_dir)
 
 
 @click.group(help="The tables and figures of docs/results.md. Every cell resumes where it was.")
@@ -70,10 +76,16 @@ def _command(table: str) -> click.Command:
     @click.option("--only", default="*", help="cells by name, with * for anything")
     @click.option("--seeds", default=None, help="seeds to run, as 0,1,2")
     @click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
-    @click.option("--workers", default=2, show_default=True, help="runs at a time, a thread each")
+    @click.option(
+        "--workers",
+        type=worker_count,
+        default=2,
+        show_default=True,
+        help="runs at a time, a thread each; or `ray`, a cluster",
+    )
     @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
     def command(
-        only: str, seeds: str | None, data_dir: Path | None, workers: int, results: Path
+        only: str, seeds: str | None, data_dir: Path | None, workers: Workers, results: Path
     ) -> None:
         default = "0" if table == "tune" else "0,1,2"
         numbers = tuple(int(seed) for seed in (seeds or default).split(","))

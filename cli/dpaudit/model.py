@@ -11,18 +11,19 @@ from dpigu.cli.dpaudit.group import main
 from dpigu.cli.dpaudit.reproduction import reproduction, status_of
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
-    COUNT,
     NOT_NEGATIVE,
     data_dir_option,
     json_option,
     require_power_option,
     trust_code_option,
+    worker_count,
 )
 from dpigu.cli.shared.output import print_json
 from dpigu.cli.shared.screen import show_report
 
 if TYPE_CHECKING:
     from dpigu.audits import ModelAudit
+    from dpigu.audits.workers import Workers
 
 
 @main.command()
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     "models: even, 4 or more, 16 are usual; 0 for the loss alone.",
 )
 @click.option(
-    "--workers", type=COUNT, help="Processes that train shadow models. Default: the cores here."
+    "--workers",
+    type=worker_count,
+    help="Processes that train shadow models, or `ray`: a cluster. Default: the cores here.",
 )
 @trust_code_option
 @require_power_option
@@ -50,7 +53,7 @@ def model(
     claim_epsilon: float | None,
     data_dir: str | None,
     shadows: int | None,
-    workers: int | None,
+    workers: Workers | None,
     trust_code: bool,
     require_power: bool,
     as_json: bool,
@@ -95,7 +98,7 @@ def model(
 def _beside(
     audit: ModelAudit,
     shadows: int,
-    workers: int | None,
+    workers: Workers | None,
     data_dir: Path | None,
     trust_code: bool,
     *,

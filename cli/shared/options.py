@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dpigu.names import ACCOUNTANT_NAMES, TASK_NAMES
+
+if TYPE_CHECKING:
+    from dpigu.audits.workers import Workers
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +36,11 @@ NOT_NEGATIVE = Number(min=0)
 SHARE = Number(min=0, min_open=True, max=1)
 PROBABILITY = Number(min=0, min_open=True, max=1, max_open=True)
 COUNT = click.IntRange(min=1)
+
+
+def worker_count(value: str) -> Workers:
+    """A number of processes on this machine, or `ray`: the cluster that is there."""
+    return "ray" if value == "ray" else int(COUNT.convert(value, None, None))
 
 
 def json_option(what: str) -> Callable[[Command], Command]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,15 +14,12 @@ from dpigu.audits import EvidenceError, auc, audit_model, estimate_membership, p
 from dpigu.audits.membership.report import Membership
 from dpigu.audits.membership.shadows import Job, shadow_table, train_shadow
 from dpigu.audits.statistics.one_run import Reals
-from dpigu.audits.workers import spread
-from dpigu.dpcore import DataError, DpiguError, RunError
+from dpigu.dpcore import DataError, DpiguError
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Data, DataSpec, Settings, Tensors, train
 from dpigu.trainers.data import Scaling
 from dpigu.trainers.runs import RunFolder
 from torch import nn
-
-from tests.support.worker_tasks import die, refuse, sleep_but_for_the_first
 
 RECORDS, WIDTH, CLASSES, STEPS = 120, 300, 4, 15
 
@@ -83,12 +78,12 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Done:
     done: Done = []
 
     def here(
-        work: Callable[[int], None], tasks: Sequence[int], workers: int, log: Path
-    ) -> Iterator[int]:
+        work: Callable[[int], Reals], tasks: Sequence[int], workers: int, log: Path
+    ) -> Iterator[tuple[int, Reals]]:
         for task in tasks:
-            work(task)
+            result = work(task)
             done.append(task)
-            yield task
+            yield task, result
 
     monkeypatch.setattr("dpigu.audits.membership.shadows.spread", here)
     return done
@@ -292,25 +287,3 @@ def test_no_membership_inference_reaches_a_verdict(tmp_path: Path) -> None:
         assert {key for key in after if after[key] != before[key]} == {"membership", "reproduce"}
         assert min(a["auc"]["low"] for a in after["membership"]["attacks"]) > 0.7
         assert not {"p_value", "lower_bound", "verdict"} & set(after["membership"])
-
-
-def test_a_workers_mistake_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="a worker failed: task 3: nothing fits"):
-        list(spread(refuse, [3, 4], 1, tmp_path / "log"))
-    assert multiprocessing.active_children() == []
-
-
-def test_a_worker_that_dies_is_told_from_one_that_is_done(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="status 9"):
-        list(spread(die, [0], 1, tmp_path / "log"))
-    assert (tmp_path / "log").read_text() == "last words\n"
-    assert list(spread(die, [], 1, tmp_path / "log")) == []
-
-
-def test_workers_end_with_whoever_asked_for_them(tmp_path: Path) -> None:
-    work = spread(sleep_but_for_the_first, [0, 1], 1, tmp_path / "log")
-    assert next(work) == 0
-    assert len(multiprocessing.active_children()) == 1
-    began = time.monotonic()
-    work.close()
-    assert multiprocessing.active_children() == [] and time.monotonic() - began < 60

@@ -11,22 +11,18 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from dpigu.dpcore import DpiguError, RunError
 
-Work = Callable[[int], None]
+T = TypeVar("T")
 
 
-def spread(work: Work, tasks: Sequence[int], workers: int, log: Path) -> Generator[int, None, None]:
-    """Do every task in fresh processes, and yield each as it is done, in any order.
-
-    An interrupt, a failure or a closed iterator ends all of them at once; so a task must leave
-    what it made whole or not at all.
-
-    Args:
-        work: does one task; pickled for the workers, with all that it holds.
-        workers: processes at most. log: a private file for what they say beside.
+def on_processes(
+    work: Callable[[int], T], tasks: Sequence[int], workers: int, log: Path
+) -> Generator[tuple[int, T], None, None]:
+    """`spread` on fresh processes of this machine.
 
     Raises: RunError with the one line of a task's own error, or where a worker died.
     """
@@ -58,7 +54,7 @@ def _check_end(process: SpawnProcess, log: Path) -> None:
 
 @contextmanager
 def _crew(
-    work: Work, shares: Sequence[Sequence[int]], log: Path
+    work: Callable[[int], object], shares: Sequence[Sequence[int]], log: Path
 ) -> Iterator[dict[Connection, SpawnProcess]]:
     """Worker processes by the connection that each speaks through."""
     context = get_context("spawn")
@@ -91,13 +87,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _do(work: Work, share: Sequence[int], sender: Connection, log: Path) -> None:
+def _do(work: Callable[[int], object], share: Sequence[int], sender: Connection, log: Path) -> None:
     """A worker's life; its standard error goes to the log, as a traceback may show records."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     torch.set_num_threads(1)
     try:
         for task in share:
-            work(task)
-            sender.send(task)
+            sender.send((task, work(task)))
     except DpiguError as error:
         sender.send(str(error))

@@ -1,0 +1,35 @@
+"""Tasks on this machine's processes: their results, their mistakes, their end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+from dpigu.audits.workers import spread
+from dpigu.dpcore import RunError
+
+from tests.support.worker_tasks import die, refuse, sleep_but_for_the_first
+
+
+def test_a_workers_mistake_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="a worker failed: task 3: nothing fits"):
+        list(spread(refuse, [3, 4], 1, tmp_path / "log"))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_dies_is_told_from_one_that_is_done(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="status 9"):
+        list(spread(die, [0], 1, tmp_path / "log"))
+    assert (tmp_path / "log").read_text() == "last words\n"
+    assert list(spread(die, [], 1, tmp_path / "log")) == []
+
+
+def test_workers_end_with_whoever_asked_for_them(tmp_path: Path) -> None:
+    work = spread(sleep_but_for_the_first, [0, 1], 1, tmp_path / "log")
+    assert next(work) == (0, "awake")
+    assert len(multiprocessing.active_children()) == 1
+    began = time.monotonic()
+    work.close()
+    assert multiprocessing.active_children() == [] and time.monotonic() - began < 60
