@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=worker_count,
+    metavar="N|ray",
     help="Processes that train shadow models, or `ray`: a cluster. Default: the cores here.",
 )
 @trust_code_option

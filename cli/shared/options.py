@@ -40,7 +40,7 @@ COUNT = click.IntRange(min=1)
 
 def worker_count(value: str) -> Workers:
     """A number of processes on this machine, or `ray`: the cluster that is there."""
-    return "ray" if value == "ray" else int(COUNT.convert(value, None, None))
+    return "ray" if value == "ray" else int(COUNT(value))
 
 
 def json_option(what: str) -> Callable[[Command], Command]:
