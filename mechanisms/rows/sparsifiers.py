@@ -16,7 +16,7 @@ from dpigu.dpcore import (
     State,
     register,
 )
-from dpigu.dpcore.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.support import kept
 from dpigu.mechanisms.validate import require
 from torch import Tensor
