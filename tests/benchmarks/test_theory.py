@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +68,7 @@ def test_the_mean_row_itself_beats_chance_along_a_run() -> None:
         assert step["scale_gain"] >= 1
 
 
+@pytest.mark.pictures
 def test_a_picture_is_drawn_of_the_cells_that_have_runs(tmp_path: Path) -> None:
     empty = Store(tmp_path, "table4")
     pictures.claimed_and_measured(empty, tmp_path / "empty.png")

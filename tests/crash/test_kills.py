@@ -21,6 +21,8 @@ from dpigu.trainers.runs import RunFolder
 
 from tests.crash.runs import linear, points, settings, two_phases
 
+pytestmark = pytest.mark.flushes
+
 KILLS = int(os.environ.get("CRASH_KILLS", "3"))
 STEPS = 30
 

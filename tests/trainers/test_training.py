@@ -60,6 +60,7 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.pictures
 def test_a_run_learns_and_says_what_it_spent(
     plan: Plan, data: Data, model: nn.Module, settings: Settings, tmp_path: Path
 ) -> None:

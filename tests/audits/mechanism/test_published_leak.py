@@ -21,6 +21,7 @@ def example() -> ModuleType:
         return importlib.import_module("published_adadpigu")
 
 
+@pytest.mark.pictures
 def test_each_leak_is_contradicted_and_what_is_right_is_not(
     example: ModuleType, tmp_path: Path
 ) -> None:

@@ -29,6 +29,8 @@ from dpigu.audits.statistics.combined import accounted_curve
 from dpigu.dpcore import Adjacency, PoissonSampler
 from PIL import Image
 
+pytestmark = pytest.mark.pictures
+
 EVIL = "</title><script>alert('x')</script><img src=http://evil.test/a onerror=\"x\">&amp;"
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 from dpigu.audits import ATTACKS, Membership, report_data
 from dpigu.audits.report.membership import membership_rows, membership_section, strongest
 from dpigu.audits.report.page import page
@@ -30,6 +31,7 @@ def whole(data: dict[str, Any]) -> str:
     return page(report_data(report, command="model", subject="runs/a", membership=data))
 
 
+@pytest.mark.pictures
 def test_the_page_shows_every_attack_beside_the_others() -> None:
     data = membership()
     html = whole(data)

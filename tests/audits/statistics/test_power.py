@@ -49,6 +49,7 @@ def test_the_counts_needed_are_the_fewest_that_a_test_rejects() -> None:
                 assert (min(p, fdp_p_value(curve, m, r, right)) < level) is rejected
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("name", ["power.png", "power.svg"])
 def test_it_has_a_picture(plan: PowerPlan, tmp_path: Path, name: str) -> None:
     draw_power(plan, tmp_path / name)
