@@ -213,6 +213,7 @@ __all__ = [
     "estimate_membership",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",
+    "fix",
     "foreign_scores",
     "gaussian_tradeoff",
     "get_accountant",

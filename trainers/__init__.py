@@ -15,6 +15,7 @@ from dpigu.trainers.engines import MaterialisingEngine
 from dpigu.trainers.integrations import make_private
 from dpigu.trainers.lifecycle.lineage import lineage_of
 from dpigu.trainers.lifecycle.run import Run
+from dpigu.trainers.models.mixing import fix
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
@@ -54,6 +55,7 @@ __all__ = [
     "cross_entropy",
     "data_from",
     "default_model",
+    "fix",
     "lineage_of",
     "load_data",
     "load_run",

@@ -71,7 +71,7 @@ def noise_factor(plan: Plan, sampler: PoissonSampler, settings: Settings) -> flo
         raise ConfigurationError(
             "a private plan needs a target ε or a noise multiplier",
             where="settings",
-            remedy="Give epsilon and delta, or noise_multiplier.",
+            remedy="Give `epsilon` and `delta`, or `noise_multiplier`.",
         )
     plan = with_epochs(plan, sampler, settings)
     return calibrate_noise_multiplier(
@@ -122,7 +122,7 @@ def with_steps(plan: Plan, steps: int) -> Plan:
             where="steps",
             got=steps,
             expected=f"at least {len(plan.phases)}",
-            remedy="Train for more steps or epochs.",
+            remedy="Train for more `steps` or `epochs`.",
         )
     ends, before = [0], 0
     for i, phase in enumerate(plan.phases):

@@ -23,7 +23,7 @@ from dpigu.trainers.lifecycle.run import OpenRun
 from dpigu.trainers.loop import Loop
 from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.progress import Progress
-from dpigu.trainers.runs.folder import RunFolder
+from dpigu.trainers.runs.folder import RunFolder, refuse_occupied
 from dpigu.trainers.settings import Optimizer, Settings
 from dpigu.trainers.step import Step
 from dpigu.trainers.tasks import Metrics
@@ -89,6 +89,8 @@ class Session:
         budget: Path | str | None = None,
         progress: bool = False,
     ) -> None:
+        if out is not None:
+            refuse_occupied(Path(out))
         prepared = prepare(plan, data, model, settings, loss, labels or {}, public, metrics)
         run = begun(
             prepared,

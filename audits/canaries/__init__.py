@@ -5,10 +5,9 @@ from dpigu.audits.canaries.fingerprints import data_fingerprint
 from dpigu.audits.canaries.gradients import GradientCanaries
 from dpigu.audits.canaries.kinds import KINDS, CanaryKind
 from dpigu.audits.canaries.observations import Observations, read_observations
-from dpigu.audits.canaries.planting import COMMITMENT, PLAN, CanaryPlan, load_plan, plan_canaries
+from dpigu.audits.canaries.planting import PLAN, CanaryPlan, load_plan, plan_canaries
 
 __all__ = [
-    "COMMITMENT",
     "KINDS",
     "PLAN",
     "CanaryKind",

@@ -31,12 +31,12 @@ from dpigu.audits.statistics import (
 from dpigu.dpcore import DataError, RunError
 from dpigu.trainers import Data, Tensors
 from dpigu.trainers.runs import RunFolder
+from dpigu.trainers.runs.folder import COMMITMENT
 from dpigu.trainers.tasks import CLASSIFICATION
 from torch import Tensor
 
 VERSION = 3
 PLAN = "audit-plan.json"
-COMMITMENT = "audit-commitment.json"
 JOURNAL = "times.jsonl"  # the trainer adds a line for every step
 
 
@@ -165,8 +165,14 @@ class CanaryPlan:
             )
         plan = json.dumps(dataclasses.asdict(self), indent=1)
         write_private(folder.private / PLAN, plan.encode())
-        note = "SHA-256(nonce || plan): it binds the audit's plan and reveals nothing of it."
-        public = {"version": self.version, "commitment": self.commitment, "note": note}
+        note = "SHA-256(nonce || plan): it binds the audit's plan and reveals nothing of its coins."
+        public = {
+            "version": self.version,
+            "kind": self.kind,
+            "count": len(self.ids),
+            "commitment": self.commitment,
+            "note": note,
+        }
         folder.write_json(COMMITMENT, public)
         folder.note_privately(JOURNAL, {"audit_commitment": self.commitment})
 

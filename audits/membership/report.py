@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from dpigu.audits.canaries import COMMITMENT, KINDS, PLAN, load_plan
+from dpigu.audits.canaries import KINDS, PLAN, load_plan
 from dpigu.audits.membership.attacks import ATTACKS, Bools
 from dpigu.audits.membership.shadows import check_shadows, shadow_table
 from dpigu.audits.report import estimated
@@ -25,6 +25,7 @@ from dpigu.audits.workers import Workers
 from dpigu.dpcore import RunError
 from dpigu.trainers import Data, Tensors, load_run
 from dpigu.trainers.runs import RunFolder
+from dpigu.trainers.runs.folder import COMMITMENT
 from dpigu.trainers.runs.load import load_run_data
 from dpigu.trainers.tasks import CLASSIFICATION
 from torch import nn

@@ -1,6 +1,6 @@
 """`dpigu` with all its commands: what is imported here is attached."""
 
-from dpigu.cli.dpigu import budget, describe, presets
+from dpigu.cli.dpigu import budget, describe, fix, presets
 from dpigu.cli.dpigu.account import commands as account
 from dpigu.cli.dpigu.account import group as account_group
 from dpigu.cli.dpigu.account import ledger as account_ledger
@@ -18,6 +18,7 @@ __all__ = [
     "account_tuning",
     "budget",
     "describe",
+    "fix",
     "main",
     "presets",
     "stages",

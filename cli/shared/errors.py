@@ -20,6 +20,13 @@ USER_ERROR = 2
 BUG = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+CALLED = {
+    "units": "unit",
+    "records_per_unit": "per_unit",
+    "expected_batch": "batch",
+    "clipping_norm": "clip",
+}
+"""Arguments of functions whose option has another name."""
 MACHINES = frozenset(
     getattr(errno, name)
     for name in (
@@ -84,6 +91,7 @@ class Commands(click.Group):
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
         parameters = command.params if command is not None else []
         options = {p.name: p.opts[0] for p in parameters if isinstance(p, click.Option)}
+        options |= {k: options[name] for k, name in CALLED.items() if name in options}
         line, where = str(error), getattr(error, "where", "")
         if where in options:
             line = options[where] + line.removeprefix(where)

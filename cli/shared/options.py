@@ -109,6 +109,12 @@ plan_options = together(
         help="Of their gradients  [default: mean]",
     ),
     click.option(
+        "--common-inputs",
+        is_flag=True,
+        default=None,
+        help="Your word that people in both splits with equal inputs are different people.",
+    ),
+    click.option(
         "--features",
         metavar="NAME",
         help="Fixed features before the model: scattering or patches.",

@@ -20,7 +20,10 @@ SETTINGS = {"batch": "expected_batch"} | {
     f.name: f.name for f in dataclasses.fields(Settings) if f.name != "epochs"
 }
 """Which option sets which field of `Settings`, where there is such an option; epochs set steps."""
-NAMED = ("records", "classes", "test", "target", "task", "features", "public", "model")
+NAMED = (
+    *("records", "classes", "test", "target", "task", "common_inputs"),
+    *("features", "public", "model"),
+)
 """The options that are fields of a recipe as they stand."""
 OF_DATA = ("records", "classes", "test", "target", "task", "columns", "unit")
 """What is declared of data: other data starts without."""
@@ -65,7 +68,7 @@ def recipe_from(
                 expected=f"{', '.join(SPECS)}, a .npz, .csv or .parquet file, or module:factory",
             )
         names = ("data", "steps", "epochs", *NAMED, "clip")
-        arguments = {name: options[name] for name in names}
+        arguments = {name: options[name] for name in names if options[name] is not None}
         arguments["columns"] = _columns(options["columns"])
         arguments["unit"] = _unit(options, None)
         recipe = recipe_for(preset, **arguments, assignments=assignments, **settings)
@@ -103,7 +106,7 @@ def _changed(
     """
     if (data := options["data"]) is not None:
         nothing: dict[str, Any] = dict.fromkeys(OF_DATA)
-        recipe = dataclasses.replace(recipe, data=data, **nothing)
+        recipe = dataclasses.replace(recipe, data=data, common_inputs=False, **nothing)
     if options["columns"] is not None:
         recipe = dataclasses.replace(recipe, columns=_columns(options["columns"]))
     recipe = dataclasses.replace(recipe, unit=_unit(options, recipe.unit))

@@ -88,6 +88,11 @@ def audited(path: Path, data: Data | None = DATA, claim: float | None = 0.1) -> 
     return audit_model(path, data, claim_epsilon=claim, model=module())
 
 
+def test_the_statement_tells_of_the_canaries(honest: Path) -> None:
+    text = (honest / "public" / "STATEMENT.txt").read_text()
+    assert f"Canaries: {CANARIES} of the kind mislabelled were planted" in text
+
+
 def test_a_run_without_noise_contradicts_a_claim_of_a_tenth(leaky: Path) -> None:
     """About 185 of 200 guesses are right, and 125 are enough for the verdict."""
     audit = audited(leaky)

@@ -302,6 +302,20 @@ def test_a_session_that_is_never_entered_keeps_nobody_out(tmp_path: Path) -> Non
     assert session.summary["steps"] == 2
 
 
+def test_a_folder_that_is_taken_is_refused_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No record is read, no noise is calibrated."""
+
+    def late(*given: Any) -> None:
+        raise AssertionError("looked at first")
+
+    monkeypatch.setattr("dpigu.trainers.session.prepare", late)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(RunError, match="a run is there already"):
+        Session(of_steps(2), points(), linear(), settings_of(), out=tmp_path)
+
+
 def test_an_optimizer_of_another_model_is_refused() -> None:
     stranger = sgd(nn.Linear(2, 2))
     with pytest.raises(ConfigurationError, match="not the model's"):

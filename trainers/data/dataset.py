@@ -45,6 +45,8 @@ class DataSpec:
         target: the shape of one record's targets, likewise.
         weight_bound: the largest weight of a record, where targets are (targets, weights).
         unit: the unit of privacy, where it is not one record.
+        common_inputs: several people may have equal inputs, by the owner's word; equal ones in
+            the training and in a public split are then no sign of a shared record.
 
     Raises:
         DataError: a number is not a whole one of a sensible size.
@@ -59,6 +61,7 @@ class DataSpec:
     target: Shapes = ()
     weight_bound: float | None = None
     unit: Unit | None = None
+    common_inputs: bool = False
 
     def __post_init__(self) -> None:
         numbers: list[tuple[str, object, int]] = [("records", self.records, 1)]

@@ -43,4 +43,5 @@ def spec_from(table: Mapping[str, Any]) -> DataSpec:
         shapes_from(table.get("targets", ())),
         table.get("weight_bound"),
         None if "unit" not in table else dataclass_from(Unit, table["unit"], "data.unit"),
+        table.get("common_inputs", False),
     )

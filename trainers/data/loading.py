@@ -22,7 +22,7 @@ from dpigu.trainers.data.scaling import BYTES, Scaling
 from dpigu.trainers.data.sources import Tensors, form_of
 from dpigu.trainers.data.sources.leaves import Inputs
 from dpigu.trainers.data.sources.leaves import target as targets_of
-from dpigu.trainers.data.sources.tables import FILES, Columns
+from dpigu.trainers.data.sources.tables import FILES, LOOKED_FOR, Columns
 from dpigu.trainers.data.units import UnitIds
 from dpigu.trainers.tasks import task_named
 
@@ -39,6 +39,7 @@ def load_data(
     task: str | None = None,
     columns: Columns | None = None,
     unit: Unit | None = None,
+    common_inputs: bool = False,
 ) -> Data:
     """Load a data set by name, a file with its held-out split, or a user's own; and check it.
 
@@ -50,7 +51,8 @@ def load_data(
             y of targets, and the held-out split as test_x and test_y, or x_test and y_test. The
             record's shape is the file's. A file without a held-out split is refused: choosing one
             here would publish private records.
-        data_dir: the folder to look in; else `DPIGU_DATA`, else `data` in the user's cache.
+        data_dir: the folder to look in; else `DPIGU_DATA`, else `data` in the user's cache. A file
+            that is not where its path says is looked for there by its name.
         records: the declared number of training records; a file needs it.
         classes: the declared number of classes; a file needs it, if its task has classes.
         download: fetch the official archive where the folder holds none of its files.
@@ -59,22 +61,25 @@ def load_data(
         task: the task's name, where the targets of a file fit more than one.
         columns: what is declared of a table's columns; see `data_from`.
         unit: the unit of privacy, by the column or array that says whose a record is.
+        common_inputs: the owner's word that equal inputs are of different people; see `data_from`.
 
     Raises:
         DataError: the data is unknown, missing or unreadable, or does not fit what is declared.
     """
     name = str(name_or_path)
     if name in SPECS:
-        if any(given is not None for given in (test, target, columns, unit)):
+        if common_inputs or any(v is not None for v in (test, target, columns, unit)):
             raise DataError(
                 "a named data set has its held-out split and its targets already",
                 where=name,
-                remedy="Leave out `test`, `target`, `columns` and `unit`.",
+                remedy="Leave out `test`, `target`, `columns`, `unit` and `common_inputs`.",
             )
         return _named(name, data_dir, records, classes, download)
     if ":" in name:
-        return _of_factory(name, records, unit)
-    path = Path(name).expanduser()
+        made = _of_factory(name, records, unit)
+        word = common_inputs or made.spec.common_inputs
+        return replace(made, spec=replace(made.spec, common_inputs=word))
+    path = _file(name, data_dir)
     if path.suffix not in (".npz", *FILES):
         raise DataError(
             "unknown data set",
@@ -91,11 +96,18 @@ def load_data(
             where=str(path),
             remedy="Declare `records` and `classes`.",
         )
+    test = None if test is None else _file(str(test), data_dir)
     if path.suffix == ".npz":
         train, held_out = _npz_splits(path, test, target or "y")
         ids = (None, None) if unit is None else _npz_ids(path, test, unit.name)
         data = data_from(
-            train=train, test=held_out, records=records, classes=classes, task=task, name=path.stem
+            train=train,
+            test=held_out,
+            records=records,
+            classes=classes,
+            task=task,
+            name=path.name,
+            common_inputs=common_inputs,
         )
         if unit is None:
             return data
@@ -113,12 +125,13 @@ def load_data(
         records=records,
         classes=classes,
         task=task,
-        name=path.stem,
+        name=path.name,
         target=target,
         columns=columns,
         units=None if unit is None else unit.name,
         records_per_unit=None if unit is None else unit.records,
         unit_rows="mean" if unit is None else unit.reduce,
+        common_inputs=common_inputs,
     )
 
 
@@ -144,13 +157,13 @@ def load_public(path: Path, spec: DataSpec) -> Data:
     if x.ndim == 0:
         raise DataError(
             "the shape of a record is wrong",
-            where=f"{path.stem}, public split",
+            where=f"{path.name}, public split",
             got="one number",
             expected=spec.shape or "(width,)",
         )
     declared = replace(
         spec,
-        name=path.stem,
+        name=path.name,
         records=max((1, *x.shape[:1])),
         shape=x.shape[1:],
         scaling=BYTES if x.dtype == np.uint8 else Scaling(),
@@ -159,6 +172,13 @@ def load_public(path: Path, spec: DataSpec) -> Data:
     )
     records = Tensors(Inputs()(x), targets_of(y))
     return Data(declared, records, Tensors(*form_of(records)))
+
+
+def _file(name: str, data_dir: Path | None) -> Path:
+    """The file at a path, or the one of its name in the folder of data."""
+    path = Path(name).expanduser()
+    inside = data_folder(data_dir) / path.name
+    return inside if not path.is_file() and inside.is_file() else path
 
 
 def _named(
@@ -218,9 +238,7 @@ def _npz_splits(
     if test is not None:
         missing = f"inputs or targets are missing: x and {y}"
         remedy = f"Save them as x and {y}: numpy.savez(path, x=x, {y}={y})."
-        ours, theirs = (
-            _stored(file, (("x", y),), missing, remedy) for file in (path, Path(test).expanduser())
-        )
+        ours, theirs = (_stored(file, (("x", y),), missing, remedy) for file in (path, Path(test)))
     else:
         x_N, y_N, x_M, y_M = _stored(
             path,
@@ -246,7 +264,7 @@ def _npz_ids(path: Path, test: str | Path | None, name: str) -> tuple[Array, Arr
     ids = _stored(path, ((name,),), problem, remedy)[0]
     others: tuple[tuple[str, ...], ...]
     if test is not None:
-        path, others = Path(test).expanduser(), ((name,), ())
+        path, others = Path(test), ((name,), ())
     else:
         others = ((f"test_{name}",), (f"{name}_test",), ())
     return ids, next(iter(_stored(path, others, problem, remedy)), None)
@@ -270,7 +288,7 @@ def _stored(
                 )
             return [stored[name] for name in chosen]
     except FileNotFoundError as error:
-        raise DataError("there is no such file", where=str(path)) from error
+        raise DataError("there is no such file", where=str(path), remedy=LOOKED_FOR) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         # numpy.load answers a lone array (.npy) with an ndarray, which `with` refuses: TypeError
         raise unreadable(path, "it is not an npz file of plain arrays") from error

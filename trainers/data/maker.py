@@ -50,6 +50,7 @@ class Maker:
         Args:
             form: of the held-out split; None for that split itself.
         """
+        name = told_of(given, name)
         if is_table(given):
             table = {key: v for key, v in read_table(given).items() if key != self.owners}
             parts = Parts(*table_split(table, name, self.target, self.columns))
@@ -78,7 +79,7 @@ class Maker:
             raise DataError(
                 "the records have weights, and no bound for them is declared",
                 where=name,
-                remedy="Declare the largest one: weight_bound.",
+                remedy="Declare the largest one: `weight_bound`.",
             )
         return parts
 
@@ -131,7 +132,7 @@ class Maker:
             raise DataError(
                 "a bound of weights is declared, and the records have none",
                 where=name,
-                remedy="Give (inputs, targets, weights), or leave out weight_bound.",
+                remedy="Give (inputs, targets, weights), or leave out `weight_bound`.",
             )
         return given
 
@@ -203,6 +204,11 @@ class _told:
             raise DataError(
                 f"the records cannot be made tensors: {type(error).__name__}", where=self._name
             ) from error
+
+
+def told_of(given: Any, name: str) -> str:
+    """What an error calls a split: its path, where it is a file or a folder."""
+    return str(given) if isinstance(given, str | Path) else name
 
 
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:

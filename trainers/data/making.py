@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from dpigu.dpcore.unit import Reduce
 from dpigu.trainers.data.dataset import Data, DataSpec
-from dpigu.trainers.data.maker import Maker, is_column, is_dataset, mapped, mapped_leaves
+from dpigu.trainers.data.maker import (
+    Maker,
+    is_column,
+    is_dataset,
+    mapped,
+    mapped_leaves,
+    told_of,
+)
 from dpigu.trainers.data.scaling import BYTES, Scaling
 from dpigu.trainers.data.sources import Source, form_of, shapes_of
 from dpigu.trainers.data.sources.images import image_folders
@@ -41,6 +48,7 @@ def data_from(
     test_units: Any = None,
     records_per_unit: int | None = None,
     unit_rows: Reduce = "mean",
+    common_inputs: bool = False,
 ) -> Data:
     """Data from tensors, arrays, memory maps, lists, data sets, tables or folders of images.
 
@@ -74,6 +82,8 @@ def data_from(
             nobody may be in both splits.
         records_per_unit: the most records of a unit that make its row.
         unit_rows: a row is the gradient of their mean loss, or of the sum.
+        common_inputs: your word that records with equal inputs are of different people; where it
+            is not given, a held-out input that is also a training one is refused.
 
     Errors: `DataError` for what does not fit, in one line that tells no value of a training
     record.
@@ -106,9 +116,11 @@ def data_from(
         target=shapes_of(y),
         weight_bound=weight_bound,
         unit=unit,
+        common_inputs=common_inputs,
     )
     if isinstance(units, str):
-        units, test_units = column_of(train, units, name), column_of(test, units, None)
+        where = told_of(train, f"{name}, training split")
+        units, test_units = column_of(train, units, where), column_of(test, units, None)
     ids = None if unit is None else UnitIds.of(unit.name, units, test_units)
     return Data(spec, private, held_out, ids)
 

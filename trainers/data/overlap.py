@@ -47,10 +47,13 @@ def refuse_shared(data: Data, public: Data | None) -> None:
     """An error if a split that counts as public has a record of the training split.
 
     What is measured on held-out records, or learnt from public ones, is published as it is; on
-    a training record that would be a release without noise. Any shared input counts, in any
-    order and with any label; how many there are, and which, is not told.
+    a training record that would be a release without noise. How many are shared, and which, is
+    not told.
 
-    Nor may a unit have records in both, where it is known whose they are.
+    Whose the records are settles it, where that is known of both splits: no unit may have records
+    in both. Else an input stands for a record, and any shared one counts, in any order and with
+    any label. Where `common_inputs` are declared, an input stands for nobody, and a split is
+    refused if it is the training split itself, in any order.
 
     Raises: DataError, for the eyes of whoever runs it: that it is raised depends on the records.
     """
@@ -63,17 +66,28 @@ def refuse_shared(data: Data, public: Data | None) -> None:
         )
     key = secrets.token_bytes(32)
     own = split_fingerprints(key, data, "training")
-    others: list[tuple[str, Data, Split]] = [("held-out", data, "held-out")]
+    others: list[tuple[str, Data, Split]] = []
+    if data.units is None or data.units.test_M is None:
+        others.append(("held-out", data, "held-out"))
     if public is not None:
         others.append(("public", public, "training"))
     for name, whose, split in others:
-        if np.isin(split_fingerprints(key, whose, split), own).any():
+        found = split_fingerprints(key, whose, split)
+        if data.spec.common_inputs:
+            if np.array_equal(np.sort(found), np.sort(own)):
+                raise DataError(
+                    f"the {name} split is the training split, and nothing would protect it",
+                    where=whose.spec.name,
+                    remedy="Split by record before anything else.",
+                )
+        elif np.isin(found, own).any():
             raise DataError(
                 f"the {name} split shares records with the training split, by their inputs, and "
                 "nothing would protect them",
                 where=whose.spec.name,
-                remedy="Split by record before anything else. People whose inputs are equal have "
-                "to be on one side, or told apart by another input.",
+                remedy="Split by record before anything else. If they are of different people "
+                "with equal inputs, say whose each record is (`units`), or give your word for it "
+                "(`common_inputs`).",
             )
 
 

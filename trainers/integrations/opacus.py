@@ -41,6 +41,7 @@ def make_private(
     task: str | Task | None = None,
     records: int | None = None,
     classes: int | None = None,
+    common_inputs: bool = False,
     out: Path | str | None = None,
     budget: Path | str | None = None,
     callbacks: Sequence[Callback] = (),
@@ -71,6 +72,7 @@ def make_private(
         records: the declared number of training records, which is public; None takes the length
             of the loader's data set to be.
         classes: the declared number of classes; None takes the width of the model's output.
+        common_inputs: your word that records with equal inputs are of different people.
         out, budget, callbacks, progress: as for `dpigu.Session`.
         settings: any other field of `dpigu.Settings`, such as accountant or physical_batch.
 
@@ -78,7 +80,7 @@ def make_private(
         `DataError` for records that do not fit one another.
     """
     batch = _batch_of(data_loader)
-    data = data_of(model, data_loader, test, task, records, classes)
+    data = data_of(model, data_loader, test, task, records, classes, common_inputs)
     chosen = Settings(
         epsilon=epsilon,
         delta=delta,
@@ -109,6 +111,7 @@ def data_of(
     task: str | Task | None,
     records: int | None,
     classes: int | None,
+    common_inputs: bool,
 ) -> Data:
     """The records of two loaders beside their declared constants."""
     inside, held_out = _whole(train), _whole(test)
@@ -121,6 +124,7 @@ def data_of(
         classes=classes,
         task=task,
         name=type(train.dataset).__name__,
+        common_inputs=common_inputs,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from dpigu.trainers.lifecycle.spending import Spending
 from dpigu.trainers.loop import initial_weights, longest_block
 from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phases.phase import Observer
+from dpigu.trainers.recipes.recipe import LOCATIONS
 from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.checkpoint import Checkpoint
 from dpigu.trainers.runs.folder import LEDGER, RunFolder
@@ -128,6 +130,8 @@ def _write(
         spending.remember(folder)
     digest = folder.write_configuration(table)
     remember_data(folder, prepared.data, prepared.public)
+    if files := prepared.labels.get("files"):
+        folder.write_private(LOCATIONS, (json.dumps(files) + "\n").encode())
     if before_training is not None:
         before_training(folder)
     path = folder.public / LEDGER

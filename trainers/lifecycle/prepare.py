@@ -29,7 +29,7 @@ from dpigu.trainers.data.sources import form_of
 from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
 from dpigu.trainers.evaluation import try_metrics
-from dpigu.trainers.models.registry import refuse_mixing_modules
+from dpigu.trainers.models.mixing import refuse_mixing_modules
 from dpigu.trainers.phases.reading import Records
 from dpigu.trainers.phases.slots import Slots
 from dpigu.trainers.settings import Settings

@@ -62,7 +62,7 @@ def reopened(
     try:
         table = run.configuration()
         where = str(run.public / CONFIGURATION)
-        recipe = recipe_from_dict(table, where)
+        recipe = recipe_from_dict(table, where).located(run.private)
         _check_loop(loop, table, run)
         plan = CalibratedPlan.from_dict(table["calibrated"], where)
         if plan.mechanisms != run.ledger().head.mechanisms:

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from dpigu.dpcore.errors import ModelError, did_you_mean
@@ -19,8 +20,6 @@ from dpigu.trainers.data.sources import is_shape
 from dpigu.trainers.models.feature_models import scattering_cnn, scattering_linear
 from dpigu.trainers.models.wide_resnet import wide_resnet
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 Activation = Callable[[], nn.Module]
 
@@ -154,7 +153,8 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if ":" in name:
-            return _call(imported(name, "model", ModelError), name, spec)
+            offered = {"shape": spec.shape, "classes": spec.classes, "outputs": spec.outputs}
+            return model_of(name, offered)
         if name in MODELS:
             _refuse_trees(spec)
             return MODELS[name](spec)
@@ -174,46 +174,6 @@ def default_model(spec: DataSpec) -> str:
         (1, 8, 8): "digits-cnn",
     }
     return made_for.get(spec.shape, "mlp") if is_shape(spec.shape) else "mlp"
-
-
-def refuse_mixing_modules(model: nn.Module) -> None:
-    """Raise for a module whose output or buffers depend on the other records of a batch.
-
-    Batch normalisation mixes records in training mode and keeps their statistics un-noised;
-    instance normalisation keeps them when it tracks running statistics. Neither has a row.
-
-    Raises:
-        ModelError: such a module, with a line that replaces it; or nothing to train.
-    """
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
-            raise ModelError(
-                "it changes its own weights when a record is read, and so every other record's",
-                where=path or "the model",
-                got=f"{type(module).__name__} with max_norm={module.max_norm}",
-                remedy="Leave max_norm out.",
-            )
-        if isinstance(module, _BatchNorm):
-            groups = math.gcd(16, module.num_features or 1)
-        elif isinstance(module, _InstanceNorm) and module.track_running_stats:
-            groups = module.num_features or 1
-        else:
-            continue
-        channels = module.num_features or "CHANNELS"  # a lazy module does not know them yet
-        norm = f"torch.nn.GroupNorm({groups}, {channels})"
-        raise ModelError(
-            "it keeps statistics of other records, so no record has a gradient of its own",
-            where=path or "the model",
-            got=type(module).__name__,
-            remedy="Normalise within the record: "
-            + (f"model.set_submodule({path!r}, {norm})" if path else f"model = {norm}"),
-        )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError(
-            "there is nothing to train: no parameter requires a gradient",
-            where=type(model).__name__,
-            remedy="Unfreeze one: parameter.requires_grad_(True).",
-        )
 
 
 def _conv_block(channels: int, out: int, activation: Activation) -> tuple[nn.Module, ...]:
@@ -242,9 +202,17 @@ def _require(spec: DataSpec, shape: tuple[int, ...]) -> None:
         )
 
 
-def _call(factory: Callable[..., object], where: str, spec: DataSpec) -> nn.Module:
-    """Call a factory with those of `shape`, `classes` and `outputs` that its signature names."""
-    offered = {"shape": spec.shape, "classes": spec.classes, "outputs": spec.outputs}
+def model_of(name: str, offered: Mapping[str, Any]) -> nn.Module:
+    """The model of a user's factory, called with those of the arguments that its signature names.
+
+    Args:
+        name: `module:factory`.
+        offered: some of shape, classes and outputs.
+
+    Raises:
+        ModelError: it cannot be imported, needs other arguments or does not return a module.
+    """
+    factory = imported(name, "model", ModelError)
     try:
         signature = inspect.signature(factory)
         arguments = {key: value for key, value in offered.items() if key in signature.parameters}
@@ -252,13 +220,13 @@ def _call(factory: Callable[..., object], where: str, spec: DataSpec) -> nn.Modu
     except (TypeError, ValueError) as error:
         raise ModelError(
             f"the model's factory wants other arguments: {error}",
-            where=where,
-            expected="some of shape, classes and outputs, or none",
+            where=name,
+            expected=f"some of {', '.join(offered)}, or none" if offered else "none",
             remedy="Give the others default values.",
         ) from error
     model = factory(**arguments)
     if not isinstance(model, nn.Module):
         raise ModelError(
-            "the model's factory did not return a torch.nn.Module", where=where, got=type(model)
+            "the model's factory did not return a torch.nn.Module", where=name, got=type(model)
         )
     return model

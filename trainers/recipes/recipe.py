@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import CalibratedPlan, ConfigurationError, DataError, Plan
+from dpigu.dpcore import CalibratedPlan, ConfigurationError, DataError, Plan, RunError
 from dpigu.dpcore.errors import did_you_mean
 from dpigu.dpcore.registry import (
     dataclass_from,
@@ -31,11 +32,21 @@ from dpigu.trainers.data import (
     with_features,
 )
 from dpigu.trainers.data.features.procedural import procedural
-from dpigu.trainers.data.sources.tables import Columns, columns_from_dict, columns_to_dict
+from dpigu.trainers.data.sources.tables import (
+    FILES,
+    Columns,
+    columns_from_dict,
+    columns_to_dict,
+)
 from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.assignments import assigned, clipped_at
 from dpigu.trainers.recipes.defaults import defaults_for
 from dpigu.trainers.settings import Settings
+
+PATHS = ("data", "test", "public")
+"""The fields that may name a file."""
+LOCATIONS = "files.json"
+"""Where the files of a run lie, in its private folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,7 @@ class Recipe:
         task: the task's name, where targets fit more than one.
         columns: what is declared of a table's columns.
         unit: the unit of privacy, where it is not one record.
+        common_inputs: the owner's word that equal inputs are of different people.
         features: the name of a map that stands before the model, as `dpigu.trainers.data.FEATURES`
             has it.
         public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
@@ -70,6 +82,7 @@ class Recipe:
     task: str | None = None
     columns: Columns | None = None
     unit: Unit | None = None
+    common_inputs: bool = False
     features: str | None = None
     public: str | None = None
     model: str | None = None
@@ -83,16 +96,39 @@ class Recipe:
         return default_model(spec) if self.features is None else feature_map(self.features).model
 
     def labels(self, spec: DataSpec) -> dict[str, Any]:
-        """What the run's configuration and summary carry beside what they see for themselves."""
-        named = {"preset": self.preset, "data": self.data, "model": self.model_for(spec)}
+        """What the run's configuration and summary carry beside what they see for themselves.
+
+        Files go by their names there; where they lie is in `files`, which the run keeps private.
+        """
+        files = {name: getattr(self, name) for name in PATHS if is_file(getattr(self, name))}
         chosen = {
+            "preset": self.preset,
+            "data": self.data,
+            "model": self.model_for(spec),
             "features": self.features,
             "public": self.public,
             "test": self.test,
             "target": self.target,
             "columns": None if self.columns is None else columns_to_dict(self.columns),
+            **{name: Path(path).name for name, path in files.items()},
+            "files": {n: str(Path(path).expanduser().resolve()) for n, path in files.items()},
         }
-        return named | {name: value for name, value in chosen.items() if value is not None}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def located(self, private: Path) -> Recipe:
+        """The recipe with its files where a run's private folder says that they lie.
+
+        Errors: `RunError` if that cannot be read.
+        """
+        path = private / LOCATIONS
+        if not path.is_file():
+            return self
+        try:
+            told = json.loads(path.read_text())
+            known = {n: told[n] for n in PATHS if Path(told.get(n, "")).name == getattr(self, n)}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise RunError("where the data lies cannot be read", where=str(path)) from error
+        return dataclasses.replace(self, **known)
 
     def load_data(self, data_dir: Path | None = None, *, progress: bool = True) -> Data:
         """The records as the model is given them: scaled, and through the features, if any."""
@@ -106,6 +142,7 @@ class Recipe:
             task=self.task,
             columns=self.columns,
             unit=self.unit,
+            common_inputs=self.common_inputs,
         )
         if self.features is None:
             return data
@@ -166,6 +203,7 @@ def recipe_for(
     task: str | None = None,
     columns: Columns | None = None,
     unit: Unit | None = None,
+    common_inputs: bool = False,
     features: str | None = None,
     public: str | None = None,
     model: str | None = None,
@@ -224,6 +262,7 @@ def recipe_for(
         task=task,
         columns=columns,
         unit=unit,
+        common_inputs=common_inputs,
         features=features if features is not None else names["features"],
         public=public if public is not None else names["public"],
         model=model if model is not None else names["model"],
@@ -233,14 +272,14 @@ def recipe_for(
 
 
 def recipe_from_file(path: Path) -> Recipe:
-    """The recipe in a TOML file, such as the `config.toml` of a run."""
+    """The recipe in a TOML file, such as the `config.toml` of a run, which knows its files."""
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"cannot be read as TOML: {error}", where=str(path)) from error
-    return recipe_from_dict(table, str(path))
+    return recipe_from_dict(table, str(path)).located(path.parent.parent / "private")
 
 
 def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
@@ -266,7 +305,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         plan = plan_from_dict(table["plan"], f"{where}: plan")
     data = table["data"]
     named = ("name", "records", "classes", "test", "target", "task", "columns", "unit")
-    seen = ("shape", "scaling", "targets", "weight_bound", "features", "public")
+    seen = ("shape", "scaling", "targets", "weight_bound", "features", "public", "common_inputs")
     refuse_unknown(data, (*named, *seen), f"{where}: data")
     name = typed(data.get("name"), str, f"{where}: data.name")
     model = table.get("model", {})
@@ -281,12 +320,18 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
         task=typed(data.get("task"), str | None, f"{where}: data.task"),
         columns=columns_from_dict(data["columns"], where) if "columns" in data else None,
         unit=dataclass_from(Unit, data["unit"], f"{where}: data.unit") if "unit" in data else None,
+        common_inputs=typed(data.get("common_inputs", False), bool, f"{where}: data.common_inputs"),
         features=typed(data.get("features"), str | None, f"{where}: data.features"),
         public=typed(data.get("public"), str | None, f"{where}: data.public"),
         model=typed(model.get("name"), str | None, f"{where}: model.name"),
         settings=settings,
         plan=plan,
     )
+
+
+def is_file(name: str | None) -> bool:
+    """Whether data of this name is a file of the user's."""
+    return name is not None and ":" not in name and Path(name).suffix in (".npz", *FILES)
 
 
 def _same_records(public: str, private: str) -> bool:

@@ -20,6 +20,8 @@ from dpigu.trainers.runs.lock import Lock
 FORMAT = 2
 """Of a run folder. The first had no number."""
 CONFIGURATION, LEDGER = "config.toml", "ledger.jsonl"
+COMMITMENT = "audit-commitment.json"
+"""To the plan of an audit; it tells how many canaries were planted, and of what kind."""
 SUMMARY, METRICS, LOCK = "summary.json", "metrics.jsonl", "lock"
 
 PUBLIC = (
@@ -60,13 +62,13 @@ class RunFolder:
         Raises: RunError if a run is there, or another process starts one.
         """
         path = Path(path)
-        _refuse_occupied(path)
+        refuse_occupied(path)
         folder = cls(path.with_name(f".{path.name}.starting"))
         disk.make_folder(folder.path)
         disk.make_folder(folder.private, disk.PRIVATE_FOLDER)
         folder._lock = Lock(folder.private / LOCK)
         try:
-            _refuse_occupied(path)
+            refuse_occupied(path)
             for left in [p for p in folder.path.rglob("*") if p.is_file() and p.name != LOCK]:
                 disk.remove(left)
             disk.make_folder(folder.public)
@@ -188,6 +190,17 @@ class RunFolder:
             raise RunError(f"the summary cannot be read: {error}", where=str(path)) from error
         return loaded
 
+    def canaries(self) -> dict[str, Any] | None:
+        """How many canaries were planted for an audit, and their kind; None if none were."""
+        path = self.public / COMMITMENT
+        if not path.is_file():
+            return None
+        try:
+            told = json.loads(disk.read(path))
+            return {name: told[name] for name in ("count", "kind")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError("the audit's commitment cannot be read", where=str(path)) from error
+
     def decision(self, step: int, kept: bool) -> None:
         """Add a line about an update that was looked at; the look is released and charged."""
         self._add(self.public / "decisions.jsonl", {"step": step, "kept": kept})
@@ -226,7 +239,8 @@ class RunFolder:
         disk.append(path, (json.dumps(record, allow_nan=False) + "\n").encode())
 
 
-def _refuse_occupied(path: Path) -> None:
+def refuse_occupied(path: Path) -> None:
+    """An error if something is where a new run folder is wanted."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(
             "a run is there already",

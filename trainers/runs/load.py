@@ -75,7 +75,7 @@ def load_run_data(
 
     Raises: RunError for records that the folder's code makes, without `trust_code`.
     """
-    recipe = recipe_from_dict(folder.configuration(), str(folder.path))
+    recipe = recipe_from_dict(folder.configuration(), str(folder.path)).located(folder.private)
     refuse_code(folder, "data", recipe.data, trust_code)
     return recipe.load_data(data_dir)
 

@@ -96,6 +96,7 @@ def summarise(
         "rate": prepared.sampler.rate,
         "records": head.records,
         "unit": None if head.unit is None else vars(head.unit),
+        "common_inputs": prepared.data.spec.common_inputs,
         "expected_batch": prepared.sampler.expected_batch,
         "steps": ledger.steps,
         "repeated_steps": ledger.steps - reached,
@@ -140,7 +141,8 @@ def profiled(ledger: Ledger) -> list[list[float]]:
 
 def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Write the model, the picture, the statement, and last the summary, with its profile."""
-    summary = {**summary, "privacy_profile": profiled(folder.ledger())}
+    profile, canaries = profiled(folder.ledger()), folder.canaries()
+    summary = {**summary, "privacy_profile": profile, "canaries": canaries}
     disk.write_whole(folder.public / MODEL, packed(prepared.model))
     disk.write_whole(folder.public / "run.png", drawn(folder.metrics(), summary))
     if prepared.settings.diagnostics:
@@ -173,6 +175,7 @@ def configuration(
             "targets": plain(spec.target),
             **({} if spec.weight_bound is None else {"weight_bound": spec.weight_bound}),
             **({} if spec.unit is None else {"unit": vars(spec.unit)}),
+            **({"common_inputs": True} if spec.common_inputs else {}),
             **{name: prepared.labels[name] for name in OF_DATA if name in prepared.labels},
         },
         "model": {

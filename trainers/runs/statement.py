@@ -13,6 +13,11 @@ from dpigu.trainers.runs.folder import printable
 FALSE_POSITIVES = (0.001, 0.01, 0.1)
 """The false-positive rates at which a statement bounds what a test for one record finds."""
 
+PROFILE = (
+    " Both bound the same mechanism: the claim's accountant, {}, is looser, so the profile may be "
+    "below the claim at the same δ, and the claim stays what was fixed before the run."
+)
+
 
 def statement(summary: Mapping[str, Any]) -> str:
     """What a run's owner can publish: a paragraph, then what a strict reader asks for.
@@ -66,16 +71,29 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
         for rate in FALSE_POSITIVES
     ]
     points = [f"{_up(epsilon)} at {at:g}" for at, epsilon in profile]
+    claimed_by = summary["accountant"].upper()
     tuned = summary["tuned"]
     found += [
         _unit(summary, relation),
         f"Trade-off: a test for one {one} has at most these true positives at these false "
         f"positives: {_listed(powers)}.",
-        f"Profile: ε at δ, all at once, by PLD: {', '.join(points)}.",
+        f"Profile: ε at δ, all at once, by PLD: {', '.join(points)}."
+        + ("" if claimed_by == "PLD" else PROFILE.format(claimed_by)),
         f"Sampling: Poisson, every {one} by itself, anew for every step.",
         f"Released: {', '.join(summary['released'])}.",
         f"Tuning: {'not stated' if tuned is None else tuned}; it is not charged.",
     ]
+    if (planted := summary["canaries"]) is not None:
+        found.append(
+            f"Canaries: {planted['count']} of the kind {planted['kind']} were planted for an audit "
+            f"of this claim, each put in or left out by a fair coin; the model learnt from those "
+            "put in beside the records, under the same protection."
+        )
+    if summary["common_inputs"]:
+        found.append(
+            "Held-out split: that records with equal inputs on both sides are of different people "
+            "is the owner's word; it was not checked."
+        )
     for name, told in summary["statistics"].items():
         found.append(
             f"Measured with noise and charged: {name}, {told['estimate']:.1%} "

@@ -199,5 +199,5 @@ def task_of(y: Any, name: str) -> Task:
         where=name,
         got=got,
         expected=" or ".join(fits),
-        remedy=f"Declare it, for example task={fits[0]!r}.",
+        remedy=f"Declare it as `task`, for example {fits[0]}.",
     )

@@ -36,7 +36,8 @@ def with_planned_canaries(
     data: Data, folder: RunFolder, plan: Plan
 ) -> tuple[Data, GradientCanaries | None]:
     """The data as the run saw it before: with the canaries of its plan, if it has one."""
-    from dpigu.audits.canaries.planting import COMMITMENT, PLAN, load_plan
+    from dpigu.audits.canaries.planting import PLAN, load_plan
+    from dpigu.trainers.runs.folder import COMMITMENT
 
     there = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
     data, observer = planted(data, load_plan(folder) if there else None, plan)

@@ -204,7 +204,9 @@ def _start(
     """A new run of a recipe, with canaries, if any are wanted."""
     from dpigu.trainers import build_model, recipe_from_file
     from dpigu.trainers import train as run_training
+    from dpigu.trainers.runs.folder import refuse_occupied
 
+    refuse_occupied(out)
     data = recipe.load_data(data_dir, progress=show)
     public = recipe.load_public(data.spec, data_dir, progress=show)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_a_table_trains_loads_and_resumes(files: tuple[object, ...], tmp_path: P
     written = tomllib.loads((out / "public" / "config.toml").read_text())["data"]
     assert written["task"] == "regression" and written["target"] == "income"
     assert written["columns"]["city"] == list(CITIES)
+    assert (written["name"], written["test"]) == ("a.csv", "b.csv")
     again = recipe_from_file(out / "public" / "config.toml").load_data()
     assert again.train_x.shape == (30, 3) and load_run(out).model(again.test_x).shape == (8, 1)
     assert dpigu("train", "--resume", "--out", out, "--quiet").exit_code == 0
@@ -86,3 +88,69 @@ def test_code_of_one_s_own_makes_the_data(tmp_path: Path, monkeypatch: pytest.Mo
     assert dpigu("train", "--resume", "--out", out, "--quiet", "--trust-code").exit_code == 0
     said = one_line(dpigu("train", "--quiet", "--config", out / "public" / "config.toml"))
     assert "--data my_records:make" in said
+
+
+def public_bytes(out: Path) -> bytes:
+    return b"".join(p.read_bytes() for p in (out / "public").iterdir())
+
+
+def test_where_a_file_lies_is_nobody_elses_business(
+    files: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The public folder has its name; resuming and repeating find it from anywhere all the same."""
+    pytest.importorskip("pyarrow")
+    out, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    told = ("--target", "income", "--task", "regression", "--model", "linear")
+    assert dpigu("train", *CHEAP, *files, *told, "--out", out).exit_code == 0
+    assert b"a.csv" in public_bytes(out) and str(tmp_path).encode() not in public_bytes(out)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert dpigu("train", "--resume", "--out", out, "--quiet").exit_code == 0
+    assert load_run_data(RunFolder.existing(out)).spec.records == 30
+    assert recipe_from_file(out / "public" / "config.toml").load_data().spec.records == 30
+    shared = Path(shutil.copytree(out / "public", elsewhere / "public")) / "config.toml"
+    assert "b.csv: there is no such file" in one_line(dpigu("train", "--config", shared))
+    assert recipe_from_file(shared).load_data(tmp_path).spec.records == 30
+
+
+def test_an_error_of_a_table_names_its_path_and_the_options(
+    files: tuple[object, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    whole = ("train", *CHEAP, *files)
+    said = one_line(dpigu(*whole, "--task", "regression"))
+    assert f"{tmp_path / 'b.csv'}: " in said and "Declare it as --target." in said
+    bare = ("train", *CHEAP, *files[:6], "--target", "income")
+    assert "Declare it as --task, for example regression." in one_line(
+        dpigu(*bare, "--columns", declared(tmp_path, "city = ['Bern', 'Rome']"), "--classes", 2)
+    )
+    said = one_line(dpigu(*bare, "--task", "regression"))
+    assert f"{tmp_path / 'b.csv'}, column city" in said and "Declare in --columns" in said
+    persons = ("--target", "income", "--task", "regression", "--unit", "who", "--per-unit", 2)
+    said = one_line(dpigu(*whole, *persons))
+    assert f"{tmp_path / 'a.csv'}: " in said and "Name a column as --unit," in said
+
+
+def declared(folder: Path, text: str) -> Path:
+    path = folder / "own.toml"
+    path.write_text(text)
+    return path
+
+
+def test_people_with_equal_inputs_are_on_both_sides_by_the_owners_word(tmp_path: Path) -> None:
+    """Three categories of two values: every input is common to many."""
+    draw = np.random.default_rng(0)
+    x, u = (draw.integers(2, size=(count, 3)).astype(np.float32) for count in (200, 40))
+    file, out = tmp_path / "few.npz", tmp_path / "run"
+    np.savez(file, x=x, y=x[:, 0].astype(int), test_x=u, test_y=u[:, 0].astype(int))
+    told = ("--data", file, "--records", 200, "--classes", 2, "--model", "linear", "--out", out)
+    private = ("--preset", "dpsgd", "--rate", 0.5, "--steps", 2, "--noise-multiplier", 1)
+    said = one_line(dpigu("train", *private, *told, "--delta", 1e-3, "--quiet"))
+    assert "--unit" in said and "--common-inputs" in said and not out.exists()
+    result = dpigu("train", *private, *told, "--delta", 1e-3, "--quiet", "--common-inputs")
+    assert result.exit_code == 0, result.output
+    assert "is the owner's word" in (out / "public" / "STATEMENT.txt").read_text()
+    config = out / "public" / "config.toml"
+    assert tomllib.loads(config.read_text())["data"]["common_inputs"] is True
+    assert dpigu("train", "--resume", "--out", out, "--quiet").exit_code == 0
+    assert recipe_from_file(config).common_inputs

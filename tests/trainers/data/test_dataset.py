@@ -46,7 +46,7 @@ def test_scaling_reads_like_its_formula_and_leaves_its_input_alone() -> None:
 @pytest.mark.parametrize("records", [0, -1, 2.5, True, None])
 def test_the_declared_number_of_records_is_a_positive_whole_number(records: object) -> None:
     with pytest.raises(DataError, match="declared number of records"):
-        DataSpec("mine", records, 2, (3,), Scaling())
+        DataSpec("mine.npz", records, 2, (3,), Scaling())
 
 
 def test_the_constants_of_a_named_data_set_are_fixed() -> None:
@@ -69,7 +69,7 @@ def test_floats_in_a_npz_are_taken_as_they_are(
     np.savez(path, x=x, y=np.arange(5), x_test=x[:1], y_test=np.zeros(1, np.uint8))
     data = load_data(path, records=100, classes=5)
     assert np.array_equal(data.train_x.numpy(), x) and np.array_equal(data.test_x.numpy(), x[:1])
-    assert data.spec == DataSpec("mine", 100, 5, (2, 3), Scaling())
+    assert data.spec == DataSpec("mine.npz", 100, 5, (2, 3), Scaling())
 
 
 def test_bytes_in_a_npz_are_scaled(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from dpigu.dpcore import Plan
 from dpigu.dpcore.errors import DataError
-from dpigu.trainers import Data, DataSpec, Scaling, Settings, Tensors, train
+from dpigu.trainers import Data, DataSpec, Scaling, Settings, Tensors, data_from, train
 from dpigu.trainers.data.overlap import record_fingerprints, refuse_shared
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +39,38 @@ def law_one_shared_record_is_enough(split: str, ours: int, theirs: int) -> None:
 @given(**SHARED)
 def test_one_shared_record_is_enough(split: str, ours: int, theirs: int) -> None:
     law_one_shared_record_is_enough(split, ours, theirs)
+
+
+@given(PLACES, st.permutations(range(40)))
+def test_common_inputs_are_of_nobody_but_a_split_is_not_the_other_one(
+    at: int, order: list[int]
+) -> None:
+    """By the owner's word: one equal input says nothing; all of them, in any order, do."""
+    train_x, test_x = points(0), points(1)
+    test_x[at] = train_x[order[at]]
+    refuse_shared(with_word(splits(train_x, test_x)), None)
+    with pytest.raises(DataError, match="the held-out split is the training split") as refused:
+        refuse_shared(with_word(splits(train_x, train_x[order])), None)
+    assert not any(character.isdigit() for character in str(refused.value))
+
+
+def test_whose_a_record_is_settles_it_where_that_is_known() -> None:
+    """The same inputs of other people pass; other inputs of the same person do not."""
+    draw = {"records": 40, "classes": 2, "units": np.arange(40), "records_per_unit": 1}
+    y = torch.zeros(40, dtype=torch.int64)
+
+    def data(test_x: Tensor, **held_out: object) -> Data:
+        return data_from(train=(points(0), y), test=(test_x, y), **draw, **held_out)
+
+    refuse_shared(data(points(0), test_units=np.arange(40, 80)), None)
+    with pytest.raises(DataError, match="a unit has records in the training and"):
+        refuse_shared(data(points(1), test_units=np.arange(39, 79)), None)
+    with pytest.raises(DataError, match="shares records"):
+        refuse_shared(data(points(0)), None)
+
+
+def with_word(data: Data) -> Data:
+    return dataclasses.replace(data, spec=dataclasses.replace(data.spec, common_inputs=True))
 
 
 def points(seed: int) -> Tensor:

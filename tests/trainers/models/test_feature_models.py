@@ -7,7 +7,8 @@ import torch
 from dpigu.dpcore import ModelError
 from dpigu.trainers.data import DataSpec, Scaling
 from dpigu.trainers.models.feature_models import ChannelNorm
-from dpigu.trainers.models.registry import build_model, refuse_mixing_modules
+from dpigu.trainers.models.mixing import refuse_mixing_modules
+from dpigu.trainers.models.registry import build_model
 
 pytestmark = pytest.mark.numerical
 

@@ -11,13 +11,13 @@ import torch
 from dpigu.dpcore.errors import ModelError
 from dpigu.trainers.data import SPECS, DataSpec, Scaling
 from dpigu.trainers.data.features.registry import feature_spec
+from dpigu.trainers.models.mixing import refuse_mixing_modules
 from dpigu.trainers.models.registry import (
     MODELS,
     TemperedSigmoid,
     build_model,
     default_model,
     digits_cnn,
-    refuse_mixing_modules,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -233,49 +233,3 @@ def test_a_factory_that_does_not_work_is_one_line(
     with pytest.raises(ModelError, match=words) as error:
         build_model(name, TABLE, seed=0)
     assert "\n" not in str(error.value)
-
-
-# Modules that mix records
-
-MIXING = [
-    nn.BatchNorm1d(24),
-    nn.BatchNorm2d(24),
-    nn.BatchNorm3d(24),
-    nn.BatchNorm2d(24, track_running_stats=False),
-    nn.BatchNorm2d(24).eval(),
-    nn.SyncBatchNorm(24),
-    nn.InstanceNorm2d(24, track_running_stats=True),
-]
-
-
-@pytest.mark.parametrize("module", MIXING, ids=repr)
-def test_a_mixing_module_is_refused_with_a_line_that_mends_it(module: nn.Module) -> None:
-    block = nn.Sequential(nn.Conv2d(3, 24, 1), nn.ModuleDict({"norm": module}))
-    model = nn.ModuleDict({"block": block})
-    with pytest.raises(ModelError, match=r"block\.1\.norm: it keeps statistics") as error:
-        refuse_mixing_modules(model)
-    line = str(error.value).rpartition("Normalise within the record: ")[2].rstrip(".")
-    exec(line, {"model": model, "torch": torch})
-    refuse_mixing_modules(model)
-    assert isinstance(model.get_submodule("block.1.norm"), nn.GroupNorm)
-
-
-def test_a_mixing_module_at_the_root_and_a_lazy_one_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"model = torch.nn.GroupNorm\(8, 24\)"):
-        refuse_mixing_modules(nn.BatchNorm1d(24))
-    with pytest.raises(ModelError, match=r"GroupNorm\(1, CHANNELS\)"):
-        refuse_mixing_modules(nn.Sequential(nn.Linear(2, 2), nn.LazyBatchNorm1d()))
-
-
-@pytest.mark.parametrize(
-    "module", [nn.GroupNorm(4, 24), nn.LayerNorm(24), nn.InstanceNorm2d(24, affine=True)], ids=repr
-)
-def test_normalising_within_the_record_is_allowed(module: nn.Module) -> None:
-    refuse_mixing_modules(nn.Sequential(nn.Linear(2, 2), module))
-
-
-def test_a_model_with_nothing_to_train_is_refused() -> None:
-    with pytest.raises(ModelError, match="nothing to train"):
-        refuse_mixing_modules(nn.Sequential(nn.Flatten()))
-    with pytest.raises(ModelError, match="nothing to train"):
-        refuse_mixing_modules(nn.Linear(2, 2).requires_grad_(False))

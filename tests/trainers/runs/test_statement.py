@@ -88,6 +88,8 @@ def test_a_strict_reader_finds_every_answer(tmp_path: Path) -> None:
     lines = text.splitlines()[2:]
     assert [line.split(":")[0] for line in lines] == questions
     assert "Tuning: not stated; it is not charged." in lines
+    assert "the claim's accountant, RDP, is looser" in text
+    assert "looser" not in statement(summary | {"accountant": "pld"})
     profile = dict(summary["privacy_profile"])
     assert profile[summary["delta"]] <= summary["epsilon"]  # by PLD, where the claim is by RDP
     assert sorted(profile.values(), reverse=True) == [profile[d] for d in sorted(profile)]

@@ -21,6 +21,7 @@ FILES = (".csv", ".parquet")
 Column = Scaling | Sequence[str]
 """A scaling of numbers, or the categories that there are."""
 Columns = Mapping[str, Column]
+LOOKED_FOR = "Give its path, or name the folder that holds it as `data_dir`."
 
 
 def columns_from_dict(table: Any, where: str) -> Columns:
@@ -72,7 +73,7 @@ def read_table(value: Any) -> dict[str, NDArray[Any]]:
         return {str(name): value[name].to_numpy() for name in value.columns}
     path = Path(value).expanduser()
     if not path.is_file():
-        raise DataError("there is no such file", where=str(path))
+        raise DataError("there is no such file", where=str(path), remedy=LOOKED_FOR)
     try:
         reader = importlib.import_module(f"pyarrow.{path.suffix.lower()[1:]}")
     except ImportError as error:
@@ -152,5 +153,6 @@ def _undeclared(where: str, name: str, values: NDArray[Any]) -> DataError:
         "a column holds no plain numbers, and its categories are not read off private records",
         where=f"{where}, column {name}",
         got=f"text or missing values ({values.dtype})",
-        remedy=f"Declare its categories: columns={{{name!r}: ['…', '…']}}; or leave it out.",
+        remedy=f"Declare in `columns` the categories of {name}, such as ['…', '…']; or leave the "
+        "column out of the table.",
     )
