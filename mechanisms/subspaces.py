@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
+from dpigu.dpcore import Clock, GrammarError, PhaseContext, Reads, Release, State, register
 from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.public_random import public_generator
 from dpigu.mechanisms.validate import require
@@ -66,14 +66,16 @@ class ReleasedSubspace:
     def update(self, state: State, release: Release, reads: Reads) -> State:
         g_D = release.gradient.value
         strength_K = self.decay**0.5 * state["strength_K"]
-        faint = FAINT * float(torch.linalg.vector_norm(g_D)) + 1e-100
+        faint = FAINT * torch.linalg.vector_norm(g_D) + 1e-100
         known_DK = state["basis_DK"] * strength_K.clamp(min=faint)
         all_DK = torch.cat([known_DK, g_D[:, None]], 1)
-        if not bool(all_DK.isfinite().all()):
-            return state
-        u_DK, s_K, _ = torch.linalg.svd(all_DK, full_matrices=False)
+        finite = all_DK.isfinite().all()
+        u_DK, s_K, _ = torch.linalg.svd(torch.where(finite, all_DK, 0), full_matrices=False)
         size = len(strength_K)
-        return {"basis_DK": _plain(u_DK[:, :size]), "strength_K": s_K[:size].clone()}
+        return {
+            "basis_DK": torch.where(finite, _plain(u_DK[:, :size]), state["basis_DK"]),
+            "strength_K": torch.where(finite, s_K[:size], state["strength_K"]),
+        }
 
     def basis(self, state: State) -> Tensor:
         return state["basis_DK"]
@@ -120,6 +122,10 @@ class PublicSubspace:
         require(self.public_records >= 1, self, "public_records", "at least 1")
         require(self.every >= 1, self, "every", "at least 1")
 
+    def public_records_at(self, clock: Clock) -> int:
+        """M at a refresh, none at the steps between."""
+        return 0 if (clock.step + 1) % self.every else self.public_records
+
     def init(self, context: PhaseContext, reads: Reads) -> State:
         if context.public_MD is None:
             raise GrammarError(
@@ -131,7 +137,7 @@ class PublicSubspace:
         return {"basis_DK": self._principal(context.public_MD, spare_DK), "spare_DK": spare_DK}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
-        if release.public_MD is None or (release.clock.step + 1) % self.every:
+        if release.public_MD is None or not self.public_records_at(release.clock):
             return state
         return {**state, "basis_DK": self._principal(release.public_MD, state["spare_DK"])}
 

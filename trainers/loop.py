@@ -119,9 +119,9 @@ class Loop:
     def _entered(self, i: int, running: RunningPhase) -> tuple[States, int]:
         """A phase's stage states and its first step, with what it inherits in place."""
         if i == self._point.phase and self._point.step > 0:
-            states = self._point.states[i]
-            self._check_states(running.begin(self._parameters), states)
-            return states, self._point.step
+            states, begun = self._point.states[i], running.begin(self._parameters)
+            self._check_states(begun, states)
+            return _placed_as(begun, states), self._point.step
         inherits = self._plan.phases[i].inherits
         if i > 0 and "weights" not in inherits:
             _copy({n: self._point.weights[INITIAL + n] for n in self._parameters}, self._parameters)
@@ -243,6 +243,14 @@ def stops(plan: CalibratedPlan, evaluations: int) -> list[int]:
     ends = {sum(phase.steps for phase in plan.phases[: i + 1]) for i in range(len(plan.phases))}
     regular = set(range(0, plan.steps, longest_block(plan.steps))) - {0}
     return sorted(ends | regular | marks(plan.steps, evaluations))
+
+
+def _placed_as(expected: States, states: States) -> States:
+    """The same states where the stages keep them: numbers that the host reads, on the host."""
+    return {
+        name: {key: value.to(expected[name][key].device) for key, value in state.items()}
+        for name, state in states.items()
+    }
 
 
 def _copy(values: Mapping[str, Tensor], tensors: Mapping[str, Tensor | nn.Parameter]) -> None:

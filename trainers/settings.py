@@ -49,6 +49,8 @@ class Settings:
         engine: auto takes the fast engine where it applies, else materialises rows.
         physical_batch: records in a microbatch; auto chooses it from public shapes.
         device: auto takes a GPU where there is one.
+        data_on_device: keep all records on the device, if they fit; otherwise they stay on the
+            host, and microbatches are sent.
         workers: processes that read records ahead, where those are not in memory.
         autocast: forward and backward in bfloat16; sums and noise never are.
         seed: public initialisation only; noise and sampling never use it.
@@ -75,6 +77,7 @@ class Settings:
     engine: EngineName = "auto"
     physical_batch: Literal["auto"] | int = "auto"
     device: str = "auto"
+    data_on_device: bool = False
     workers: int = 0
     autocast: bool = False
     seed: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from dpigu.dpcore.devices import to_device
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.grammar.pipeline import RANGE, Pipeline, Placed, in_range
 from dpigu.dpcore.grammar.spaces import Released, Space
@@ -89,7 +90,8 @@ class BoundPipeline:
         scheduler = self.stages.scheduler
         support_D = None
         if scheduler is not None:
-            support_D = scheduler.support(states[self.stages.name_in("scheduler")], clock)
+            drawn_D = scheduler.support(states[self.stages.name_in("scheduler")], clock)
+            support_D = to_device(drawn_D, self.device)
         maps = tuple((p.stage, states[p.name]) for p in self.stages.of("row"))
         statistic = self.stages.statistic
         source = None
@@ -102,8 +104,11 @@ class BoundPipeline:
         return StepContext(clock, support_D, transform, versions, public_MD)
 
     def bound(self, states: States) -> Tensor:
-        """The clipper's joint bound at this step: one number, where noise is drawn in range."""
-        bound = self.stages.clipper.joint_bound(states[self.stages.name_in("clipper")])
+        """The clipper's joint bound at this step: one number, where noise is drawn in range.
+
+        It is on the host, where noise is calibrated; one that is learnt on a device is waited for.
+        """
+        bound = self.stages.clipper.joint_bound(states[self.stages.name_in("clipper")]).cpu()
         if bound.numel() != 1 or (self.stages.private and not in_range(float(bound))):
             raise PrivacyError(
                 "noise cannot be calibrated: the clipper's bound is not a number in range",
@@ -112,7 +117,7 @@ class BoundPipeline:
                 expected=RANGE,
                 remedy="Choose a clipper with a bound, such as flat, or keep its state in range.",
             )
-        return bound.to(device=self.device, dtype=torch.float64).reshape(())
+        return bound.to(torch.float64).reshape(())
 
     def post(self, states: States, released: Released) -> Released:
         """The released vector through every post map."""

@@ -227,8 +227,14 @@ def asks_of(stage: object) -> tuple[str, ...]:
     return tuple(getattr(stage, "asks", ()))
 
 
-def public_records_of(stage: object) -> int:
-    """How many public records' gradients this stage wants at every step; none unless it says."""
+def public_records_of(stage: object, clock: Clock | None = None) -> int:
+    """How many public records' gradients this stage wants at a step; none unless it says.
+
+    `public_records` is the number at every step, or the most where `public_records_at` gives it.
+    """
+    at = getattr(stage, "public_records_at", None)
+    if clock is not None and at is not None:
+        return int(at(clock))
     return int(getattr(stage, "public_records", 0))
 
 

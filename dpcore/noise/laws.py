@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 from dp_accounting import DpEvent, GaussianDpEvent
+from dpigu.dpcore.devices import require, to_device
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.noise.rounded import rounded_gaussian
 from dpigu.dpcore.noise.sources import NoiseSource
@@ -111,15 +112,18 @@ class RoundedGaussian(_Gaussian):
                 expected="less than 2⁵³ steps of the grid",
                 remedy="Use a larger noise multiplier, or the noiser gaussian-float.",
             )
-        steps_K = torch.round(sum_K / grid)
-        if not bool((steps_K.abs() <= most).all()):
-            raise PrivacyError(
+        steps_K = (sum_K / grid).round_()
+        least, greatest = steps_K.aminmax()
+        require(
+            (greatest <= most) & (least >= -most),
+            PrivacyError(
                 "a sum is not finite, or longer than its records allow",
                 where="Kernel.release",
                 remedy="The engine broke its contract: check its factors and sums.",
-            )
+            ),
+        )
         drawn_K = torch.from_numpy(rounded_gaussian(source.words, len(sum_K), std / grid))
-        return Noised(grid * (steps_K + drawn_K.to(sum_K)), std)
+        return Noised(steps_K.add_(to_device(drawn_K, sum_K.device)).mul_(grid), std)
 
 
 class FloatGaussian(_Gaussian):
@@ -167,4 +171,4 @@ def _float_normal(size: int, device: torch.device, source: NoiseSource) -> Tenso
         there = torch.Generator(device).manual_seed(int(source.words(1)[0]) >> 1)
         return torch.randn(size, generator=there, device=device, dtype=torch.float64)
     here = np.random.Generator(np.random.Philox(key=source.words(2)))
-    return torch.from_numpy(here.standard_normal(size)).to(device)
+    return to_device(torch.from_numpy(here.standard_normal(size)), device)

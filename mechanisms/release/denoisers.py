@@ -33,7 +33,7 @@ class JamesStein:
     Args:
         grouping: what is shrunk by one factor.
 
-    State: `groups_K`, int64, which no step changes.
+    State: `groups_K`, int64, and `size_G`, coordinates a group, float64; no step changes them.
 
     Source: James and Stein 1961, positive part; as post-processing of the Gaussian mechanism
     Balle and Wang 2018 (arXiv 1805.06530), section 4.
@@ -47,7 +47,9 @@ class JamesStein:
         return space
 
     def init(self, context: PhaseContext, reads: Reads) -> State:
-        return {"groups_K": context.space.groups(self.grouping).to(context.weights_D.device)}
+        groups_K, device = context.space.groups(self.grouping), context.weights_D.device
+        size_G = torch.bincount(groups_K).to(torch.float64)
+        return {"groups_K": groups_K.to(device), "size_G": size_G.to(device)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         return state
@@ -56,7 +58,7 @@ class JamesStein:
         y_K, variance_K, groups_K = released.value, released.variance, state["groups_K"]
         noisy_K = variance_K > 0
         energy_K = torch.where(noisy_K, y_K**2 / torch.where(noisy_K, variance_K, 1.0), 0.0)
-        zeros_G = y_K.new_zeros(int(groups_K.max()) + 1)
+        zeros_G = torch.zeros_like(state["size_G"])
         energy_G = zeros_G.index_add(0, groups_K, energy_K)
         excess_G = (zeros_G.index_add(0, groups_K, noisy_K.to(y_K.dtype)) - 2).clamp(min=0)
         kept_G = 1 - excess_G / torch.maximum(energy_G, excess_G).clamp(min=1e-300)

@@ -191,8 +191,7 @@ class GroupStandardizer:
     def weights(self, excess_G: Tensor, fourth_G: Tensor, count_G: Tensor) -> Tensor:
         """1/b for every group, from the sums of d² − v − w, of d⁴, and of coordinates."""
         pooled = excess_G.sum() / count_G.sum()
-        if not pooled > self.certainty * fourth_G.sum().sqrt() / count_G.sum():
-            return torch.ones_like(count_G)
+        certain = pooled > self.certainty * fourth_G.sum().sqrt() / count_G.sum()
         unseen_G = count_G == 0
         margin_G = torch.where(unseen_G, torch.inf, self.certainty * fourth_G.sqrt() / count_G)
         estimate_G = torch.where(unseen_G, pooled, excess_G / count_G)
@@ -200,4 +199,4 @@ class GroupStandardizer:
         s2_G = (nearest_G / pooled).clamp(self.limit**-4, self.limit**4)
         b2_G = s2_G.sqrt()
         b2_G = b2_G * (count_G @ (s2_G / b2_G)) / (count_G @ s2_G)
-        return b2_G.rsqrt()
+        return torch.where(certain, b2_G.rsqrt(), 1.0)

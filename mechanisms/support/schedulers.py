@@ -218,7 +218,7 @@ class RandomFreeze:
         ratio: r, the share that is live at the first step, in (0, 1].
         end: r_end, the share at the last, in (0, 1]; below `ratio` the frozen part grows.
 
-    State: `seed` and `size`, no dimensions, int64: public, and never changed.
+    State: `seed` and `size`, no dimensions, int64, on the host: public, and never changed.
 
     Source: Zhu and Blaschko, arXiv 2112.00845 (random freeze, with a growing frozen part).
     Privacy: reads the public seed and the clock only; noise is drawn on the whole support;
@@ -238,11 +238,8 @@ class RandomFreeze:
         return min(self.ratio, self.end) < 1
 
     def init(self, context: PhaseContext, reads: Reads) -> State:
-        device = context.weights_D.device
-        return {
-            "seed": torch.tensor(context.seed, dtype=torch.int64, device=device),
-            "size": torch.tensor(context.space.size, dtype=torch.int64, device=device),
-        }
+        seed, size = context.seed, context.space.size
+        return {"seed": torch.tensor(seed), "size": torch.tensor(size)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         return state
@@ -253,4 +250,4 @@ class RandomFreeze:
         count = kept(_between(self.ratio, self.end, _progress(clock)), size)
         support_D = torch.zeros(size, dtype=torch.bool)
         support_D[torch.randperm(size, generator=generator)[:count]] = True
-        return support_D.to(state["seed"].device)
+        return support_D

@@ -121,7 +121,7 @@ def prepare(
         labels=labels,
         traced=traced,
         slots=slots,
-        records=Records(data, device, stand_in, settings.workers),
+        records=Records(data, device, stand_in, settings.workers, settings.data_on_device),
         metrics=measures,
         public=public,
     )

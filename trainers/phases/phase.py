@@ -24,7 +24,13 @@ from dpigu.dpcore import (
     States,
     StepContext,
 )
+<<<<<<< HEAD:trainers/phases/phase.py
 from dpigu.dpcore.grammar.stages import public_records_of
+=======
+from dpigu.dpcore.devices import to_device
+from dpigu.dpcore.stages import public_records_of
+from dpigu.trainers.batches import Batches
+>>>>>>> edb9f73 (A step on a device waits for nothing: an emulated device as a test, and what it found mended):trainers/phase.py
 from dpigu.trainers.engines import (
     ENGINES,
     choose,
@@ -131,7 +137,7 @@ class RunningPhase:
         """Sample a batch, form its rows, release."""
         opened = self._driver.open(states, Clock(step, self.phase.steps))
         weights = self._weights(opened, parameters)
-        opened = opened.showing(self._public.at(weights))
+        opened = opened.showing(self._public.at(weights, opened.context.clock))
         transform = opened.context.transform
         batch = self._batches.rows(self._engine, weights, transform)
         try:
@@ -204,15 +210,17 @@ class PublicGradients:
 
     def __init__(self, prepared: PreparedRun, pipeline: Pipeline) -> None:
         self._prepared = prepared
-        self._records = max(public_records_of(p.stage) for p in pipeline.placed)
+        self._stages = [p.stage for p in pipeline.placed]
 
-    def at(self, weights: Mapping[str, Tensor]) -> Tensor | None:
-        """The gradients of a fresh sample at these weights, M × D, or None if nobody asks."""
+    def at(self, weights: Mapping[str, Tensor], clock: Clock | None = None) -> Tensor | None:
+        """The gradients of a fresh sample at these weights, M × D, or None if nobody asks at this
+        step; before the first, None, whoever ever asks."""
         prepared = self._prepared
-        if not self._records or prepared.public is None:
+        records = max(public_records_of(stage, clock) for stage in self._stages)
+        if not records or prepared.public is None:
             return None
         source = prepared.public.train
-        at = torch.randint(len(source), (self._records,)).numpy()
-        x_M, y_M = tree_map(lambda v: v.to(prepared.device), source.read(at))
+        at = torch.randint(len(source), (records,)).numpy()
+        x_M, y_M = tree_map(lambda v: to_device(v, prepared.device), source.read(at))
         engine = choose_whole(prepared.settings.engine, prepared.traced)
         return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M, engine)

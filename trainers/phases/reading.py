@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from dpigu.dpcore import DpiguError, RunError
+from dpigu.dpcore.devices import to_device
 from dpigu.trainers.data.checks import check_split
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.sources import Indices, Source, Tensors, bytes_of
@@ -31,9 +32,10 @@ Piece = tuple[Tensor, Tensor]
 class Records:
     """Reads microbatches of the training split.
 
-    Tensors in memory lie on the device, if the declared number of them fits there. Records of
-    another source are read by index, and each is checked again: what was there when the run was
-    prepared must be there still. Units are put together as they are read.
+    Records stay on the host and are read by index; a microbatch goes to the device by pinned
+    memory, while the device still computes. Each is checked again as it is read: what was there
+    when the run was prepared must be there still. Units are put together as they are read.
+    Tensors are not read again where the device is the CPU, or has them all.
 
     Args:
         data: whose training split is read.
@@ -41,10 +43,16 @@ class Records:
         stand_in: one made-up record, or unit, 1 × …, on the device: what stands where nobody is
             valid.
         workers: processes that read ahead; 0 reads here, when a microbatch is wanted.
+        on_device: put all records on the device, if the declared number of them fits there.
     """
 
     def __init__(
-        self, data: Data, device: torch.device, stand_in: tuple[Tree, Tree], workers: int = 0
+        self,
+        data: Data,
+        device: torch.device,
+        stand_in: tuple[Tree, Tree],
+        workers: int = 0,
+        on_device: bool = False,
     ) -> None:
         checked = replace(data, train=Checked(data.train, data.spec))
         self._source, self._device = checked.protected, device
@@ -52,7 +60,8 @@ class Records:
         self._stand_in_here = tree_map(lambda v: v.cpu(), stand_in)
         self._resident: Tensors | None = None
         self._pool: ProcessPoolExecutor | None = None
-        if data.units is None and isinstance(data.train, Tensors) and _fits(data, device):
+        in_place = device.type == "cpu" or (on_device and _fits(data, device))
+        if data.units is None and isinstance(data.train, Tensors) and in_place:
             there = tree_map(lambda v: v.to(device), (data.train.x, data.train.y))
             self._resident = Tensors(*there)
         elif workers:
@@ -74,7 +83,7 @@ class Records:
             return
         for (_, valid_B), both_V in self._read_ahead(sampled):
             x_B, y_B = self._placed(both_V, valid_B)
-            yield x_B, y_B, valid_B.to(self._device)
+            yield x_B, y_B, to_device(valid_B, self._device)
 
     def _placed(self, tree_V: Tree, valid_B: Tensor) -> Any:
         """The valid records at their places, and the stand-in elsewhere, on the device."""
@@ -82,7 +91,7 @@ class Records:
         def place(v_V: Tensor, v_1: Tensor) -> Tensor:
             found = v_1.expand(len(valid_B), *v_1.shape[1:]).clone()
             found[valid_B] = v_V
-            return found.to(self._device)
+            return to_device(found, self._device)
 
         return tree_map(place, tree_V, self._stand_in_here)
 
@@ -132,10 +141,9 @@ def _as_before(function: Any, *given: Any) -> tuple[Tree, Tree]:
 
 def _fits(data: Data, device: torch.device) -> bool:
     """Whether the declared number of records has room on the device."""
-    if device.type != "cuda":
-        return True
     one = data.train.read(np.zeros(1, dtype=np.int64))
-    return data.spec.records * bytes_of(one) <= SHARE * torch.cuda.mem_get_info(device)[0]
+    free, _ = torch.get_device_module(device).mem_get_info(device)
+    return data.spec.records * bytes_of(one) <= SHARE * float(free)
 
 
 _here: Source | None = None

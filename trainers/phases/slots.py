@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from dpigu.dpcore import DataError, PoissonSampler
+from dpigu.dpcore.devices import to_device
 from dpigu.dpcore.randomness import system_words
 from dpigu.trainers.engines import Tree, count_of
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def microbatches(
     for start in range(0, len(records), size):
         piece = np.full(size, EMPTY, dtype=np.int64)
         piece[: len(records) - start] = records[start : start + size]
-        at = torch.from_numpy(piece).to(device)
+        at = to_device(torch.from_numpy(piece), device)
         yield at.clamp_min(0), at != EMPTY
 
 

@@ -117,8 +117,10 @@ def decoded(body: bytes, start: Checkpoint, device: torch.device) -> Checkpoint:
     ]
     entries: dict[int, dict[str, Any]] = {}
     for name, stored in safe_load(body).items():
-        tensor = stored.to(device)
         kind, _, rest = name.partition("/")
+        # an optimizer takes its state to its parameters itself, but for its count of steps,
+        # which it wants on the host
+        tensor = stored if kind == "optimizer" else stored.to(device)
         if kind == "weights":
             weights[rest] = tensor
         elif kind == "states":
