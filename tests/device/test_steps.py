@@ -14,12 +14,11 @@ from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import PRESETS, Flat, Gaussian, JamesStein, dpsgd
 from dpigu.trainers import Data, Session
 from dpigu.trainers.data.making import data_from
-from dpigu.trainers.engines.recurrent import unrolled
+from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import nn
 
 from tests.support.depth import DEEP
 from tests.support.emulated_device import Emulation, device
-from tests.support.task_zoo import IDS, LABELS, Pooled, Recurrent, Tokens, Two, X
 from tests.support.watched_runs import (
     HELD,
     ImageNet,
@@ -31,12 +30,13 @@ from tests.support.watched_runs import (
     settings_for,
     watched,
 )
+from tests.support.zoo.task_zoo import IDS, LABELS, Pooled, Recurrent, Tokens, Two, X
 
 ALLOWED = {
     ("mechanisms/statistics/selective_update.py accepts", "_local_scalar_dense"): (
         "whether an update stands is a branch of the host's: the optimizer is put back or not"
     ),
-    ("dpcore/bound_pipeline.py bound", "copy to the host"): (
+    ("dpcore/grammar/bound_pipeline.py bound", "copy to the host"): (
         "noise is drawn on the host, at a scale that the step before released"
     ),
     ("mechanisms/subspaces.py update", "_linalg_svd"): (
@@ -113,9 +113,7 @@ def tokens() -> tuple[Data, nn.Module]:
 
 
 def language() -> tuple[Data, nn.Module]:
-    data = data_from(
-        train=IDS[:N], test=IDS[N : N + HELD], records=N, classes=11, task="causal-lm"
-    )
+    data = data_from(train=IDS[:N], test=IDS[N : N + HELD], records=N, classes=11, task="causal-lm")
     return data, Tokens()
 
 
@@ -130,9 +128,7 @@ def recurrent() -> tuple[Data, nn.Module]:
 def by_person() -> tuple[Data, nn.Module]:
     train, test = split(X, LABELS)
     units = [i // 2 for i in range(N)]
-    data = data_from(
-        train=train, test=test, records=N, classes=2, units=units, records_per_unit=3
-    )
+    data = data_from(train=train, test=test, records=N, classes=2, units=units, records_per_unit=3)
     return data, nn.Linear(X.shape[1], 2)
 
 
@@ -174,7 +170,11 @@ def test_a_resumed_run_waits_no_more_than_before(tmp_path: Path) -> None:
         for step in run:
             step.apply()
             seen.append(emulation.anew())
-    assert len(seen) == 2 and not seen[1].waits and not seen[1].mixed
+    assert len(seen) == 2 and not seen[1].mixed
+    # a checkpoint is written between two steps
+    assert {place.partition(" ")[0] for _, place in seen[1].waits} <= {
+        "trainers/runs/checkpoint.py"
+    }
 
 
 def test_the_emulation_sees_what_it_is_for() -> None:

@@ -29,17 +29,15 @@ ROOT = str(Path(__file__).resolve().parents[2]) + "/"
 OURS = tuple(ROOT + room for room in ("dpcore", "mechanisms", "trainers", "audits"))
 
 aten = torch.ops.aten
-WAITS = frozenset(
-    """_local_scalar_dense nonzero masked_select equal is_nonzero unique_consecutive _unique
-    _unique2 unique_dim bincount histc argwhere _linalg_svd _linalg_eigh _linalg_check_errors
-    """.split()
+WAITS = (
+    *("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "argwhere"),
+    *("unique_consecutive", "_unique", "_unique2", "unique_dim", "bincount", "histc"),
+    *("_linalg_svd", "_linalg_eigh", "_linalg_check_errors"),
 )
 """What copies something to the host, or has a shape that depends on values."""
-PRODUCTS = frozenset("mm bmm addmm baddbmm mv dot addmv".split())
-MAKES_MEMORY = frozenset(
-    "empty new_empty empty_strided new_empty_strided empty_like _pin_memory".split()
-)
-TAKES_NUMBERS = frozenset("where fill_ fill lerp lerp_ masked_fill masked_fill_".split())
+PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv")
+MAKES_MEMORY = ("empty", "new_empty", "empty_strided", "new_empty_strided", "empty_like")
+TAKES_NUMBERS = ("where", "fill_", "fill", "lerp", "lerp_", "masked_fill", "masked_fill_")
 """What takes a number of the host's as a tensor without dimensions, as pointwise operations do."""
 
 
@@ -205,7 +203,7 @@ class Emulation(TorchDispatchMode):
             plain_kwargs.pop("pin_memory", None)
         out = func(*plain_args, **plain_kwargs)
         self._count(func, name, (*plain_args, *plain_kwargs.values()), out)
-        if name == "_local_scalar_dense" or not there and func is aten.copy_.default:
+        if name == "_local_scalar_dense" or (not there and func is aten.copy_.default):
             return out
         if func is aten.copy_.default and not isinstance(args[0], DeviceTensor):
             return args[0]
@@ -256,9 +254,12 @@ class Emulation(TorchDispatchMode):
     def _crossed(self, into: Tensor, source: Tensor, non_blocking: bool) -> None:
         if isinstance(source, DeviceTensor) and not isinstance(into, DeviceTensor):
             self.waited("copy to the host")
-        elif isinstance(into, DeviceTensor) and not isinstance(source, DeviceTensor):
-            if source.dim() and not (non_blocking and self._is_pinned(source)):
-                self.waited("copy to the device")
+        elif not isinstance(source, DeviceTensor) and source.dim():
+            self._sent(source, non_blocking)
+
+    def _sent(self, v: Tensor, non_blocking: bool) -> None:
+        if not (non_blocking and self._is_pinned(v)):
+            self.waited("copy to the device")
 
     def _copied(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         source, target = args[0], kwargs.get("device")
@@ -269,8 +270,8 @@ class Emulation(TorchDispatchMode):
         non_blocking = bool(kwargs.get("non_blocking"))
         if from_device and not to_device:
             self.waited("copy to the host")
-        elif to_device and not from_device and not (non_blocking and self._is_pinned(source)):
-            self.waited("copy to the device")
+        elif not from_device:
+            self._sent(source, non_blocking)
         plain = _here(source)
         if target is not None:
             kwargs["device"] = torch.device("cpu")
@@ -380,9 +381,7 @@ def _distinct(v: Tensor) -> int:
     return count
 
 
-def _operations(
-    name: str, taken: list[Tensor], made: list[Tensor], given: Sequence[Any]
-) -> int:
+def _operations(name: str, taken: list[Tensor], made: list[Tensor], given: Sequence[Any]) -> int:
     """Multiplications and additions of a product or a convolution."""
     if name == "convolution_backward":
         g, _, w = taken[:3]

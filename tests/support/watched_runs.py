@@ -101,6 +101,4 @@ def public_images() -> Data:
     draw = torch.Generator().manual_seed(1)
     x = torch.randn((N + HELD, 2, SIDE, SIDE), generator=draw)
     y = torch.randint(3, (N + HELD,), generator=draw)
-    return data_from(
-        train=(x[:N], y[:N]), test=(x[N:], y[N:]), records=N, classes=3, name="public"
-    )
+    return data_from(train=(x[:N], y[:N]), test=(x[N:], y[N:]), records=N, classes=3, name="public")

@@ -24,13 +24,8 @@ from dpigu.dpcore import (
     States,
     StepContext,
 )
-<<<<<<< HEAD:trainers/phases/phase.py
-from dpigu.dpcore.grammar.stages import public_records_of
-=======
 from dpigu.dpcore.devices import to_device
-from dpigu.dpcore.stages import public_records_of
-from dpigu.trainers.batches import Batches
->>>>>>> edb9f73 (A step on a device waits for nothing: an emulated device as a test, and what it found mended):trainers/phase.py
+from dpigu.dpcore.grammar.stages import public_records_of
 from dpigu.trainers.engines import (
     ENGINES,
     choose,

@@ -17,7 +17,7 @@ from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
 from tests.mutants.core.core_table import KernelMutant
 from tests.support.strategies import batches
 
-DRAWN = "drawn_K.to(sum_K)"
+DRAWN = "to_device(drawn_K, sum_K.device)"
 WORDS = "randomness.system_words(count)"
 ON_GRID = {"here": noise_laws.EXACT, "g_BD": batches(wild=False)}
 
@@ -95,7 +95,7 @@ MUTANTS = (
         "a sum that is not rounded to the grid",
         RoundedGaussian,
         "noised",
-        (("torch.round(sum_K / grid)", "sum_K / grid"),),
+        (("(sum_K / grid).round_()", "sum_K / grid"),),
         noise_laws.law_released_on_the_grid,
         ON_GRID,
     ),
