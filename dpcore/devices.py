@@ -26,4 +26,4 @@ def require(holds: Tensor, error: Exception) -> None:
         if not bool(holds):
             raise error
     else:
-        torch._assert_async(holds, str(error))  # type: ignore[attr-defined,no-untyped-call]
+        torch._assert_async(holds, str(error))

@@ -209,14 +209,15 @@ class Emulation(TorchDispatchMode):
             return args[0]
         if torch.Tag.inplace_view in func.tags:
             return _reshaped_in_place(func, args, kwargs)
-        back = {id(v.here): v for v in there}
+        return self._returned(out, {id(v.here): v for v in there})
 
-        def returned(v: Any) -> Any:
-            if isinstance(v, Tensor):
-                return back[id(v)] if id(v) in back else self.on_device(v)
-            return type(v)(map(returned, v)) if isinstance(v, tuple | list) else v
-
-        return returned(out)
+    def _returned(self, out: Any, given: Mapping[int, DeviceTensor]) -> Any:
+        """What an operation gives: one of its arguments, or a tensor of its own."""
+        if isinstance(out, tuple | list):
+            return type(out)(self._returned(v, given) for v in out)
+        if not isinstance(out, Tensor):
+            return out
+        return given[id(out)] if id(out) in given else self.on_device(out)
 
     def _judge(self, func: Any, name: str, args: Any, kwargs: Any, leaves: list[Any]) -> None:
         if name in WAITS:
