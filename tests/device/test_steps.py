@@ -18,8 +18,8 @@ from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import nn
 
 from tests.support.depth import DEEP
-from tests.support.emulated_device import Emulation, device
-from tests.support.watched_runs import (
+from tests.support.device.emulation import Emulation, device
+from tests.support.device.watched_runs import (
     HELD,
     ImageNet,
     N,

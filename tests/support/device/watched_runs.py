@@ -14,7 +14,7 @@ from dpigu.trainers.data.making import data_from
 from dpigu.trainers.models.feature_models import ChannelNorm
 from torch import nn
 
-from tests.support.emulated_device import NAME, Counts, Emulation, device
+from tests.support.device.emulation import NAME, Counts, Emulation, device
 
 N, HELD, SIDE = 24, 4, 6
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +23,10 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from tests.support.device.counting import Counts, tensors_in
+
 NAME = "emulated"
-ROOT = str(Path(__file__).resolve().parents[2]) + "/"
+ROOT = str(Path(__file__).resolve().parents[3]) + "/"
 OURS = tuple(ROOT + room for room in ("dpcore", "mechanisms", "trainers", "audits"))
 
 aten = torch.ops.aten
@@ -35,8 +36,6 @@ WAITS = (
     *("_linalg_svd", "_linalg_eigh", "_linalg_check_errors"),
 )
 """What copies something to the host, or has a shape that depends on values."""
-PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv")
-MAKES_MEMORY = ("empty", "new_empty", "empty_strided", "new_empty_strided", "empty_like")
 TAKES_NUMBERS = ("where", "fill_", "fill", "lerp", "lerp_", "masked_fill", "masked_fill_")
 """What takes a number of the host's as a tensor without dimensions, as pointwise operations do."""
 
@@ -94,26 +93,6 @@ class _Storage:
     """Stands for a CPU storage as long as a tensor of the device lies in it."""
 
     __slots__ = ("__weakref__",)
-
-
-@dataclass
-class Counts:
-    """What was seen.
-
-    Args:
-        waits, mixed: what happened and where, and how often.
-        moved: bytes read and written, by dtype.
-        multiplied: operations of matrix products and convolutions, by dtype.
-        peak: the most bytes of long float64 vectors that were held at once.
-    """
-
-    launches: int = 0
-    waits: Counter[tuple[str, str]] = field(default_factory=Counter)
-    mixed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    moved: Counter[torch.dtype] = field(default_factory=Counter)
-    multiplied: Counter[torch.dtype] = field(default_factory=Counter)
-    peak: int = 0
-    at_peak: Counter[str] = field(default_factory=Counter)
 
 
 class Emulation(TorchDispatchMode):
@@ -187,7 +166,7 @@ class Emulation(TorchDispatchMode):
         """One operation of torch, on CPU values where it is the device's."""
         if func in (aten._to_copy.default, aten.to.device, aten.to.dtype_layout):
             return self._copied(func, args, dict(kwargs))
-        leaves = _tensors((*args, *kwargs.values()))
+        leaves = tensors_in((*args, *kwargs.values()))
         there = [v for v in leaves if isinstance(v, DeviceTensor)]
         if not there and not _means_it(kwargs.get("device")):
             return func(*args, **kwargs)
@@ -202,7 +181,7 @@ class Emulation(TorchDispatchMode):
             plain_kwargs["device"] = torch.device("cpu")
             plain_kwargs.pop("pin_memory", None)
         out = func(*plain_args, **plain_kwargs)
-        self._count(func, name, (*plain_args, *plain_kwargs.values()), out)
+        self.counts.add(func, name, (*plain_args, *plain_kwargs.values()), out)
         if name == "_local_scalar_dense" or (not there and func is aten.copy_.default):
             return out
         if func is aten.copy_.default and not isinstance(args[0], DeviceTensor):
@@ -280,18 +259,8 @@ class Emulation(TorchDispatchMode):
         if not to_device:
             return out
         if from_device:
-            self._count(func, "_to_copy", (plain,), out)
+            self.counts.add(func, "_to_copy", (plain,), out)
         return self.on_device(out.clone() if out is plain else out)
-
-    def _count(self, func: Any, name: str, given: Sequence[Any], out: Any) -> None:
-        taken, made = _tensors(given), _tensors((out,))
-        if name in MAKES_MEMORY or _is_view(func, taken, made):
-            return
-        self.counts.launches += 1
-        for v in {id(v): v for v in taken + made}.values():
-            self.counts.moved[v.dtype] += _distinct(v) * v.element_size()
-        if made and (name.rstrip("_") in PRODUCTS or "convolution" in name):
-            self.counts.multiplied[made[0].dtype] += _operations(name, taken, made, given)
 
 
 class _Functions(TorchFunctionMode):
@@ -331,17 +300,6 @@ def _here(v: Any) -> Any:
     return v.here if isinstance(v, DeviceTensor) else v
 
 
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """Those among an operation's arguments or results, which nest once."""
-    found: list[Tensor] = []
-    for v in values:
-        if isinstance(v, Tensor):
-            found.append(v)
-        elif isinstance(v, tuple | list):
-            found += [part for part in v if isinstance(part, Tensor)]
-    return found
-
-
 def _place() -> str:
     """The nearest file of the code under test, and the function there."""
     frame = sys._getframe(1)
@@ -363,33 +321,3 @@ def _reshaped_in_place(func: Any, args: Any, kwargs: Any) -> Any:
         finally:
             torch._C._set_meta_in_tls_dispatch_include(before)
     return args[0]
-
-
-def _is_view(func: Any, taken: list[Tensor], made: list[Tensor]) -> bool:
-    if torch.Tag.inplace_view in func.tags or not made:
-        return True
-    if func._schema.is_mutable or not taken:
-        return False
-    held = {v.untyped_storage()._cdata for v in taken}
-    return all(v.numel() == 0 or v.untyped_storage()._cdata in held for v in made)
-
-
-def _distinct(v: Tensor) -> int:
-    """Numbers of a tensor that lie in memory of their own."""
-    count = 1
-    for size, stride in zip(v.shape, v.stride(), strict=True):
-        count *= size if stride else 1
-    return count
-
-
-def _operations(name: str, taken: list[Tensor], made: list[Tensor], given: Sequence[Any]) -> int:
-    """Multiplications and additions of a product or a convolution."""
-    if name == "convolution_backward":
-        g, _, w = taken[:3]
-        return 2 * g.numel() * w[0].numel() * sum(bool(wanted) for wanted in given[-1][:2])
-    if "convolution" in name:
-        return 2 * made[0].numel() * taken[1][0].numel()
-    if name in ("dot", "mv"):
-        return 2 * taken[0].numel()
-    left = taken[1] if "add" in name else taken[0]
-    return 2 * made[0].numel() * left.shape[-1]

@@ -1,0 +1,1 @@
+"""An emulated accelerator, and short runs that are watched on it."""
