@@ -12,6 +12,7 @@ if __name__ != "dpigu.audits":
     raise ImportError("import dpigu.audits, or take what you need from dpigu")
 
 if TYPE_CHECKING:
+    from dpigu.audits.campaign import Campaign, Target, crafted_target, run_campaign
     from dpigu.audits.canaries import CanaryPlan, GradientCanaries, load_plan, plan_canaries
     from dpigu.audits.conformance import (
         Check,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         tpr_at,
     )
     from dpigu.audits.verdict import AuditReport, Verdict, invalid_audit, judge
+    from dpigu.audits.watching import StopWhenContradicted, Watched, watch_run
 
 _ROOMS = (
     "conformance",
@@ -60,12 +62,15 @@ _ROOMS = (
     "replay",
     "membership",
     "run_audit",
+    "watching",
+    "campaign",
 )
 """Where names are looked for: no room needs one that comes after it."""
 
 __all__ = [
     "ATTACKS",
     "AuditReport",
+    "Campaign",
     "CanaryPlan",
     "Check",
     "CombinedTest",
@@ -76,7 +81,10 @@ __all__ = [
     "ModelAudit",
     "ReplayAudit",
     "ScoresAudit",
+    "StopWhenContradicted",
+    "Target",
     "Verdict",
+    "Watched",
     "accounted_curve",
     "approximate_dp_tradeoff",
     "auc",
@@ -88,6 +96,7 @@ __all__ = [
     "checks_for",
     "clopper_pearson_epsilon",
     "combined_test",
+    "crafted_target",
     "estimate_membership",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",
@@ -108,7 +117,9 @@ __all__ = [
     "read_scores",
     "report_data",
     "roc_curve",
+    "run_campaign",
     "tpr_at",
+    "watch_run",
     "write_report",
 ]
 

@@ -8,14 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from dpigu.audits.canaries import KINDS, CanaryPlan, check_coins, load_plan, read_observations
+import numpy as np
+from dpigu.audits.canaries import (
+    KINDS,
+    CanaryPlan,
+    Observations,
+    check_coins,
+    load_plan,
+    read_observations,
+)
 from dpigu.audits.evidence import EvidenceError
 from dpigu.audits.membership import Membership
 from dpigu.audits.report import PAGE, report_data, write_report
 from dpigu.audits.report.audit_report import JSON as REPORT
 from dpigu.audits.scores import SCORES, scores_of
 from dpigu.audits.statistics import (
+    AsClaimed,
     CombinedTest,
     OneRunResult,
     OneRunRow,
@@ -27,7 +35,7 @@ from dpigu.audits.statistics import (
 )
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
 from dpigu.dpcore import Adjacency, RunError
-from dpigu.trainers import Data, Run, load_run
+from dpigu.trainers import Data, Run, load_run, recipe_from_file
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.load import load_run_data
 from torch import nn
@@ -49,6 +57,7 @@ class ModelAudit:
     plan: CanaryPlan | None = None
     combined: CombinedTest | None = field(default=None, repr=False)
     scores_m: Reals | None = field(default=None, repr=False)
+    as_claimed: AsClaimed | None = None
     membership: Membership | None = field(default=None, repr=False)
     reproduce: Sequence[str] = ()
 
@@ -103,6 +112,7 @@ class ModelAudit:
             scores=self.scores_m,
             members=plan.coins if plan is not None else None,
             membership=self.membership.to_json() if self.membership is not None else None,
+            as_claimed=self.as_claimed,
             reproduce=self.reproduce,
         )
         return data | {"kind": plan and plan.kind, "score": plan and plan.score}
@@ -147,7 +157,12 @@ def audit_model(
         _check_plan(plan, summary, checks)
         _check_claimed(folder, summary, claim, checks)
         trained = partial(load_run, folder.path, model, trust_code=trust_code)
-        scores_m, spread = _scores(folder, plan, data, data_dir, trust_code, trained, checks)
+        seen = _seen(folder, plan, checks) if plan.white_box else None
+        if seen is not None:
+            scores_m = seen.scores()
+        else:
+            scores_m = _scores(folder, plan, data, data_dir, trust_code, trained, checks)
+        _check_scores(scores_m, checks)
         combined = combined_test(
             scores_m,
             plan.coins,
@@ -156,9 +171,10 @@ def audit_model(
             delta=summary["delta"],
             confidence=plan.confidence,
             own=_own_curve(folder, checks) if claim == summary["epsilon"] else None,
-            spread=spread,
+            observed=seen.p_values() if seen is not None else None,
             shares=plan.shares,
         )
+        as_claimed = seen and seen.as_claimed(summary["delta"], plan.confidence)
         report = judge(
             claim_epsilon=claim,
             delta=summary["delta"],
@@ -167,6 +183,7 @@ def audit_model(
             ceiling=combined.one_run.ceiling,
             confidence=plan.confidence,
             against=combined.against,
+            as_claimed=as_claimed if combined.observed else None,
             assumptions=WHITE_BOX_ASSUMPTIONS if plan.white_box else ASSUMPTIONS,
             checks=checks,
         )
@@ -176,6 +193,7 @@ def audit_model(
             plan=plan,
             combined=combined,
             scores_m=scores_m,
+            as_claimed=as_claimed,
             reproduce=again,
         )
     except EvidenceError as error:
@@ -255,6 +273,15 @@ def _whose(claim: float, own: float | None) -> str:
     return f"given for this audit; the run's own is {'none' if own is None else f'ε = {own:.6g}'}"
 
 
+def _seen(folder: RunFolder, plan: CanaryPlan, checks: list[tuple[str, str]]) -> Observations:
+    """What the releases said of crafted gradients."""
+    planned = recipe_from_file(folder.public / "config.toml").plan.steps
+    seen = read_observations(len(plan.coins), folder.private, planned)
+    charged = folder.summary()["steps"]
+    checks.append(("observations", f"{len(seen.o_Tm)} steps of {charged} charged"))
+    return seen
+
+
 def _scores(
     folder: RunFolder,
     plan: CanaryPlan,
@@ -263,28 +290,24 @@ def _scores(
     trust_code: bool,
     trained: Callable[[], Run],
     checks: list[tuple[str, str]],
-) -> tuple[Reals, float | None]:
-    """Every canary's score, in the plan's order: by the model, or by what its training released;
-    and the p-value of the observations' spread, if there are some."""
-    spread = None
-    if plan.white_box:
-        seen = read_observations(len(plan.coins), folder.private)
-        scores_m, spread, steps = seen.scores(), seen.spread_p_value(), len(seen.o_Tm)
-        checks.append(("observations", f"{steps} steps of {folder.summary()['steps']} charged"))
-    else:
-        if data is None:
-            data = load_run_data(folder, data_dir, trust_code=trust_code)
-        plan.check(data)
-        checks.append(("fingerprints", "every canary and the whole training split match"))
-        x_m, y_m = plan.records(data)
-        scores_m = scores_of(SCORES[plan.score], trained().model, x_m, y_m).numpy()
-    if bool(torch.isnan(torch.as_tensor(scores_m)).any()):
+) -> Reals:
+    """Every canary's score by the model, in the plan's order."""
+    if data is None:
+        data = load_run_data(folder, data_dir, trust_code=trust_code)
+    plan.check(data)
+    checks.append(("fingerprints", "every canary and the whole training split match"))
+    x_m, y_m = plan.records(data)
+    scores_m: Reals = scores_of(SCORES[plan.score], trained().model, x_m, y_m).numpy()
+    return scores_m
+
+
+def _check_scores(scores_m: Reals, checks: list[tuple[str, str]]) -> None:
+    if np.isnan(scores_m).any():
         raise EvidenceError(
             "the model's outputs on the canaries are not numbers",
             remedy="Audit a model whose weights are finite.",
         )
     checks.append(("scores", "every canary has one"))
-    return scores_m, spread
 
 
 def _call(run: Path, data_dir: Path | None, claim: float | None) -> str:

@@ -13,12 +13,13 @@ from typing import Any
 
 from dpigu.audits.statistics import (
     WITH_SPREAD,
+    AsClaimed,
     check_claim,
     check_confidence,
     guess_grid,
     one_run_ceiling,
 )
-from dpigu.audits.wording import down, one_in, percent
+from dpigu.audits.wording import down, one_in, percent, up
 from dpigu.dpcore import DataError
 
 
@@ -77,7 +78,8 @@ class AuditReport(Judged):
     """One audit's answer: CONTRADICTED if and only if p_value < 1 − confidence.
 
     An invalid audit may leave the claim, p-value, bound and ceiling None. `checks` are
-    (name, result) pairs, `assumptions` plain sentences.
+    (name, result) pairs, `assumptions` plain sentences. `sees_noise`: whether the noise and the
+    clipping were tested by themselves, which have power whatever the ceiling of the guesses.
 
     Raises: DataError where the verdict does not follow from the numbers.
     """
@@ -88,6 +90,7 @@ class AuditReport(Judged):
     lower_bound: float | None
     ceiling: float | None
     confidence: float
+    sees_noise: bool = False
     assumptions: tuple[str, ...] = ()
     checks: tuple[tuple[str, str], ...] = ()
 
@@ -111,7 +114,7 @@ class AuditReport(Judged):
     @property
     def powerless(self) -> bool:
         """Whether it did not contradict, and could hardly have: ceiling < 1.25 · claim."""
-        if self.verdict is not Verdict.NOT_CONTRADICTED:
+        if self.verdict is not Verdict.NOT_CONTRADICTED or self.sees_noise:
             return False
         assert self.claim_epsilon is not None and self.ceiling is not None
         return self.ceiling < HARDLY * self.claim_epsilon
@@ -145,12 +148,14 @@ def judge(
     ceiling: float,
     confidence: float,
     against: str = "",
+    as_claimed: AsClaimed | None = None,
     assumptions: Iterable[str] = (),
     checks: Iterable[tuple[str, str]] = (),
 ) -> AuditReport:
     """The report of an audit that ran: contradicted if and only if p_value < 1 − confidence.
 
-    `against` names what was rejected, where that says more than the claim (a run's accounting).
+    `against` names what was rejected, where that says more than the claim (a run's accounting);
+    `as_claimed` is what tests of the run's noise and clipping found, where they may decide.
     A ceiling of zero cannot support a verdict: INVALID AUDIT, unless the p-value (of another
     valid test among them) rejects all the same.
     Raises: DataError for numbers that cannot be.
@@ -169,7 +174,9 @@ def judge(
         )
     else:
         verdict = Verdict.NOT_CONTRADICTED
-        sentence = _not_contradicted(claim_epsilon, delta, lower_bound, ceiling, confidence)
+        sentence = _not_contradicted(
+            claim_epsilon, delta, lower_bound, ceiling, confidence, as_claimed
+        )
     return AuditReport(
         verdict=verdict,
         sentence=sentence,
@@ -179,6 +186,7 @@ def judge(
         lower_bound=lower_bound,
         ceiling=ceiling,
         confidence=confidence,
+        sees_noise=as_claimed is not None,
         assumptions=tuple(assumptions),
         checks=tuple(checks),
     )
@@ -237,7 +245,12 @@ def _contradicted(
 
 
 def _not_contradicted(
-    claim: float, delta: float, bound: float, ceiling: float, confidence: float
+    claim: float,
+    delta: float,
+    bound: float,
+    ceiling: float,
+    confidence: float,
+    as_claimed: AsClaimed | None,
 ) -> str:
     found = (
         f"shows a leak of at least ε = {_down(bound)}"
@@ -246,10 +259,12 @@ def _not_contradicted(
     )
     sentence = (
         f"The evidence does not contradict the claim {_claim(claim, delta)}. At "
-        f"{percent(confidence)} confidence it {found}; the most that this audit could have shown "
-        f"is ε = {_down(ceiling)}."
+        f"{percent(confidence)} confidence it {found}; the most that "
+        f"{'guesses' if as_claimed else 'this audit'} could have shown is ε = {_down(ceiling)}."
     )
-    if ceiling < HARDLY * claim:
+    if as_claimed is not None:
+        sentence += f" {_as_claimed(as_claimed)}"
+    elif ceiling < HARDLY * claim:
         reach = (
             "That does not pass the claim, so even perfect guesses would have shown no more than"
             " the claim allows"
@@ -259,6 +274,20 @@ def _not_contradicted(
         )
         sentence += f" {reach}: {_with_power(claim, delta, confidence)}."
     return sentence + " A claim that is not contradicted is not thereby proven."
+
+
+def _as_claimed(found: AsClaimed) -> str:
+    """What the observations show as numbers."""
+    sentence = (
+        f"As numbers, the releases show noise below {up(found.noise)} of the claimed, and a record "
+        f"that moves them by more than {down(found.reach)} of the clipping bound"
+    )
+    if found.epsilon is not None:
+        sentence += (
+            f": in a mechanism of the form that the run claims, ε is at least "
+            f"{_down(found.epsilon)}"
+        )
+    return sentence + "."
 
 
 def _with_power(claim: float, delta: float, confidence: float) -> str:

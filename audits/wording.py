@@ -12,6 +12,13 @@ def down(value: float, decimals: int = 3) -> str:
     return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
+def up(value: float, decimals: int = 3) -> str:
+    """A number rounded up: an upper limit is never printed smaller than it is."""
+    if not math.isfinite(value):
+        return "∞"
+    return f"{math.ceil(value * 10**decimals) / 10**decimals:.{decimals}f}"
+
+
 def p_text(p: float) -> str:
     """A p-value in three digits, and never as 0."""
     return f"{p:.3g}" if p >= 1e-12 else "below 1e-12"

@@ -70,6 +70,7 @@ class GradientCanaries:
         self._bounds: dict[str, float] = {}
         self._owners: dict[int, Tensor] = {}
         self._now: _Step | None = None
+        self._joined: list[int] = []
 
     def begin(self, folder: RunFolder) -> None:
         """Take noise, rate and bounds from a run's configuration, before its first step."""
@@ -91,6 +92,7 @@ class GradientCanaries:
         self._now = self._directions(context)
         joins = self._heads[self._sampler.draw(len(self._heads))]
         joins = joins[self._now.there_m.cpu().numpy()[joins]]
+        self._joined = joins.tolist()
         if len(joins) == 0:
             return None
         bound = self._bounds.get(phase)
@@ -117,7 +119,8 @@ class GradientCanaries:
         o_m.index_add_(0, step.owner_K, total_K * step.unit_K)
         seen = _short(o_m / bound, step.there_m)
         line = {"phase": phase, "step": release.clock.step, "sigma": sigma, "rate": sampler.rate}
-        folder.note_privately(OBSERVATIONS, {**line, "seen": seen})
+        line |= {"joined": self._joined, "seen": seen}
+        folder.note_privately(OBSERVATIONS, line)
 
     def _directions(self, context: StepContext) -> _Step:
         noised_K = context.noise_support_K

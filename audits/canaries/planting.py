@@ -35,7 +35,7 @@ from dpigu.trainers.runs.folder import COMMITMENT
 from dpigu.trainers.tasks import CLASSIFICATION
 from torch import Tensor
 
-VERSION = 3
+VERSION = 4
 PLAN = "audit-plan.json"
 JOURNAL = "times.jsonl"  # the trainer adds a line for every step
 

@@ -47,7 +47,7 @@ def foreign_scores(
         raise DataError("a label lies outside the classes", where="y", expected=f"0…{count - 1}")
     scaling = BYTES if x.dtype == np.uint8 else Scaling()
     spec = DataSpec(members.stem, len(x_in), count, x.shape[1:], scaling)
-    module = _loaded(build_model(model, spec, seed=0), weights)
+    module = loaded(build_model(model, spec, seed=0), weights)
     in_n = np.concatenate([np.ones(len(y_in), np.int64), np.zeros(len(y_out), np.int64)])
     return _scores(module, scaling.apply(x), torch.from_numpy(y.astype(np.int64)), model), in_n
 
@@ -62,7 +62,11 @@ def _records(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     return x, y
 
 
-def _loaded(module: nn.Module, weights: Path) -> nn.Module:
+def loaded(module: nn.Module, weights: Path) -> nn.Module:
+    """The module with the weights of a safetensors file, in evaluation mode.
+
+    Raises: DataError for another file, ModelError where they do not fit.
+    """
     try:
         module.load_state_dict(load_file(weights))
     except FileNotFoundError as error:

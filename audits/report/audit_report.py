@@ -15,8 +15,9 @@ import numpy as np
 from dpigu.audits.evidence import write_private
 from dpigu.audits.report.page import page
 from dpigu.audits.statistics import (
-    NOISE,
+    CLAIMED,
     OWN,
+    AsClaimed,
     CombinedTest,
     Reals,
     TradeOffCurve,
@@ -47,6 +48,7 @@ def report_data(
     scores: ArrayLike | None = None,
     members: ArrayLike | None = None,
     membership: Mapping[str, Any] | None = None,
+    as_claimed: AsClaimed | None = None,
     reproduce: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that a report shows, as plain data for `json.dumps`; the same input gives the same.
@@ -59,6 +61,7 @@ def report_data(
         scores: one a record, high for "member"; members: 1 where the record was in.
         membership: attacks on the run's own records, as `membership.report` has them; they stand
             beside the verdict.
+        as_claimed: what the observations of crafted gradients say as numbers.
         reproduce: command lines, or calls in Python, that give this report again.
     """
     data: dict[str, Any] = {
@@ -77,6 +80,7 @@ def report_data(
         "roc": [],
         "histogram": None,
         "membership": membership,
+        "as_claimed": None if as_claimed is None else asdict(as_claimed),
         "reproduce": list(reproduce),
     }
     if combined is not None:
@@ -117,9 +121,9 @@ def _decided(combined: CombinedTest) -> dict[str, Any]:
             "p_value": f_dp.p_value,
         },
     ]
-    if combined.spread is not None:
-        spread = {"name": "spread of the observations", "rejects": NOISE}
-        tests.append({**spread, "p_value": combined.spread})
+    for name, p_value in combined.observed.items():
+        title = f"{name} of the observations"
+        tests.append({"name": title, "rejects": CLAIMED[name], "p_value": p_value})
     for test, share in zip(tests, combined.shares.values(), strict=False):
         test["share"] = share
     rows = zip(one_run.rows, f_dp.rows, strict=True)

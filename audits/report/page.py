@@ -8,7 +8,7 @@ from typing import Any
 
 from dpigu.audits.report.figures import figures
 from dpigu.audits.report.membership import membership_section
-from dpigu.audits.wording import down, p_text
+from dpigu.audits.wording import down, p_text, up
 
 STYLES = {
     "CONTRADICTED": ("#b91c1c", "✗", "The claim does not hold up."),
@@ -133,6 +133,7 @@ def page(data: Mapping[str, Any]) -> str:
         _how(data),
         _ruler(drawn),
         _numbers(data),
+        _as_numbers(data["as_claimed"]),
         _section("What was audited", _card(_facts(data))),
         _pictures(drawn),
         _estimates(data),
@@ -202,12 +203,40 @@ def _numbers(data: Mapping[str, Any]) -> str:
         right, all_ = data["correct"], data["guesses"]
         note = "Right guesses, at the number of guesses that the lower bound comes from."
         cards.append(("Guesses", f"{right} of {all_}", f"{right / all_:.0%}. {note}"))
-    inside = "".join(
+    return f'<section><h2>In numbers</h2><div class="grid">{_number_cards(cards)}</div></section>'
+
+
+def _as_numbers(found: Mapping[str, Any] | None) -> str:
+    """What the observations of crafted gradients say of noise and clipping."""
+    if found is None:
+        return ""
+    cards = [
+        ("Noise", f"below {up(found['noise'])}", "of what the run claims, on average."),
+        (
+            "One record's reach",
+            f"above {down(found['reach'])}",
+            "of the clipping bound: how far a record moves the sum that is released.",
+        ),
+    ]
+    if found["epsilon"] is not None:
+        note = "In a mechanism of the form that the run claims. Of others, see the lower bound."
+        cards.append(("Then", f"ε ≥ {down(found['epsilon'])}", note))
+    how = (
+        f"All limits together hold at {100 * found['confidence']:g}% confidence, for any data: "
+        "what the data add only weakens them."
+    )
+    return _section(
+        "The releases as numbers",
+        f'<div class="grid">{_number_cards(cards)}</div><p class="how">{escape(how)}</p>',
+    )
+
+
+def _number_cards(cards: Iterable[tuple[str, str, str]]) -> str:
+    return "".join(
         f'<div class="card"><h3>{escape(name)}</h3><div class="number">{escape(value)}</div>'
         f"<p>{escape(note)}</p></div>"
         for name, value, note in cards
     )
-    return f'<section><h2>In numbers</h2><div class="grid">{inside}</div></section>'
 
 
 def _facts(data: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Valid tests and bounds on ε, how they combine, and their power."""
 
+from dpigu.audits.statistics.additive_noise import AsClaimed
 from dpigu.audits.statistics.clopper_pearson import clopper_pearson_epsilon
 from dpigu.audits.statistics.combined import (
-    NOISE,
+    CLAIMED,
     OWN,
     SHARES,
     WITH_SPREAD,
@@ -42,11 +43,12 @@ from dpigu.audits.statistics.power import ENOUGH, PowerPlan, plan_power
 from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
 
 __all__ = [
+    "CLAIMED",
     "ENOUGH",
-    "NOISE",
     "OWN",
     "SHARES",
     "WITH_SPREAD",
+    "AsClaimed",
     "CombinedTest",
     "Criterion",
     "ErrorCounts",

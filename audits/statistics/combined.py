@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 SHARES = {"one-run": 0.5, "f-dp": 0.5}
 """The tests of guesses that may decide, and their shares of the error."""
-WITH_SPREAD = {"one-run": 0.45, "f-dp": 0.45, "spread": 0.1}
-"""The same where the observations' spread is tested too, against the noise that is claimed."""
+WITH_SPREAD = {"one-run": 0.45, "f-dp": 0.45, "spread": 0.05, "reach": 0.05}
+"""The same where observations are tested as numbers: their spread against the noise that is
+claimed, and how far a record moves them against the clipping bound."""
 OWN = "the run's own accounting"
 NOISE = "the noise that the run claims"
+REACH = "the clipping bound that the run claims"
+CLAIMED = {"spread": NOISE, "reach": REACH}
+"""What the tests of observations contradict."""
 SLOPES = 200
 FARTHEST = 1e-10  # δ of the steepest line of an accountant's curve
 
@@ -42,7 +46,7 @@ class CombinedTest:
 
     Args:
         shares: of the error, by test.
-        spread: the p-value of the observations' spread, where it may decide.
+        observed: p-values of the tests in `CLAIMED`, where they may decide.
     """
 
     one_run: OneRunResult
@@ -50,13 +54,12 @@ class CombinedTest:
     curve: TradeOffCurve
     confidence: float
     shares: Mapping[str, float]
-    spread: float | None = None
+    observed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def p_values(self) -> Mapping[str, float]:
         """Of every test that was made, by name; not divided by its share."""
-        found = {"one-run": self.one_run.p_value, "f-dp": self.f_dp.p_value}
-        return found if self.spread is None else {**found, "spread": self.spread}
+        return {"one-run": self.one_run.p_value, "f-dp": self.f_dp.p_value, **self.observed}
 
     @property
     def p_value(self) -> float:
@@ -70,7 +73,9 @@ class CombinedTest:
         rejecting = {n for n, p in self.p_values.items() if p / self.shares[n] < error}
         if not rejecting or "one-run" in rejecting or self.curve.name != OWN:
             return ""
-        return OWN if "f-dp" in rejecting else NOISE
+        return (
+            OWN if "f-dp" in rejecting else CLAIMED[min(rejecting, key=self.p_values.__getitem__)]
+        )
 
     @property
     def best(self) -> OneRunRow:
@@ -78,11 +83,18 @@ class CombinedTest:
         return max(self.one_run.rows, key=lambda row: (row.lower_bound, -row.p_value))
 
     def if_gaussian(self) -> tuple[float, float]:
-        """(μ, ε) at the strongest row, if the mechanism were Gaussian: an estimate, no bound."""
-        row, test = self.best, self.one_run
-        return f_dp_epsilon_if_gaussian(
-            test.canaries, row.guesses, row.correct, test.delta, self.confidence
-        )
+        """(μ, ε): the largest Gaussian curve that the guesses reject, whatever the mechanism.
+
+        Over the whole grid, at the f-DP test's share of the error. μ is a bound; ε at δ is one
+        where the mechanism's curve is Gaussian.
+        """
+        test, share = self.one_run, (1 - self.confidence) * self.shares["f-dp"]
+        level = 1 - share / len(test.rows)
+        found = [
+            f_dp_epsilon_if_gaussian(test.canaries, row.guesses, row.correct, test.delta, level)
+            for row in test.rows
+        ]
+        return max(found)
 
 
 def combined_test(
@@ -94,7 +106,7 @@ def combined_test(
     delta: float,
     confidence: float,
     own: TradeOffCurve | None = None,
-    spread: float | None = None,
+    observed: Mapping[str, float] | None = None,
     shares: Mapping[str, float] = SHARES,
 ) -> CombinedTest:
     """Test a claim on canaries' scores: (ε, δ) in one run, and f-DP in one run.
@@ -104,7 +116,8 @@ def combined_test(
     Args:
         own: the curve of the run's own accountant, where the claim is the run's own; without
             it the f-DP test takes the curve of the claim, f_{ε,δ}.
-        spread: the p-value of a test of the run's noise; it counts only beside `own`.
+        observed: p-values of tests of the run's own noise and clipping, by names of `CLAIMED`;
+            they count only beside `own`.
         shares: of the error, fixed in the audit's plan.
 
     Raises: DataError as `dpigu.audits.statistics.one_run.one_run_test`.
@@ -117,7 +130,7 @@ def combined_test(
         curve=curve,
         confidence=confidence,
         shares=shares,
-        spread=spread if own is not None else None,
+        observed=observed if observed is not None and own is not None else {},
     )
 
 

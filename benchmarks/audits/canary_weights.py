@@ -64,11 +64,12 @@ def observed(
 ) -> tuple[Observations, Reals]:
     """Simulated observations and the coins."""
     coins = draw.integers(0, 2, canaries)
-    in_Tm = coins * (draw.random((steps, canaries)) < rate)
+    in_Tm = (coins == 1) & (draw.random((steps, canaries)) < rate)
     spread = noise(steps, canaries) * sigma
     o_Tm = in_Tm + draw.normal(0, DATA, in_Tm.shape) + draw.normal(0, 1, in_Tm.shape) * spread
     there = np.ones(in_Tm.shape, dtype=bool)
-    return Observations(o_Tm, there, np.full(steps, sigma), np.full(steps, rate)), coins
+    sigma_T, rate_T = np.full(steps, sigma), np.full(steps, rate)
+    return Observations(o_Tm, there, in_Tm, sigma_T, rate_T, steps), coins
 
 
 def bound_of(scores: Reals, coins: Reals) -> float:

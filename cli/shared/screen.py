@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dpigu.audits.wording import down, p_text
+from dpigu.audits.wording import down, p_text, up
 from dpigu.cli.shared.output import print_fields
 
 COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
@@ -33,19 +33,21 @@ def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
     if data["p_value"] is not None:
         fields += _numbers(data)
     fields += [(fact["name"], fact["value"]) for fact in data["facts"]]
+    if data["as_claimed"] is not None:
+        fields += wrapped("as numbers", as_numbers(data["as_claimed"]))
     if data["tests"]:
         each = "; ".join(f"{t['name']}: p = {p_text(t['p_value'])}" for t in data["tests"])
         fields.append(("tests", each))
     if data["estimates"] is not None:
         said = [f"{n} {v} ({i})" for n, v, i in estimate_rows(data["estimates"])]
-        fields += _wrapped("estimates", ["; ".join(said)])
+        fields += wrapped("estimates", ["; ".join(said)])
     if data["membership"] is not None:
-        fields += _wrapped("membership", _membership(data["membership"]))
-    fields += _wrapped("assumed", data["assumptions"])
+        fields += wrapped("membership", _membership(data["membership"]))
+    fields += wrapped("assumed", data["assumptions"])
     checks = [check for check in data["checks"] if check["name"] != "failed"]
-    fields += _wrapped("checked", ["; ".join(f"{c['name']}: {c['result']}" for c in checks)])
+    fields += wrapped("checked", ["; ".join(f"{c['name']}: {c['result']}" for c in checks)])
     failed = (check["result"] for check in data["checks"] if check["name"] == "failed")
-    fields += _wrapped("failed", failed)
+    fields += wrapped("failed", failed)
     if page is not None:
         fields.append(("report", str(page)))
     if fields:
@@ -71,6 +73,17 @@ def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def as_numbers(found: Mapping[str, Any]) -> list[str]:
+    """What observations of crafted gradients say of noise and clipping."""
+    lines = [
+        f"noise below {up(found['noise'])} of the claimed; a record moves the sum by more than "
+        f"{down(found['reach'])} of the clipping bound"
+    ]
+    if found["epsilon"] is not None:
+        lines.append(f"then ε ≥ {down(found['epsilon'])}, in a mechanism of the form it claims")
+    return lines
+
+
 def _membership(data: Mapping[str, Any]) -> list[str]:
     """A sentence, and a line for each attack."""
     from dpigu.audits.report import membership_head, membership_rows
@@ -83,7 +96,7 @@ def _membership(data: Mapping[str, Any]) -> list[str]:
     return [data["sentence"], *lines, "Estimates: they decide nothing."]
 
 
-def _wrapped(name: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+def wrapped(name: str, texts: Iterable[str]) -> list[tuple[str, str]]:
     """Lines that stay within the screen, the name beside the first."""
     lines = [line for text in texts for line in textwrap.wrap(text, WIDTH - _NAME)]
     return [(name if i == 0 else "", line) for i, line in enumerate(lines)]

@@ -5,13 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from dpigu.audits import CanaryPlan, EvidenceError, Verdict, audit_model, load_plan, plan_canaries
+from dpigu.audits import (
+    CanaryPlan,
+    EvidenceError,
+    StopWhenContradicted,
+    Verdict,
+    audit_model,
+    load_plan,
+    plan_canaries,
+    watch_run,
+)
 from dpigu.audits.canaries.gradients import FAR, OBSERVATIONS, GradientCanaries
 from dpigu.audits.canaries.observations import increment, read_observations
 from dpigu.dpcore import (
@@ -28,7 +37,7 @@ from dpigu.dpcore import (
 from dpigu.dpcore.noise import SystemNoise
 from dpigu.dpcore.rows import DenseRows
 from dpigu.mechanisms import PRESETS
-from dpigu.trainers import Settings, train
+from dpigu.trainers import Callback, Settings, train
 from dpigu.trainers.lifecycle.prepare import prepare
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.report import configuration
@@ -68,6 +77,7 @@ def trained(
     noise: SystemNoise | None = None,
     sigma: float = 5.0,
     count: int = M,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     planned, plan = plan_canaries(DATA, count, "gradient"), PRESETS["dpsgd"].plan(STEPS)
     watch = GradientCanaries(planned, plan)
@@ -84,6 +94,7 @@ def trained(
         out=path,
         observer=watch,
         noise=noise,
+        callbacks=callbacks,
         before_training=before,
         progress=False,
     )
@@ -106,6 +117,26 @@ def test_an_honest_run_is_not_contradicted_and_leaks_what_it_may(honest: Path) -
     assert audit.report.verdict is Verdict.NOT_CONTRADICTED
     assert audit.to_json()["estimates"]["auc"]["value"] > 0.5
     assert dict(audit.report.checks)["observations"] == f"{STEPS} steps of {STEPS} charged"
+
+
+def test_an_honest_runs_numbers_are_those_it_claims(honest: Path) -> None:
+    """2,500 observations: noise within 8% (3 deviations) of σ, reach within 0.6 of C."""
+    audit = audit_model(honest)
+    assert audit.as_claimed is not None and audit.as_claimed.epsilon is not None
+    assert 1 <= audit.as_claimed.noise < 1.15 and 0.2 < audit.as_claimed.reach < 1.1
+    assert not audit.report.powerless and "As numbers" in audit.report.sentence
+    assert watch_run(honest).verdict is Verdict.NOT_CONTRADICTED
+
+
+def test_a_watched_run_with_too_little_noise_stops_early(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", noise=Weaker(), callbacks=[StopWhenContradicted(every=5)])
+    assert RunFolder(run).summary()["steps"] == 5
+    found = watch_run(run)
+    assert found.verdict is Verdict.CONTRADICTED and found.steps == 5
+
+
+def test_a_run_without_crafted_gradients_cannot_be_watched(tmp_path: Path) -> None:
+    assert watch_run(bare(tmp_path / "run").path).verdict is Verdict.INVALID_AUDIT
 
 
 def test_a_twentieth_of_the_noise_contradicts_the_runs_own_accounting(tmp_path: Path) -> None:
@@ -195,7 +226,7 @@ def test_what_is_observed_is_one_for_those_in_and_nought_for_the_others(folder: 
         rows = watch.extra_rows("main", context)
         assert rows is not None
         watch.see("main", release_of(rows, pipeline))
-    seen = read_observations(M, folder.private)
+    seen = read_observations(M, folder.private, STEPS)
     scores = increment(seen.o_Tm, 1.0, 1.0).sum(0)
     assert len(seen.o_Tm) == 200
     coins, far = np.array(plan.coins), np.arange(M) % 2 == 1
@@ -216,7 +247,7 @@ def test_a_clip_that_is_missing_shows_at_once(folder: RunFolder) -> None:
     unclipped = rows.double().sum(0) / DATA.spec.records
     wrong = honest.noised.derive(unclipped, honest.noised.variance)
     watch.see("main", dataclasses.replace(honest, noised=wrong))
-    scores = increment(read_observations(M, folder.private).o_Tm, 1.0, 1.0).sum(0)
+    scores = increment(read_observations(M, folder.private, STEPS).o_Tm, 1.0, 1.0).sum(0)
     far_heads = (np.array(plan.coins) == 1) & (np.arange(M) % 2 == 1)
     assert scores[far_heads].min() > 1000 > scores[~far_heads].max()
 
@@ -237,7 +268,9 @@ def tear(path: Path) -> None:
 
 
 def shorten(path: Path) -> None:
-    path.write_text('{"phase": "main", "step": 0, "sigma": 5.0, "rate": 1.0, "seen": [0.5]}\n')
+    path.write_text(
+        '{"phase": "main", "step": 0, "sigma": 5.0, "rate": 1.0, "joined": [], "seen": [0.5]}\n'
+    )
 
 
 def lose(path: Path) -> None:
@@ -290,10 +323,10 @@ def test_a_line_cut_short_by_a_crash_is_left_out(honest: Path) -> None:
     whole = path.read_text()
     path.write_text(whole[:-50])
     try:
-        assert len(read_observations(len(plan.coins), folder.private).o_Tm) == STEPS - 1
+        assert len(read_observations(len(plan.coins), folder.private, STEPS).o_Tm) == STEPS - 1
         path.unlink()
         with pytest.raises(EvidenceError, match="missing"):
-            read_observations(len(plan.coins), folder.private)
+            read_observations(len(plan.coins), folder.private, STEPS)
     finally:
         path.write_text(whole)
 

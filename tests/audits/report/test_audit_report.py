@@ -25,6 +25,7 @@ from dpigu.audits import (
     write_report,
 )
 from dpigu.audits.report.page import page
+from dpigu.audits.statistics import AsClaimed
 from dpigu.audits.statistics.combined import accounted_curve
 from dpigu.dpcore import Adjacency, PoissonSampler
 from PIL import Image
@@ -67,6 +68,7 @@ def data_of(claim: float = 0.1, text: str = "runs/a", shift: float = 2.0) -> dic
         combined=made,
         scores=scores,
         members=coins,
+        as_claimed=AsClaimed(noise=1.01, reach=0.93, epsilon=3.4, confidence=0.95),
         reproduce=(f"dpaudit model {text}",),
     )
 
