@@ -104,7 +104,7 @@ class StopWhenContradicted(Callback):
         self._every = every
 
     def on_step(self, session: Session, step: Step) -> None:
-        if (step.number + 1) % self._every:
+        if step.number % self._every:
             return
         if session.folder is None:
             raise RunError("a run without a folder keeps no observations to watch")

@@ -222,8 +222,8 @@ def _as_numbers(found: Mapping[str, Any] | None) -> str:
         note = "In a mechanism of the form that the run claims. Of others, see the lower bound."
         cards.append(("Then", f"ε ≥ {down(found['epsilon'])}", note))
     how = (
-        f"All limits together hold at {100 * found['confidence']:g}% confidence, for any data: "
-        "what the data add only weakens them."
+        f"All limits together hold at {100 * found['confidence']:g}% confidence, whatever the data "
+        "are; what they add only weakens them."
     )
     return _section(
         "The releases as numbers",
@@ -299,7 +299,7 @@ def _deciders(data: Mapping[str, Any]) -> str:
     )
     head = (
         '<tr><th>test</th><th>contradicts</th><th class="n">p-value</th>'
-        '<th class="n">share of the error</th></tr>'
+        "<th>share of the error</th></tr>"
     )
     table = f"<table>{head}{rows}</table>"
     return _section("Which tests decide", _card(f"{table}<p>{escape(note)}</p>"))

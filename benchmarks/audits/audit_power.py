@@ -1,6 +1,6 @@
 """What each valid test says of an honest run, and how often it contradicts one.
 
-`python -m benchmarks.audits.audit_power` simulates observations of 700 crafted gradients over 200 steps,
+`python -m benchmarks.audits.audit_power` simulates observations of 700 crafted gradients, 200 steps
 at noise that has ε = 1, 2, 4 and 8 at δ = 1e-5, on all records and at rate 0.1, and prints the
 median of each lower bound over 5 audits. `--level` runs 2,000 honest audits of 50 canaries over
 10 steps, and counts how often each test rejects, and each limit misses, at a level of 5%.

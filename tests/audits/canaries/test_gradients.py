@@ -21,6 +21,7 @@ from dpigu.audits import (
     plan_canaries,
     watch_run,
 )
+from dpigu.audits.canaries import PLAN
 from dpigu.audits.canaries.gradients import FAR, OBSERVATIONS, GradientCanaries
 from dpigu.audits.canaries.observations import increment, read_observations
 from dpigu.dpcore import (
@@ -135,8 +136,14 @@ def test_a_watched_run_with_too_little_noise_stops_early(tmp_path: Path) -> None
     assert found.verdict is Verdict.CONTRADICTED and found.steps == 5
 
 
-def test_a_run_without_crafted_gradients_cannot_be_watched(tmp_path: Path) -> None:
-    assert watch_run(bare(tmp_path / "run").path).verdict is Verdict.INVALID_AUDIT
+def test_a_run_without_its_plan_cannot_be_watched(honest: Path) -> None:
+    plan = RunFolder(honest).private / PLAN
+    whole = plan.read_bytes()
+    plan.unlink()
+    try:
+        assert watch_run(honest).verdict is Verdict.INVALID_AUDIT
+    finally:
+        plan.write_bytes(whole)
 
 
 def test_a_twentieth_of_the_noise_contradicts_the_runs_own_accounting(tmp_path: Path) -> None:
