@@ -22,6 +22,9 @@ class Callback:
     run after the step that it is told of.
     """
 
+    def on_begin(self, session: Session) -> None:
+        """The run is ready, and nothing is spent yet."""
+
     def on_step(self, session: Session, step: Step) -> None:
         """A step is done: the model has moved by it."""
 

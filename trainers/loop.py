@@ -18,7 +18,7 @@ from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phases.phase import RunningPhase
 from dpigu.trainers.runs import checkpoint
 from dpigu.trainers.runs.checkpoint import INITIAL, Checkpoint
-from dpigu.trainers.runs.report import evaluated
+from dpigu.trainers.runs.report import evaluated, shown
 from dpigu.trainers.step import Step
 from torch import Tensor, nn
 
@@ -54,6 +54,7 @@ class Loop:
         self.ending: Ending = "choice"
         self.stopping = False
         self._kept: bool | None = None
+        self._released: Release | None = None
 
     def steps(self) -> Iterator[Step]:
         """Every step that the plan has left and the budget pays for, until it is stopped.
@@ -145,6 +146,7 @@ class Loop:
         self._kept = None
         prepared.model.train(not evaluates(phase.pipeline.statistic))
         release, states = running.step(states, number, self._parameters)
+        self._released = release
 
         def update(optimizer: torch.optim.Optimizer | None) -> bool:
             return self._update(running, states, release, optimizer)
@@ -189,6 +191,7 @@ class Loop:
         if self.reached in self._marks or left == 0 or self.stopping:
             with self._average.applied(self._parameters):
                 metrics = evaluated(run.prepared, run.ledger.ledger, self.reached)
+            metrics |= shown(self._released, self.optimizer.now)
         if run.folder is not None:
             if metrics is not None:
                 run.folder.metric(metrics)

@@ -9,8 +9,26 @@ from typing import Any
 from dpigu.accountants.base import rounded_up
 from dpigu.trainers.tasks.metrics import titled, told
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
+from rich.text import Text
+
+
+class _Speed(ProgressColumn):
+    """Steps a second, or seconds a step where a step takes longer."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.2g} steps/s" if speed >= 1 else f"{1 / speed:.2g} s/step")
 
 
 class Progress:
@@ -22,6 +40,7 @@ class Progress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
+            _Speed(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
             disable=not show,

@@ -21,6 +21,7 @@ from dpigu.trainers.lifecycle.prepare import prepare
 from dpigu.trainers.lifecycle.resuming import reopened
 from dpigu.trainers.lifecycle.run import OpenRun
 from dpigu.trainers.loop import Loop
+from dpigu.trainers.phases.cost import Cost, expected_cost
 from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.progress import Progress
 from dpigu.trainers.runs.folder import RunFolder, refuse_occupied
@@ -205,6 +206,13 @@ class Session:
         """How many of them are behind."""
         return self._loop.reached
 
+    def expected_cost(self) -> Cost | None:
+        """What the steps to come will take, from a trial on made-up records; it spends nothing.
+
+        None where several processes train together.
+        """
+        return expected_cost(self._run.prepared, self._loop.ahead)
+
     @property
     def epsilon(self) -> float | None:
         """The claim: ε, fixed before the first step; None for a run that claims none."""
@@ -266,6 +274,8 @@ class Session:
         try:
             if run.spending is not None:
                 run.spending.reserve(run.ledger.ledger, self._loop.ahead)
+            for callback in self._callbacks:
+                callback.on_begin(self)
             self._shown.enter_context(self._bar)
         except BaseException:
             self._leave()

@@ -19,3 +19,9 @@ def main() -> None:
       dpigu train --preset adadpigu --data digits --canaries 500 --out runs/a
       dpaudit model runs/a
     """
+
+
+main.by = {
+    "Audit": ("model", "mechanism", "scores", "foreign", "replay"),
+    "Plan and compute": ("plan", "bound"),
+}

@@ -15,3 +15,11 @@ def main() -> None:
     Example:
       dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5
     """
+
+
+main.by = {
+    "Train": ("train", "describe", "fix"),
+    "Read a run": ("explain", "compare"),
+    "Account": ("account", "budget"),
+    "Parts and plugins": ("presets", "stages", "plugin"),
+}

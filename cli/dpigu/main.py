@@ -1,6 +1,6 @@
 """`dpigu` with all its commands: what is imported here is attached."""
 
-from dpigu.cli.dpigu import budget, describe, fix, presets
+from dpigu.cli.dpigu import budget, compare, describe, explain, fix, presets
 from dpigu.cli.dpigu.account import commands as account
 from dpigu.cli.dpigu.account import group as account_group
 from dpigu.cli.dpigu.account import ledger as account_ledger
@@ -17,7 +17,9 @@ __all__ = [
     "account_ledger",
     "account_tuning",
     "budget",
+    "compare",
     "describe",
+    "explain",
     "fix",
     "main",
     "presets",

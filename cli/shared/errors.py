@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 from dpigu.cli.shared.output import printable
+from dpigu.cli.shared.sections import SectionedGroup
 
 USER_ERROR = 2
 BUG = 70
@@ -37,7 +38,7 @@ MACHINES = frozenset(
 """What the machine refuses, whatever the program asks: no bug of ours."""
 
 
-class Commands(click.Group):
+class Commands(SectionedGroup):
     """A command group that ends every failure with one line on standard error and its status.
 
     A `DpiguError`, a mistake in the options, or what the machine refuses (a full disk, a file

@@ -63,6 +63,7 @@ def test_a_folder_names_what_was_measured(name: str, tmp_path: Path) -> None:
     run(case, tmp_path, out=out)
     (line,) = (out / "public" / "metrics.jsonl").read_text().splitlines()
     expected = {"step", "epsilon", *(f"test_{metric}" for metric in case.metrics)}
+    expected |= {"learning_rate", "support", "clipped"}
     assert set(json.loads(line)) == expected
     everything = "".join(
         path.read_text()

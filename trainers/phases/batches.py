@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dpigu.dpcore import PoissonSampler, Rows, Transform, Views
@@ -39,7 +39,23 @@ class Batches:
     ) -> Iterator[Rows]:
         """The rows of a fresh sample of the records at these weights."""
         sampled = self.slots.sample(self.sampler, self.microbatch, self.records.home)
-        for x_B, y_B, valid_B in self.records.microbatches(sampled):
+        yield from self._formed(self.records.microbatches(sampled), engine, weights, transform)
+
+    def made_up(
+        self, pieces: int, engine: RowEngine, weights: Mapping[str, Tensor], transform: Transform
+    ) -> Iterator[Rows]:
+        """The rows of so many microbatches of made-up records."""
+        there = (self.records.made_up(self.microbatch) for _ in range(pieces))
+        yield from self._formed(there, engine, weights, transform)
+
+    def _formed(
+        self,
+        microbatches: Iterable[tuple[Tree, Tree, Tensor]],
+        engine: RowEngine,
+        weights: Mapping[str, Tensor],
+        transform: Transform,
+    ) -> Iterator[Rows]:
+        for x_B, y_B, valid_B in microbatches:
             with reseeded(valid_B.device):
                 x_BP, y_BP = self._parted(x_B, y_B)
                 rows = engine.rows(weights, x_BP, y_BP, valid_B, transform)

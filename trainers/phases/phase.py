@@ -148,6 +148,26 @@ class RunningPhase:
             self._observer.see(self.phase.name, release)
         return release, states
 
+    @property
+    def microbatch(self) -> int:
+        """How many records go through the model at a time."""
+        return self._batches.microbatch
+
+    def trial(self, states: States, pieces: int, parameters: Mapping[str, Tensor]) -> States:
+        """A step of so many microbatches of made-up records; the states that would follow.
+
+        It costs what a step costs, and tells nothing of a record.
+        """
+        batch = self._prepared.sampler.expected_batch
+        error = self._engine.relative_error
+        alone = Driver(self.pipeline, expected_batch=batch, relative_error=error)
+        opened = alone.open(states, Clock(0, self.phase.steps))
+        weights = self._weights(opened, parameters)
+        opened = opened.showing(self._public.at(weights))
+        transform = opened.context.transform
+        made_up = self._batches.made_up(pieces, self._engine, weights, transform)
+        return opened.release(made_up)[1]
+
     def update(
         self,
         optimizer: torch.optim.Optimizer,

@@ -73,6 +73,11 @@ class Records:
         """Where indices of records are wanted."""
         return self._device if self._resident is not None else torch.device("cpu")
 
+    def made_up(self, count: int) -> tuple[Tree, Tree, Tensor]:
+        """A microbatch of made-up records, all valid: what a trial step is made of."""
+        x_B, y_B = tree_map(lambda v_1: v_1.expand(count, *v_1.shape[1:]).clone(), self._stand_in)
+        return x_B, y_B, torch.ones(count, dtype=torch.bool, device=self._device)
+
     def microbatches(self, sampled: Iterator[Piece]) -> Iterator[tuple[Tree, Tree, Tensor]]:
         """Inputs, targets and who is valid, for every piece of indices and who is valid."""
         x_1, y_1 = self._stand_in

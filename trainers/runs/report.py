@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from dpigu.accountants.profile import DELTAS, privacy_profile
-from dpigu.dpcore import NoiseSource, RunError
+from dpigu.dpcore import NoiseSource, Release, RunError
 from dpigu.dpcore.claim import Ledger
 from dpigu.dpcore.grammar.stages import public_records_of
 from dpigu.dpcore.registry.configuration import options_of
@@ -42,6 +42,20 @@ def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any
         )
     spent = epsilon_of_ledger(ledger).value if prepared.claims else None
     return {"step": step, "epsilon": spent, **held_out(prepared)}
+
+
+def shown(release: Release | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What the last step says beside the metrics: shares and a learning rate, None if unknown.
+
+    `support` is the share of live coordinates, `clipped` the released share of records that were
+    longer than the bound, where the pipeline has the query `clipped-count`.
+    """
+    count = None if release is None else release.queries.get("clipped-count")
+    return {
+        "learning_rate": float(optimizer.param_groups[0]["lr"]),
+        "support": None if release is None else float(release.support_D.double().mean()),
+        "clipped": None if count is None else min(1.0, max(0.0, 0.5 - float(count.value[0]))),
+    }
 
 
 def held_out(prepared: PreparedRun) -> dict[str, float | None]:

@@ -202,6 +202,7 @@ def _start(
     show: bool,
 ) -> Run:
     """A new run of a recipe, with canaries, if any are wanted."""
+    from dpigu.cli.dpigu.train.announce import Announcement
     from dpigu.trainers import build_model, recipe_from_file
     from dpigu.trainers import train as run_training
     from dpigu.trainers.runs.folder import refuse_occupied
@@ -233,6 +234,7 @@ def _start(
         public=public,
         before_training=before_training,
         budget=budget,
+        callbacks=[Announcement()] if show else [],
         progress=show,
     )
 
@@ -246,6 +248,7 @@ def _go_on(
     show: bool,
 ) -> Run:
     """The run in a folder, with the canaries that it began with."""
+    from dpigu.cli.dpigu.train.announce import Announcement
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers import resume as resume_training
     from dpigu.trainers.runs.load import refuse_code
@@ -263,6 +266,7 @@ def _go_on(
         observer=observer,
         data_dir=data_dir,
         budget=budget,
+        callbacks=[Announcement()] if show else [],
         trust_code=trust_code,
         progress=show,
     )

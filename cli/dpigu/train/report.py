@@ -54,8 +54,9 @@ def report(run: Run, out: Path, seconds: float) -> None:
             ("folder", str(out)),
             ("statement", str(out / "public" / "STATEMENT.txt")),
             ("picture", str(out / "public" / "run.png")),
-            *([("audit", f"dpaudit model {out}")] if audited else []),
             ("time", f"{seconds:.0f} s"),
+            ("next", f"dpigu explain {out} says what was promised, and what was not"),
+            *([("audit", f"dpaudit model {out}")] if audited else []),
         ]
     )
 

@@ -93,7 +93,10 @@ def test_what_betrays_a_batch_is_kept_out_of_the_public_folder(tmp_path: Path) -
     keys = {key for line in lines_of(public / "ledger.jsonl")[1:] for key in line}
     assert keys == {"line", "kind", "mechanism", "steps", "how", "before"}
     for line in lines_of(public / "metrics.jsonl"):
-        assert set(line) == {"step", "epsilon", "test_accuracy"}
+        assert set(line) == {
+            *("step", "epsilon", "test_accuracy"),
+            *("learning_rate", "support", "clipped"),
+        }
     texts = [path.read_text() for path in public.iterdir() if path.suffix in (".json", ".toml")]
     assert not any(word in text for text in texts for word in ("seconds", "realised", "train_acc"))
 
@@ -277,11 +280,11 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
     ledger.pay("main", 1)
     told = dpigu("train", "--resume", "--out", out)
     assert told.exit_code == 0, told.stderr
-    assert "main 12 steps; σ = 1.5, at every look 6, at δ = 1e-05" in told.stdout
+    assert "main 12 steps; σ = 1.5, at every look 1, at δ = 1e-05" in told.stdout
     assert (
         "σ = 1.5, 13 steps, 1 of them repeated or lost to an interruption, at rate" in told.stdout
     )
-    assert "one at every step, charged too: σ = 6 at rate 0.04" in told.stdout
+    assert "one at every step, charged too: σ = 1 at rate 0.01" in told.stdout
 
 
 def test_a_damaged_folder_is_told_before_anything_is_said(
