@@ -110,11 +110,14 @@ def _rounding(terms: tuple[Term, ...]) -> float:
     return ROUNDING * composed if composed > 1 else 0.0
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1024)
 def _resolved(
     terms: tuple[Term, ...], adjacency: Adjacency, grid: float, delta: float
 ) -> float | None:
-    """ε at δ, or None where PLD's arithmetic ends: no δ is left, or hardly any noise is there."""
+    """ε at δ, or None where PLD's arithmetic ends: no δ is left, or hardly any noise is there.
+
+    Kept: the plan of a run is charged at its calibration, at its begin and in its summary.
+    """
     if delta <= 0:
         return None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import Epsilon, checked_adjacency
@@ -70,6 +71,7 @@ def _fallback(pld: Epsilon, reason: str) -> Epsilon:
     return replace(pld, note=f"{reason}; reported is PLD's. {pld.note}".strip(". "))
 
 
+@lru_cache(maxsize=256)
 def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float, float, float]:
     """prv-accountant's (lower, estimate, upper) for ε at δ, given that ε is about `near`."""
     import numpy as np

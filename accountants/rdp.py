@@ -94,7 +94,7 @@ def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
     return accountant.orders, rdp
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _one_release(rate: float, noise_multiplier: float) -> np.ndarray:
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
     from dp_accounting.rdp import RdpAccountant

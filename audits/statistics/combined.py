@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from dpigu.accountants import get_accountant
+from dpigu.accountants.budgets.filters import event_of
+from dpigu.accountants.events import Term, flatten
 from dpigu.accountants.pld import PLD
 from dpigu.audits.statistics.fdp import (
     FDPResult,
@@ -140,7 +143,12 @@ def accounted_curve(event: DpEvent, adjacency: Adjacency) -> TradeOffCurve | Non
     f = sup_i f_{ε_i, δ(ε_i)} over 200 slopes; δ(ε) is an upper bound over both directions, so
     the curve lies below the true one. None where the event guarantees nothing.
     """
-    pld = PLD()
+    return _curve(flatten(event), adjacency)
+
+
+@lru_cache(maxsize=16)
+def _curve(terms: tuple[Term, ...], adjacency: Adjacency) -> TradeOffCurve | None:
+    event, pld = event_of(terms), PLD()
     top = pld.epsilon(event, FARTHEST, adjacency).value
     if top is None and adjacency is Adjacency.ADD_OR_REMOVE_ONE:
         top = get_accountant("rdp").epsilon(event, FARTHEST, adjacency).value
