@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -30,9 +27,9 @@ if TYPE_CHECKING:
 class RDP:
     """ε = min_α r(α) + ln(1 − 1/α) − ln(δα)/(α − 1), with r(α) = Σ_terms count · r_{q,z}(α).
 
-    r_{q,z} and the orders α are dp-accounting's defaults. Add-or-remove only: under replace-one
-    dp-accounting refuses Poisson samples, and charges a plain Gaussian with sensitivity C
-    where ours is 2C.
+    r_{q,z} is dp-accounting's series and the orders α are its defaults. Add-or-remove only:
+    under replace-one dp-accounting refuses Poisson samples, and charges a plain Gaussian with
+    sensitivity C where ours is 2C.
 
     Source: Mironov, Talwar, Zhang 2019 (arXiv 1908.10530), section 3.3; conversion: Canonne,
     Kamath, Steinke 2020 (arXiv 2004.00010), Proposition 12.
@@ -85,33 +82,24 @@ def rdp_delta(terms: tuple[Term, ...], epsilon: float) -> float:
 
 
 def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
-    from dp_accounting.rdp import RdpAccountant
+    import numpy as np
 
-    accountant = RdpAccountant()
-    rdp = accountant.rdp
+    orders = _orders()
+    rdp = np.zeros(len(orders))
     for term in terms:
         rdp += term.count * _one_release(term.rate, term.noise_multiplier)
-    return accountant.orders, rdp
+    return orders, rdp
+
+
+@lru_cache(maxsize=1)
+def _orders() -> np.ndarray:
+    from dp_accounting.rdp import RdpAccountant
+
+    return RdpAccountant().orders
 
 
 @lru_cache(maxsize=1024)
 def _one_release(rate: float, noise_multiplier: float) -> np.ndarray:
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant
+    from dpigu.accountants.divergences import gaussian_divergences
 
-    event = PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier))
-    with quiet():
-        rdp: np.ndarray = RdpAccountant().compose(event).rdp
-    return rdp
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Orders whose series does not converge are left out, which is safe: no warning for each."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return gaussian_divergences(rate, noise_multiplier, _orders())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import NO_GUARANTEE, Epsilon, checked_delta
 from dpigu.accountants.events import flatten, has_guarantee
-from dpigu.accountants.rdp import quiet
 from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
@@ -184,12 +186,24 @@ def _chosen(part: DpEvent, final: DpEvent | None, delta: float, trials: Trials) 
     from dp_accounting.rdp import RdpAccountant, compute_epsilon
 
     charged = ComposedDpEvent([part, GaussianDpEvent(_NEGLIGIBLE_NOISE)])
-    with quiet():
+    with _quiet():
         accountant = RdpAccountant()
         accountant.compose(RepeatAndSelectDpEvent(charged, trials.mean, trials.shape))
         if final is not None:
             accountant.compose(final)
         return float(compute_epsilon(accountant.orders, accountant.rdp, delta)[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Orders whose series does not converge are left out, which is safe: no warning for each."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _mean(x: float, eta: float) -> float:
