@@ -72,8 +72,8 @@ def _fractional(q: float, z: np.float64, orders: Reals) -> Reals:
             t < np.vstack([before[None], t[:-1]]) for before, t in zip(last, terms, strict=True)
         ]
         done = falls[0] & falls[1] & (np.maximum(*terms) < both - NEGLIGIBLE)
-        ends, at = done.any(0), done.argmax(0)
-        total[left[ends]] = both[at[ends], ends.nonzero()[0]]
+        ends, at = np.any(done, axis=0), np.argmax(done, axis=0)
+        total[left[ends]] = both[at[ends], np.flatnonzero(ends)]
         left = left[~ends]
         if not len(left):
             break

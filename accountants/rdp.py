@@ -95,7 +95,8 @@ def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
 def _orders() -> np.ndarray:
     from dp_accounting.rdp import RdpAccountant
 
-    return RdpAccountant().orders
+    orders: np.ndarray = RdpAccountant().orders
+    return orders
 
 
 @lru_cache(maxsize=1024)
