@@ -50,6 +50,7 @@ from dpigu.dpcore.grammar.values import (
 )
 from dpigu.dpcore.kernel import Kernel
 from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
+from dpigu.dpcore.ranks import ALONE, Ranks
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
 from dpigu.dpcore.registry.description import Guarantee, describe
 from dpigu.dpcore.registry.entries import Entry, lookup, register
@@ -58,6 +59,7 @@ from dpigu.dpcore.sampling import PoissonSampler
 from dpigu.dpcore.unit import Unit
 
 __all__ = [
+    "ALONE",
     "AccountingError",
     "Adjacency",
     "Affine",
@@ -96,6 +98,7 @@ __all__ = [
     "PostMap",
     "PrivacyError",
     "Query",
+    "Ranks",
     "Reads",
     "Record",
     "RegistryError",

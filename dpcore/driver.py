@@ -13,6 +13,7 @@ from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepConte
 from dpigu.dpcore.grammar.values import Clock, Release
 from dpigu.dpcore.kernel import Kernel
 from dpigu.dpcore.noise import NoiseSource
+from dpigu.dpcore.ranks import ALONE, Ranks
 from dpigu.dpcore.rows import DenseRows, Rows
 from torch import Tensor
 
@@ -38,6 +39,7 @@ class MakeReleaser(Protocol):
         expected_batch: float,
         relative_error: float,
         noise: NoiseSource | None,
+        ranks: Ranks,
     ) -> Releaser: ...
 
 
@@ -46,7 +48,7 @@ class Driver:
 
     Args:
         pipeline: the stages, bound.
-        expected_batch, relative_error, noise: the kernel's.
+        expected_batch, relative_error, noise, ranks: the kernel's.
         make: makes the kernel.
     """
 
@@ -57,11 +59,16 @@ class Driver:
         expected_batch: float,
         relative_error: float,
         noise: NoiseSource | None = None,
+        ranks: Ranks = ALONE,
         make: MakeReleaser = Kernel,
     ) -> None:
         self.pipeline = pipeline
         self.releaser = make(
-            pipeline, expected_batch=expected_batch, relative_error=relative_error, noise=noise
+            pipeline,
+            expected_batch=expected_batch,
+            relative_error=relative_error,
+            noise=noise,
+            ranks=ranks,
         )
 
     def open(self, states: States, clock: Clock, public_MD: Tensor | None = None) -> OpenStep:

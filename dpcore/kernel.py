@@ -6,7 +6,6 @@ everything after it sees released values only. No stage sees the noise source or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from functools import partial
 
@@ -19,7 +18,9 @@ from dpigu.dpcore.grammar.stages import Clipper
 from dpigu.dpcore.grammar.values import Release, State
 from dpigu.dpcore.noise import LAWS, NoiseSource, SystemNoise
 from dpigu.dpcore.precision import full_precision, refuse_emulated_products
+from dpigu.dpcore.ranks import ALONE, Ranks
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
+from dpigu.dpcore.sampling import max_batch
 from torch import Tensor
 
 ROUNDING = 2.0**-50
@@ -34,16 +35,6 @@ def of_shape(given: Tensor, shape: torch.Size, what: str) -> Tensor:
             f"{what} of the wrong shape", where="Kernel", got=(*given.shape,), expected=(*shape,)
         )
     return given
-
-
-def max_batch(expected_batch: float) -> int:
-    """A public cap on the rows of one Poisson batch and its padding, for the rounding margin.
-
-    2 · expected + 20 √expected + 100: engines pad by at most the expected batch, and with no
-    more records than declared a batch passes the rest with a probability below e⁻¹⁴⁰
-    (Chernoff).
-    """
-    return math.ceil(2 * expected_batch + 20 * math.sqrt(expected_batch) + 100)
 
 
 def capped(norm_B: Tensor, bound: Tensor) -> Tensor:
@@ -112,6 +103,8 @@ class Kernel:
             two sums of at most M guarded rows that differ in one record differ by at most
             C · (1 + 2 M (relative_error + M · 2⁻⁵³)), which is the sensitivity used.
         noise: where the noise's bits come from; anything but the system's is for tests.
+        ranks: who steps together. M counts the rows of all, and a sum of at most M of them is as
+            near in any order: a rank without a row adds 0.
     """
 
     def __init__(
@@ -121,10 +114,12 @@ class Kernel:
         expected_batch: float,
         relative_error: float,
         noise: NoiseSource | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         refuse_emulated_products(pipeline.device)
         self.pipeline = pipeline
         self.noise = noise if noise is not None else SystemNoise()
+        self.ranks = ranks
         self._divisor = expected_batch
         self._max_batch = max_batch(expected_batch)
         self._margin = 2 * self._max_batch * (relative_error + self._max_batch * UNIT_ROUNDOFF)
@@ -153,19 +148,19 @@ class Kernel:
                 if len(norms_BG) == 0:
                     continue
                 count += len(norms_BG)
-                if count > self._max_batch:
-                    raise PrivacyError(
-                        "a batch has more rows than the rounding margin allows",
-                        where="Kernel.release",
-                        expected=f"at most {self._max_batch}",
-                        remedy="Declare a number of records close to the true one.",
-                    )
                 c_BG, good_B = guarded_factors(stages.clipper, clip_state, norms_BG, bound)
                 sum_K = rows.weighted_sum(c_BG).detach()
                 total_K += of_shape(sum_K, total_K.shape, "a sum of rows")
                 for p in stages.of("query"):
                     vectors = guarded_vectors(p, states[p.name], pipeline, states, norms_BG, good_B)
                     sums[p.name] += vectors.sum(0)
+        if self.ranks.total(count) > self._max_batch:
+            raise PrivacyError(
+                "a batch has more rows than the rounding margin allows",
+                where="Kernel.release",
+                expected=f"at most {self._max_batch}",
+                remedy="Declare a number of records close to the true one.",
+            )
         support_D = context.support_D
         noised = self._mint(self._bounded(total_K, bound), context.noise_support_K, 1.0)
         gradient = pipeline.post(states, noised)
@@ -185,15 +180,17 @@ class Kernel:
 
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
-        noiser, value_K, std = self.pipeline.stages.noiser, guarded.value, 0.0
+        noiser, std = self.pipeline.stages.noiser, 0.0
+        own_S = self.ranks.summed(guarded.value)
         if noiser.noise_multiplier > 0:
-            value_K, std = LAWS[noiser.law].noised(
-                value_K,
+            own_S, std = LAWS[noiser.law].noised(
+                own_S,
+                coordinates=len(support_K),
                 sensitivity=float(guarded.sensitivity),
                 noise_multiplier=noiser.noise_multiplier * ratio,
                 records=self._max_batch,
                 source=self.noise,
             )
-            value_K = torch.where(support_K, value_K, 0.0)
+        value_K = torch.where(support_K, self.ranks.joined(own_S, len(support_K)), 0.0)
         variance_K = torch.where(support_K, torch.full_like(value_K, std / self._divisor) ** 2, 0.0)
         return Released(value_K / self._divisor, variance_K, _mint=_MINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import dp_accounting
@@ -58,3 +59,13 @@ class PoissonSampler:
         Coins of the operating system's bits, true with probability exactly `rate`.
         """
         return np.flatnonzero(coins(self.rate, present))
+
+
+def max_batch(expected_batch: float) -> int:
+    """A public cap on the rows of one Poisson batch and its padding, for the rounding margin.
+
+    2 · expected + 20 √expected + 100: the engines of all ranks together pad by at most the
+    expected batch, and with no more records than declared a batch passes the rest with a
+    probability below e⁻¹⁴⁰ (Chernoff).
+    """
+    return math.ceil(2 * expected_batch + 20 * math.sqrt(expected_batch) + 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class Loop:
 
     def __init__(self, run: OpenRun, told: Callable[[Mapping[str, Any]], None]) -> None:
         prepared = run.prepared
-        self._run, self._told = run, told
+        self._run, self._told, self._ranks = run, told, prepared.ranks
         self._plan, self._settings = prepared.plan, prepared.settings
         self._parameters = {n: p for n, p in prepared.model.named_parameters() if p.requires_grad}
         self._tensors = {**self._parameters, **dict(prepared.model.named_buffers())}
@@ -69,7 +70,7 @@ class Loop:
                 continue
             states, first = self._entered(i, running)
             for number in range(first, phase.steps):
-                if self.stopping:
+                if self._is_over():
                     return self._stands(i, number, states, left)
                 if self._run.ledger.prepaid == 0:
                     block = min(self._until_stop(), left)
@@ -82,10 +83,10 @@ class Loop:
                 step, states = self._taken(running, states, number)
                 yield step
                 self._finished(step, time.monotonic() - began)
-                if self._run.ledger.prepaid == 0 or self.stopping:
+                if self._is_over() or self._run.ledger.prepaid == 0:
                     self._stands(i, number + 1, states, left)
-                if self.stopping and self.reached < self._plan.steps:
-                    return
+                    if self._is_over() and self.reached < self._plan.steps:
+                        return
             self._past = (*self._past, states)
             earlier = dict(running.pipeline.views(states))
         self.ending = "plan"
@@ -106,12 +107,23 @@ class Loop:
     def _start(self) -> Checkpoint:
         """The folder's checkpoint, or the state before the first step."""
         weights = initial_weights(self._run.prepared)
+        self._ranks.follow(weights.values())
         start = Checkpoint(0, 0, weights, (), self.optimizer.state())
-        folder, ledger = self._run.folder, self._run.ledger.ledger
-        if folder is None:
+        body = self._ranks.agreed(self._stored)
+        if body is None:
             return start
-        path = folder.public / checkpoint.FILE
-        return checkpoint.load(path, start, ledger, self._run.prepared.device)
+        return checkpoint.fitting(self._path, body, start, self._run.prepared.device)
+
+    def _stored(self) -> bytes | None:
+        if self._run.folder is None:
+            return None
+        return checkpoint.read(self._path, self._run.ledger.ledger)
+
+    @property
+    def _path(self) -> Path:
+        """Where the checkpoint lies; its name alone on a rank that has no folder."""
+        folder = self._run.folder
+        return Path(checkpoint.FILE) if folder is None else folder.public / checkpoint.FILE
 
     def _running(self, i: int, earlier: Reads) -> RunningPhase:
         run = self._run
@@ -134,10 +146,8 @@ class Loop:
         return running.begin(self._parameters), 0
 
     def _check_states(self, expected: States, got: States) -> None:
-        assert self._run.folder is not None
-        path = self._run.folder.public / checkpoint.FILE
         for name in expected.keys() | got.keys():
-            checkpoint.check_shapes(path, name, got.get(name, {}), expected.get(name, {}))
+            checkpoint.check_shapes(self._path, name, got.get(name, {}), expected.get(name, {}))
 
     def _taken(self, running: RunningPhase, states: States, number: int) -> tuple[Step, States]:
         """A step that is paid for, and the states after it."""
@@ -186,11 +196,14 @@ class Loop:
     def _stands(self, phase: int, step: int, states: States, left: int) -> None:
         """Evaluate and keep a checkpoint: at the end of a block, or where the run is stopped."""
         run, metrics = self._run, None
+        self._ranks.follow(self._tensors.values())  # other machines may round otherwise
         if self.stopping:
             run.ledger.close()
         if self.reached in self._marks or left == 0 or self.stopping:
             with self._average.applied(self._parameters):
-                metrics = evaluated(run.prepared, run.ledger.ledger, self.reached)
+                metrics = self._ranks.agreed(
+                    lambda: evaluated(run.prepared, run.ledger.ledger, self.reached)
+                )
             metrics |= shown(self._released, self.optimizer.now)
         if run.folder is not None:
             if metrics is not None:
@@ -198,7 +211,7 @@ class Loop:
             weights = {n: t.detach() for n, t in self._tensors.items()} | self._average.state()
             weights |= {n: t for n, t in self._point.weights.items() if n.startswith(INITIAL)}
             here = Checkpoint(phase, step, weights, (*self._past, states), self.optimizer.state())
-            checkpoint.write(run.folder.public / checkpoint.FILE, here, run.ledger.ledger)
+            checkpoint.write(self._path, here, run.ledger.ledger)
         if metrics is not None:
             self._told(metrics)
 
@@ -212,6 +225,11 @@ class Loop:
             ahead[i] = min(steps, left)
             left -= ahead[i]
         return ahead
+
+    def _is_over(self) -> bool:
+        """Whether the run is to stop: on every rank, where one of them says so."""
+        self.stopping = self._ranks.total(self.stopping) > 0
+        return self.stopping
 
     def _until_stop(self) -> int:
         return self._stops[bisect_right(self._stops, self.reached)] - self.reached

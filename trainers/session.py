@@ -14,6 +14,7 @@ from dpigu.dpcore import NoiseSource, Plan, RunError
 from dpigu.trainers.calibration import claimed_epsilon, epsilon_of_ledger
 from dpigu.trainers.callbacks import Callback
 from dpigu.trainers.data.dataset import Data
+from dpigu.trainers.distributed import joined, leaving
 from dpigu.trainers.engines import Loss
 from dpigu.trainers.lifecycle.beginning import begun
 from dpigu.trainers.lifecycle.lineage import begin_training, end_training, telling_tensors
@@ -90,20 +91,23 @@ class Session:
         budget: Path | str | None = None,
         progress: bool = False,
     ) -> None:
-        if out is not None:
-            refuse_occupied(Path(out))
-        prepared = prepare(plan, data, model, settings, loss, labels or {}, public, metrics)
-        run = begun(
-            prepared,
-            self._whose,
-            out=out,
-            optimizer=optimizer,
-            observer=observer,
-            noise=noise,
-            before_training=before_training,
-            budget=budget,
-        )
-        self._take_up(run, callbacks, progress)
+        with joined() as ranks:
+            if out is not None:
+                ranks.first(lambda: refuse_occupied(Path(out)))
+            prepared = prepare(
+                plan, data, model, settings, loss, labels or {}, public, metrics, ranks
+            )
+            run = begun(
+                prepared,
+                self._whose,
+                out=out,
+                optimizer=optimizer,
+                observer=observer,
+                noise=noise,
+                before_training=before_training,
+                budget=budget,
+            )
+            self._take_up(run, callbacks, progress)
 
     @classmethod
     def resume(
@@ -145,28 +149,31 @@ class Session:
         Errors: `RunError` for a folder that another process works on, that is damaged or changed,
             or where something given differs from what the run began with.
         """
-        run = reopened(
-            Path(folder),
-            cls._whose,
-            data=data,
-            model=model,
-            loss=loss,
-            optimizer=optimizer,
-            observer=observer,
-            noise=noise,
-            public=public,
-            data_dir=data_dir,
-            budget=budget,
-            metrics=metrics,
-            trust_code=trust_code,
-            progress=progress,
-        )
         session = cls.__new__(cls)
-        session._take_up(run, callbacks, progress)
+        with joined() as ranks:
+            run = reopened(
+                Path(folder),
+                cls._whose,
+                ranks,
+                data=data,
+                model=model,
+                loss=loss,
+                optimizer=optimizer,
+                observer=observer,
+                noise=noise,
+                public=public,
+                data_dir=data_dir,
+                budget=budget,
+                metrics=metrics,
+                trust_code=trust_code,
+                progress=progress,
+            )
+            session._take_up(run, callbacks, progress)
         return session
 
     def _take_up(self, run: OpenRun, callbacks: Sequence[Callback], progress: bool) -> None:
-        self._run, self._callbacks = run, callbacks
+        self._run, first = run, run.prepared.ranks.rank == 0
+        self._callbacks = callbacks if first else ()
         weakref.finalize(self, run.release)  # of a session that is never entered
         self._entered = False
         self._summary: Mapping[str, Any] | None = None
@@ -179,7 +186,8 @@ class Session:
             run.release()
             raise
         self._steps = self._walked()
-        self._bar, self._shown = Progress(self.steps, show=progress), contextlib.ExitStack()
+        self._bar = Progress(self.steps, show=progress and first)
+        self._shown = contextlib.ExitStack()
 
     @property
     def model(self) -> nn.Module:
@@ -193,7 +201,7 @@ class Session:
 
     @property
     def folder(self) -> Path | None:
-        """Where the run lies."""
+        """Where the run lies; None for nowhere, and on all ranks but the first."""
         return None if self._run.folder is None else self._run.folder.path
 
     @property
@@ -272,8 +280,7 @@ class Session:
             raise
         self._entered = True
         try:
-            if run.spending is not None:
-                run.spending.reserve(run.ledger.ledger, self._loop.ahead)
+            run.prepared.ranks.first(self._reserve)
             for callback in self._callbacks:
                 callback.on_begin(self)
             self._shown.enter_context(self._bar)
@@ -289,16 +296,24 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        ranks = self._run.prepared.ranks
         try:
             try:
-                if error is None:
-                    self._end()
+                if error is not None:
+                    ranks.leave()
+                else:
+                    with leaving(ranks):
+                        self._end()
             finally:
                 self._leave()
             if error is None:
                 self._report()
         finally:
             self._run.release()
+
+    def _reserve(self) -> None:
+        if self._run.spending is not None:
+            self._run.spending.reserve(self._run.ledger.ledger, self._loop.ahead)
 
     def _walked(self) -> Generator[Step]:
         """The steps, each told to the callbacks when the loop is done with it."""

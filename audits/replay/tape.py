@@ -52,21 +52,21 @@ class Tape:
 
     def record(self, drawn: Noised, sensitivity: float) -> Noised:
         """Keep a noised sum, and let it be released."""
-        self.noised.append((Noised(drawn.value_K.clone(), drawn.std), sensitivity))
+        self.noised.append((Noised(drawn.value_S.clone(), drawn.std), sensitivity))
         return drawn
 
     def play(self, drawn: Noised, sensitivity: float) -> Noised:
         """Hold a neighbour's noised sum against the tape's, and release the tape's."""
         at = len(self.moves)
         first, _ = self.noised[at] if at < len(self.noised) else (None, 0.0)
-        if first is None or first.value_K.shape != drawn.value_K.shape:
+        if first is None or first.value_S.shape != drawn.value_S.shape:
             self.extra += 1
             return drawn
-        k = len(drawn.value_K)
-        slack = grid_of(drawn.std) * math.sqrt(k) + ROUNDING * float(first.value_K.norm())
-        moved = float((drawn.value_K - first.value_K).norm())
+        k = len(drawn.value_S)
+        slack = grid_of(drawn.std) * math.sqrt(k) + ROUNDING * float(first.value_S.norm())
+        moved = float((drawn.value_S - first.value_S).norm())
         self.moves.append(Move(moved, sensitivity * (1 + ROUNDING) + slack))
-        return Noised(first.value_K.clone(), drawn.std)
+        return Noised(first.value_S.clone(), drawn.std)
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,17 @@ class _Taped:
 
     def noised(
         self,
-        sum_K: Tensor,
+        sum_S: Tensor,
         *,
+        coordinates: int,
         sensitivity: float,
         noise_multiplier: float,
         records: int,
         source: NoiseSource,
     ) -> Noised:
         drawn = self.law.noised(
-            sum_K,
+            sum_S,
+            coordinates=coordinates,
             sensitivity=sensitivity,
             noise_multiplier=noise_multiplier,
             records=records,

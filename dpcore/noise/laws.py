@@ -30,7 +30,7 @@ TAIL = 32
 class Noised(NamedTuple):
     """A sum with its noise, and the noise's standard deviation."""
 
-    value_K: Tensor
+    value_S: Tensor
     std: float
 
 
@@ -53,8 +53,9 @@ class Law(Protocol):
 
     def noised(
         self,
-        sum_K: Tensor,
+        sum_S: Tensor,
         *,
+        coordinates: int,
         sensitivity: float,
         noise_multiplier: float,
         records: int,
@@ -63,7 +64,9 @@ class Law(Protocol):
         """The sum with noise of at least multiplier × sensitivity on every coordinate.
 
         Args:
-            sensitivity: how far one record moves the sum, at most; `records` of them made it.
+            sum_S: the sum, or some coordinates of it.
+            coordinates: K, of the whole sum.
+            sensitivity: how far one record moves the whole sum, at most; `records` made it.
         """
         ...
 
@@ -94,15 +97,16 @@ class RoundedGaussian(_Gaussian):
 
     def noised(
         self,
-        sum_K: Tensor,
+        sum_S: Tensor,
         *,
+        coordinates: int,
         sensitivity: float,
         noise_multiplier: float,
         records: int,
         source: NoiseSource,
     ) -> Noised:
         grid = grid_of(noise_multiplier * sensitivity)
-        std = noise_multiplier * (sensitivity + grid * math.sqrt(len(sum_K))) * (1 + 2.0**-50)
+        std = noise_multiplier * (sensitivity + grid * math.sqrt(coordinates)) * (1 + 2.0**-50)
         most = records * sensitivity / grid + 1
         if not most + TAIL * std / grid < 2**53:
             raise PrivacyError(
@@ -112,8 +116,8 @@ class RoundedGaussian(_Gaussian):
                 expected="less than 2⁵³ steps of the grid",
                 remedy="Use a larger noise multiplier, or the noiser gaussian-float.",
             )
-        steps_K = (sum_K / grid).round_()
-        least, greatest = steps_K.aminmax()
+        steps_S = (sum_S / grid).round_()
+        least, greatest = steps_S.aminmax()
         require(
             (greatest <= most) & (least >= -most),
             PrivacyError(
@@ -122,8 +126,8 @@ class RoundedGaussian(_Gaussian):
                 remedy="The engine broke its contract: check its factors and sums.",
             ),
         )
-        drawn_K = torch.from_numpy(rounded_gaussian(source.words, len(sum_K), std / grid))
-        return Noised(steps_K.add_(to_device(drawn_K, sum_K.device)).mul_(grid), std)
+        drawn_S = torch.from_numpy(rounded_gaussian(source.words, len(sum_S), std / grid))
+        return Noised(steps_S.add_(to_device(drawn_S, sum_S.device)).mul_(grid), std)
 
 
 class FloatGaussian(_Gaussian):
@@ -139,15 +143,16 @@ class FloatGaussian(_Gaussian):
 
     def noised(
         self,
-        sum_K: Tensor,
+        sum_S: Tensor,
         *,
+        coordinates: int,
         sensitivity: float,
         noise_multiplier: float,
         records: int,
         source: NoiseSource,
     ) -> Noised:
         std = noise_multiplier * sensitivity
-        return Noised(sum_K + std * _float_normal(len(sum_K), sum_K.device, source), std)
+        return Noised(sum_S + std * _float_normal(len(sum_S), sum_S.device, source), std)
 
 
 LAWS: Mapping[LawName, Law] = {"gaussian": RoundedGaussian(), "gaussian-float": FloatGaussian()}

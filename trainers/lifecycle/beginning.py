@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from dpigu.dpcore import ConfigurationError, NoiseSource, SystemNoise
 from dpigu.dpcore.claim import Head
+from dpigu.trainers.distributed import check_same
 from dpigu.trainers.lifecycle.lineage import Lineage, lineage_of
 from dpigu.trainers.lifecycle.prepare import PreparedRun
 from dpigu.trainers.lifecycle.run import OpenRun
@@ -22,7 +23,7 @@ from dpigu.trainers.recipes.recipe import LOCATIONS
 from dpigu.trainers.runs import checkpoint, disk
 from dpigu.trainers.runs.checkpoint import Checkpoint
 from dpigu.trainers.runs.folder import LEDGER, RunFolder
-from dpigu.trainers.runs.identity import remember_data
+from dpigu.trainers.runs.identity import check_ranks, remember_data
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.report import configuration, why_not_private
 from dpigu.trainers.settings import Optimizer
@@ -47,7 +48,7 @@ def begun(
     Args:
         loop: whose loop it is: `train`'s, or the user's own.
     """
-    noise = noise if noise is not None else SystemNoise()
+    ranks, noise = prepared.ranks, noise if noise is not None else SystemNoise()
     if isinstance(optimizer, torch.optim.Optimizer) and optimizer.state:
         raise ConfigurationError(
             "the optimizer remembers steps from before this run, which no noise covers",
@@ -55,20 +56,24 @@ def begun(
             remedy="Make a new one of the same kind for this run.",
         )
     chosen = optimizer if optimizer is not None else prepared.settings.factory()
-    spending = None if budget is None else Spending.begun(budget, prepared)
-    pay = None if spending is None else spending.pay
     lineage = lineage_of(prepared.model)
+    table = _table(prepared, loop, optimizer, lineage)
+    check_same(ranks, "configuration", table)
+    check_ranks(ranks, prepared.data, prepared.public)
+    spending = None if budget is None else ranks.first(lambda: Spending.begun(budget, prepared))
+    pay = None if spending is None else spending.pay
     if out is None:
-        ledger = LedgerFile(None, _head(prepared, "", noise), pay)
+        ledger = LedgerFile(None, _head(prepared, "", noise), pay, ranks)
         return OpenRun(prepared, ledger, None, chosen, noise, observer, spending, lineage)
-    table = _table(prepared, loop, optimizer, spending, lineage)
-    folder = RunFolder.begin(Path(out), prepared.claims)
+    folder = ranks.first(
+        lambda: _folder(Path(out), prepared, table, chosen, noise, spending, before_training)
+    )
     try:
-        _write(folder, prepared, table, chosen, noise, spending, before_training)
-        folder.finish_begin(Path(out))
-        ledger = LedgerFile(folder.public / LEDGER, None, pay)
+        path = None if folder is None else folder.public / LEDGER
+        ledger = LedgerFile(path, None, pay, ranks)
     except BaseException:
-        folder.release()
+        if folder is not None:
+            folder.release()
         raise
     return OpenRun(prepared, ledger, folder, chosen, noise, observer, spending, lineage)
 
@@ -99,7 +104,6 @@ def _table(
     prepared: PreparedRun,
     loop: str,
     optimizer: Optimizer | None,
-    spending: Spending | None,
     lineage: Lineage,
 ) -> dict[str, Any]:
     """The configuration of a new run."""
@@ -109,11 +113,29 @@ def _table(
         table["settings"] = {k: v for k, v in table["settings"].items() if k not in SCHEDULE}
     if loop != "train":
         table["loop"] = loop
-    if spending is not None:
-        table["budget"] = {"name": spending.name}
     if lineage:
         table["lineage"] = [ancestor.to_dict() for ancestor in lineage]
     return table
+
+
+def _folder(
+    out: Path,
+    prepared: PreparedRun,
+    table: dict[str, Any],
+    optimizer: Optimizer,
+    noise: NoiseSource,
+    spending: Spending | None,
+    before_training: Callable[[RunFolder], None] | None,
+) -> RunFolder:
+    """A new run's folder, locked; it has its name when all that it must hold is there."""
+    folder = RunFolder.begin(out, prepared.claims)
+    try:
+        _write(folder, prepared, table, optimizer, noise, spending, before_training)
+        folder.finish_begin(out)
+    except BaseException:
+        folder.release()
+        raise
+    return folder
 
 
 def _write(
@@ -125,8 +147,8 @@ def _write(
     spending: Spending | None,
     before_training: Callable[[RunFolder], None] | None,
 ) -> None:
-    """Everything that a folder must hold before it has its name."""
     if spending is not None:
+        table = {**table, "budget": {"name": spending.name}}
         spending.remember(folder)
     digest = folder.write_configuration(table)
     remember_data(folder, prepared.data, prepared.public)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import (
+    ALONE,
     CalibratedPlan,
     ConfigurationError,
     DataError,
@@ -17,6 +18,7 @@ from dpigu.dpcore import (
     Pipeline,
     Plan,
     PoissonSampler,
+    Ranks,
     Space,
     Views,
 )
@@ -43,8 +45,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 class PreparedRun:
     """A calibrated plan with the data and the model on its device: checked, and ready to run.
 
-    `traced` is what made-up records showed of the model; `slots` is where the records, or units,
-    sit, and `records` reads them; `metrics` are measured on held-out records; `loss` is a
+    `traced` is what made-up records showed of the model; `slots` is where this rank's records, or
+    units, sit, and `records` reads them; `metrics` are measured on held-out records; `loss` is a
     record's.
     """
 
@@ -61,11 +63,16 @@ class PreparedRun:
     records: Records
     metrics: Metrics
     public: Data | None = None
+    ranks: Ranks = ALONE
 
     @property
     def sampler(self) -> PoissonSampler:
         """How batches are sampled."""
         return self.plan.sampler
+
+    def share(self, expected_batch: float) -> float:
+        """What one rank expects of a batch."""
+        return expected_batch / self.ranks.size
 
     @property
     def row_loss(self) -> Loss:
@@ -94,12 +101,14 @@ def prepare(
     labels: Mapping[str, Any],
     public: Data | None = None,
     metrics: Metrics | None = None,
+    ranks: Ranks = ALONE,
 ) -> PreparedRun:
     """Check everything that a run is made of, and calibrate its noise if it has none yet.
 
     Args:
         loss: None takes the task's own.
         metrics: a user's, beside those of the task.
+        ranks: who train together; each has all the data at hand, and reads its own slots'.
     """
     loss = _loss_of(data.spec, loss)
     measures = {**data.spec.task.metrics, **(metrics or {})}
@@ -107,7 +116,7 @@ def prepare(
     if isinstance(plan, Plan):
         plan = calibrate(plan, settings, data.spec.records)
     noun = "records" if data.units is None else "units"
-    slots = Slots.drawn(data.spec.records, len(data.protected), noun)
+    slots = ranks.agreed(lambda: Slots.drawn(data.spec.records, len(data.protected), noun))
     stand_in = tree_map(lambda v_1: _alike(v_1, data.spec.unit), traced.stand_in())
     try_metrics(model, data, measures)
     return PreparedRun(
@@ -120,10 +129,11 @@ def prepare(
         space=space,
         labels=labels,
         traced=traced,
-        slots=slots,
+        slots=slots.part(ranks.rank, ranks.size),
         records=Records(data, device, stand_in, settings.workers, settings.data_on_device),
         metrics=measures,
         public=public,
+        ranks=ranks,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dpigu.dpcore import CalibratedPlan, NoiseSource, RunError, SystemNoise
+from dpigu.dpcore import CalibratedPlan, NoiseSource, Ranks, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.engines import Loss
 from dpigu.trainers.lifecycle.lineage import Ancestor, lineage_of
@@ -20,6 +20,7 @@ from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
 from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
 from dpigu.trainers.runs.identity import (
     check_data,
+    check_ranks,
     check_same,
     described,
     name_of_callable,
@@ -39,6 +40,7 @@ RESUMED_BY = {"train": "dpigu.resume", "own": "dpigu.Session.resume"}
 def reopened(
     path: Path,
     loop: str,
+    ranks: Ranks,
     *,
     data: Data | None,
     model: nn.Module | None,
@@ -57,15 +59,18 @@ def reopened(
 
     Args:
         loop: whose loop it is: `train`'s, or the user's own.
+        ranks: who go on with it; the first one alone works on the folder.
     """
-    run = RunFolder.locked(path)
+    locked = ranks.first(lambda: RunFolder.locked(path))
+    run = RunFolder(path) if locked is None else locked
     try:
-        table = run.configuration()
+        table = ranks.agreed(run.configuration)
+        head = ranks.agreed(run.ledger).head
         where = str(run.public / CONFIGURATION)
         recipe = recipe_from_dict(table, where).located(run.private)
         _check_loop(loop, table, run)
         plan = CalibratedPlan.from_dict(table["calibrated"], where)
-        if plan.mechanisms != run.ledger().head.mechanisms:
+        if plan.mechanisms != head.mechanisms:
             raise RunError(
                 "the ledger pays for other mechanisms than the configuration", where=where
             )
@@ -74,7 +79,8 @@ def reopened(
             data = recipe.load_data(data_dir, progress=progress)
         if public is None:
             public = recipe.load_public(data.spec, data_dir, progress=progress)
-        check_data(run, data, public)
+        ranks.first(lambda: check_data(run, data, public))
+        check_ranks(ranks, data, public)
         unit = None if data.spec.unit is None else vars(data.spec.unit)
         check_same("unit of privacy", unit, table["data"].get("unit"), run)
         if model is None:
@@ -89,15 +95,18 @@ def reopened(
             _labels(recipe, data.spec, table),
             public,
             metrics,
+            ranks,
         )
         check_same("loss", name_of_callable(prepared.loss), table["loss"]["name"], run)
         check_same("metrics", sorted(metrics or ()), sorted(table.get("metrics", ())), run)
         chosen = _optimizer(run, table, optimizer, prepared)
         noise = noise if noise is not None else SystemNoise()
-        if not run.ledger().head.not_private:
+        if not head.not_private:
             check_same("noise", why_not_private(prepared, noise), "", run)
-        spending = Spending.resumed(run, table, None if budget is None else Path(budget), prepared)
-        ledger = LedgerFile(run.public / LEDGER, None, None if spending is None else spending.pay)
+        where_budget = None if budget is None else Path(budget)
+        spending = ranks.first(lambda: Spending.resumed(run, table, where_budget, prepared))
+        pay = None if spending is None else spending.pay
+        ledger = LedgerFile(None if locked is None else run.public / LEDGER, None, pay, ranks)
         known = (Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
         own = ledger.ledger.head.run
         found = {a.run: a for a in (*known, *lineage_of(model)) if a.run != own}
@@ -105,7 +114,7 @@ def reopened(
     except BaseException:
         run.release()
         raise
-    return OpenRun(prepared, ledger, run, chosen, noise, observer, spending, lineage)
+    return OpenRun(prepared, ledger, locked, chosen, noise, observer, spending, lineage)
 
 
 def _check_loop(loop: str, table: Mapping[str, Any], run: RunFolder) -> None:

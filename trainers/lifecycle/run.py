@@ -36,10 +36,10 @@ class OpenRun:
     Args:
         prepared: plan, data, model.
         ledger: pays for every step before it runs.
-        folder: where checkpoints and metrics go, or None.
+        folder: where checkpoints and metrics go; None for nowhere, and on all ranks but the first.
         optimizer: makes the optimizer, or is the user's own.
         noise: where the kernel's normal draws come from.
-        observer: watches the releases, and may add rows.
+        observer: watches the releases, and may add rows; the first rank's.
         spending: the run's part of a budget that it shares with other runs, or None.
         lineage: the runs that the weights came from.
     """
@@ -69,12 +69,16 @@ class OpenRun:
 
     def reported(self, reached: int, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
         """The summary, written to the folder with model and statement if there is one."""
+        return self.prepared.ranks.agreed(lambda: self._reported(reached, statistics))
+
+    def _reported(self, reached: int, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
         ledger = self.ledger.ledger if self.folder is None else self.folder.ledger()
         budget = None if self.spending is None else self.spending.name
         summary = summarise(self.prepared, ledger, reached, self.lineage, budget, statistics)
         return summary if self.folder is None else finish(self.prepared, self.folder, summary)
 
     def release(self) -> None:
-        """Let another process work on the folder."""
+        """Let another process work on the folder, and leave the other ranks."""
+        self.prepared.ranks.leave()
         if self.folder is not None:
             self.folder.release()

@@ -63,7 +63,7 @@ class RunningPhase:
         phase: one of its plan's.
         earlier: what past phases hand on to read.
         noise: where the bits of the kernel's noise come from.
-        observer: adds rows and watches releases, or None.
+        observer: adds rows and watches releases, on the first rank; or None.
         slots: where the records sit; the run's own where None are given.
     """
 
@@ -81,7 +81,7 @@ class RunningPhase:
         space = stages.row_space(prepared.space, prepared.data.spec.shape)
         self.pipeline = BoundPipeline(stages, space, earlier, prepared.device)
         self._prepared = prepared
-        self._observer = observer
+        self._observer = observer if prepared.ranks.rank == 0 else None
         slots = prepared.slots if slots is None else slots
         sampler, parts = prepared.sampler, prepared.parts(stages.views)
         engine = choose(settings.engine, traced, self.pipeline).engine
@@ -91,7 +91,7 @@ class RunningPhase:
             traced,
             settings.physical_batch,
             self.pipeline,
-            sampler.expected_batch,
+            prepared.share(sampler.expected_batch),
             parts,
         )
         self._selective_update = None
@@ -115,6 +115,7 @@ class RunningPhase:
             expected_batch=sampler.expected_batch,
             relative_error=self._engine.relative_error,
             noise=noise,
+            ranks=prepared.ranks,
         )
 
     def begin(self, parameters: Mapping[str, Tensor]) -> States:
@@ -235,7 +236,7 @@ class PublicGradients:
         if not records or prepared.public is None:
             return None
         source = prepared.public.train
-        at = torch.randint(len(source), (records,)).numpy()
+        at = prepared.ranks.agreed(lambda: torch.randint(len(source), (records,)).numpy())
         x_M, y_M = tree_map(lambda v: to_device(v, prepared.device), source.read(at))
         engine = choose_whole(prepared.settings.engine, prepared.traced)
         return row_gradients(prepared.model, prepared.loss, weights, x_M, y_M, engine)

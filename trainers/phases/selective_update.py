@@ -63,7 +63,7 @@ class RunningSelectiveUpdate:
         self._prepared, self._selective_update, self._noise = prepared, selective_update, noise
         self._space = selective_update.pipeline.row_space(prepared.space, prepared.data.spec.shape)
         sampler = selective_update.sampler(prepared.sampler)
-        microbatch = min(microbatch, math.ceil(sampler.expected_batch))
+        microbatch = min(microbatch, math.ceil(prepared.share(sampler.expected_batch)))
         self._batches = Batches(slots, sampler, microbatch, prepared.records)
 
     def accepts(
@@ -92,10 +92,11 @@ class RunningSelectiveUpdate:
             expected_batch=self._batches.sampler.expected_batch,
             relative_error=engine.relative_error,
             noise=self._noise,
+            ranks=prepared.ranks,
         )
         before_D = prepared.space.join(before)
         start = PhaseContext(self._space, before_D, clock.steps, settings.seed)
         step = driver.open(pipeline.begin(start), clock)
         weights = {name: p.detach() for name, p in parameters.items()}
         release, _ = step.release(self._batches.rows(engine, weights, step.context.transform))
-        return selective_update.decision.accepts(release.gradient)
+        return prepared.ranks.agreed(lambda: selective_update.decision.accepts(release.gradient))

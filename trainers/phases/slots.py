@@ -61,6 +61,13 @@ class Slots:
         """How many records there are; private."""
         return int((self.record_N != EMPTY).sum())
 
+    def part(self, rank: int, size: int) -> Slots:
+        """The slots of one of several ranks, each of which samples its own.
+
+        Disjoint parts that are sampled independently at one rate are one Poisson sample.
+        """
+        return Slots(self.record_N[rank::size])
+
     def without(self, record: int) -> Slots:
         """The same slots for data that lacks this record, whose later ones have moved up by one."""
         record_N = np.where(self.record_N == record, EMPTY, self.record_N)

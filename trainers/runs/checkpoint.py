@@ -90,17 +90,18 @@ def read(path: Path, ledger: Ledger) -> bytes:
     return body
 
 
-def load(path: Path, start: Checkpoint, ledger: Ledger, device: torch.device) -> Checkpoint:
-    """The checkpoint of a run, held against its ledger and the shapes it must have.
+def fitting(path: Path, body: bytes, start: Checkpoint, device: torch.device) -> Checkpoint:
+    """The checkpoint of a run, held against the shapes it must have.
 
     Args:
+        body: what `read` gave.
         start: the run before its first step: its weights' and optimizer's shapes count, and its
             parameter groups are taken.
 
-    Raises: RunError as `read` does, and for a checkpoint of another model.
+    Raises: RunError for a checkpoint that cannot be read, or is of another model.
     """
     try:
-        point = decoded(read(path, ledger), start, device)
+        point = decoded(body, start, device)
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise RunError("the checkpoint cannot be read", where=str(path)) from error
     held = {name: point.weights.get(name) for name in start.weights}

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from dpigu.dpcore import RunError
+from dpigu.dpcore import Ranks, RunError
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.units import Split
+from dpigu.trainers.distributed import check_same as check_same_on_all
 from dpigu.trainers.engines.records import Tree
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
@@ -61,11 +62,31 @@ def structure_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _fingerprints(key: bytes, data: Data, public: Data | None) -> dict[str, str]:
+    """Keyed fingerprints of all records in order, and of the public ones."""
+    both: tuple[Split, ...] = ("training", "held-out")
+    own = _fingerprint(key, [data.batches(split) for split in both])
+    if data.units is not None:
+        own += _fingerprint(key, (iter([torch.from_numpy(ids)]) for _, ids in data.units.splits))
+    others = [] if public is None else [public.batches("training")]
+    return {"data": own, "public": _fingerprint(key, others)}
+
+
 def remember_data(folder: RunFolder, data: Data, public: Data | None) -> None:
     """Keep keyed fingerprints of the records in `private/`, to know them again."""
     key = secrets.token_bytes(32)
     told = {"key": key.hex(), **_fingerprints(key, data, public)}
     folder.write_private(FILE, (json.dumps(told) + "\n").encode())
+
+
+def check_ranks(ranks: Ranks, data: Data, public: Data | None) -> None:
+    """An error on a rank that has other records than the first: a record of two slots counts twice.
+
+    Raises: RunError.
+    """
+    if ranks.size > 1:
+        key = ranks.agreed(lambda: secrets.token_bytes(32))
+        check_same_on_all(ranks, "data set", _fingerprints(key, data, public))
 
 
 def check_data(folder: RunFolder, data: Data, public: Data | None) -> None:
@@ -100,15 +121,6 @@ def check_same(what: str, got: object, expected: object, folder: RunFolder) -> N
             expected=expected,
             remedy="Give the same, or train a new run.",
         )
-
-
-def _fingerprints(key: bytes, data: Data, public: Data | None) -> dict[str, str]:
-    both: tuple[Split, ...] = ("training", "held-out")
-    own = _fingerprint(key, [data.batches(split) for split in both])
-    if data.units is not None:
-        own += _fingerprint(key, (iter([torch.from_numpy(ids)]) for _, ids in data.units.splits))
-    others = [] if public is None else [public.batches("training")]
-    return {"data": own, "public": _fingerprint(key, others)}
 
 
 def _fingerprint(key: bytes, splits: Iterable[Iterator[Tree]]) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dpigu.dpcore import RunError
+from dpigu.dpcore import ALONE, Ranks, RunError
 from dpigu.dpcore.claim import Ending, Head, Ledger, read_ledger
 from dpigu.trainers.runs import disk
 
@@ -17,13 +17,15 @@ Payment = Callable[[Ledger], None]
 class LedgerFile:
     """What a run pays with: blocks of steps, each flushed to the disk before its first release.
 
-    Only the holder of the folder's lock may make one.
+    Only the holder of the folder's lock may make one. Where several ranks train, the first one
+    writes, and no other goes on before a line is on the disk; all of them know the same ledger.
 
     Args:
         path: the ledger, with its head; None keeps it in memory, for a run without a folder.
         head: the head, where there is no file.
         before_paying: asked before every block, with the ledger as it will be; a budget file
             puts the block down here, or refuses.
+        ranks: who pays together; path, head and `before_paying` are the first one's.
     """
 
     def __init__(
@@ -31,13 +33,10 @@ class LedgerFile:
         path: Path | None,
         head: Head | None = None,
         before_paying: Payment | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._path, self._ask = path, before_paying
-        if path is None:
-            assert head is not None
-            text = head.line() + b"\n"
-        else:
-            text = disk.read(path)
+        self._path, self._ask, self._ranks = path, before_paying, ranks
+        text = ranks.agreed(lambda: _begun(path, head))
         self.ledger = read_ledger(text, str(path))
         self._size = len(text)
         self._ended = text.endswith(b"\n")
@@ -58,9 +57,7 @@ class LedgerFile:
         assert self._prepaid == 0
         mended, mark = self._mended()
         line = mended.charge(mechanism, steps)
-        if self._ask is not None:
-            self._ask(mended.after(line))
-        self._append(mark + line + b"\n", mended.after(line))
+        self._append(mark + line + b"\n", mended.after(line), self._ask)
         self._prepaid = steps
 
     def begin_step(self) -> None:
@@ -83,10 +80,10 @@ class LedgerFile:
 
     def close(self) -> None:
         """Take back what was paid for and never began."""
-        if self._prepaid and self._is_ours():
-            line = self.ledger.unused(self._prepaid)
+        unused, self._prepaid = self._prepaid, 0
+        if unused:
+            line = self.ledger.unused(unused)
             self._append(line + b"\n", self.ledger.after(line))
-        self._prepaid = 0
 
     def end(self, how: Ending) -> None:
         """Write down how the run ended."""
@@ -102,19 +99,32 @@ class LedgerFile:
         mark = self.ledger.torn()
         return self.ledger.after(mark), mark + b"\n"
 
-    def _append(self, text: bytes, after: Ledger) -> None:
+    def _append(self, text: bytes, after: Ledger, ask: Payment | None = None) -> None:
         if not self._ended:
             text = b"\n" + text
+        self._ranks.first(lambda: self._write(text, after, ask))
+        self.ledger, self._size, self._ended = after, self._size + len(text), True
+
+    def _write(self, text: bytes, after: Ledger, ask: Payment | None) -> None:
+        if ask is not None:
+            ask(after)
         if self._path is not None:
             if not self._is_ours():
                 raise RunError(
                     "the ledger was changed while the run was at work", where=str(self._path)
                 )
             disk.append(self._path, text, flush=True)
-        self.ledger, self._size, self._ended = after, self._size + len(text), True
 
     def _is_ours(self) -> bool:
         """Whether the file is as this process left it."""
         return self._path is None or (
             self._path.is_file() and self._path.stat().st_size == self._size
         )
+
+
+def _begun(path: Path | None, head: Head | None) -> bytes:
+    """The ledger so far: in a file, or a new one's head."""
+    if path is not None:
+        return disk.read(path)
+    assert head is not None
+    return head.line() + b"\n"

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dpigu.audits.canaries.gradients import GradientCanaries
     from dpigu.audits.canaries.planting import CanaryPlan
-    from dpigu.dpcore import Plan
+    from dpigu.dpcore import Plan, Ranks
     from dpigu.trainers import Data
     from dpigu.trainers.runs import RunFolder
 
 
-def planned_canaries(data: Data, count: int | None, kind: str) -> CanaryPlan | None:
-    """A plan of canaries with fresh coins, if any are wanted."""
+def planned_canaries(ranks: Ranks, data: Data, count: int | None, kind: str) -> CanaryPlan | None:
+    """A plan of canaries with fresh coins, the same on all ranks, if any are wanted."""
     if count is None:
         return None
     from dpigu.audits.canaries.planting import plan_canaries
 
-    return plan_canaries(data, count, kind)
+    return ranks.agreed(lambda: plan_canaries(data, count, kind))
 
 
 def planted(
@@ -33,14 +33,17 @@ def planted(
 
 
 def with_planned_canaries(
-    data: Data, folder: RunFolder, plan: Plan
+    ranks: Ranks, data: Data, folder: RunFolder, plan: Plan
 ) -> tuple[Data, GradientCanaries | None]:
     """The data as the run saw it before: with the canaries of its plan, if it has one."""
     from dpigu.audits.canaries.planting import PLAN, load_plan
     from dpigu.trainers.runs.folder import COMMITMENT
 
-    there = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
-    data, observer = planted(data, load_plan(folder) if there else None, plan)
-    if observer is not None:
+    def found() -> CanaryPlan | None:
+        there = (folder.private / PLAN).exists() or (folder.public / COMMITMENT).exists()
+        return load_plan(folder) if there else None
+
+    data, observer = planted(data, ranks.agreed(found), plan)
+    if observer is not None and ranks.rank == 0:
         observer.begin(folder)
     return data, observer

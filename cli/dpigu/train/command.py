@@ -34,6 +34,7 @@ from dpigu.names import (
 )
 
 if TYPE_CHECKING:
+    from dpigu.dpcore import Ranks
     from dpigu.trainers import Recipe, Run
     from dpigu.trainers.runs import RunFolder
 
@@ -158,15 +159,19 @@ def train(
       dpigu train --config runs/low/public/config.toml --epochs 30
       dpigu train --resume --out runs/low
       dpigu train --preset dpsgd --data digits --budget digits.budget --accountant rdp
+      torchrun --nproc-per-node 2 -m dpigu train --preset dpsgd --data digits
     """
     from dpigu.cli.shared.recipes import recipe_from
+    from dpigu.trainers.distributed import here
 
-    show, where = not (as_json or quiet), Path(data_dir) if data_dir else None
-    began = time.monotonic()
+    began, ranks, where = time.monotonic(), here(), Path(data_dir) if data_dir else None
+    first = ranks.rank == 0
+    show = first and not (as_json or quiet)
     if resume:
-        folder = _resumed(out)
-        out = folder.path
-        go_on = partial(_go_on, folder, where, budget, trust_code=trust_code, show=show)
+        _refuse_beside_resume()
+        if out is None:
+            raise click.UsageError("--resume needs --out: the run to go on with.")
+        go_on = partial(_go_on, ranks, out, where, budget, trust_code=trust_code, show=show)
     else:
         _refuse_kind_alone(canaries)
         recipe = recipe_from(preset, config, options, trust_code=trust_code)
@@ -174,8 +179,10 @@ def train(
             from dpigu.mechanisms import training_accuracy as with_training_accuracy
 
             recipe = replace(recipe, plan=with_training_accuracy(recipe.plan))
-        out = out if out is not None else _free_folder(recipe)
-        go_on = partial(_start, recipe, out, where, canaries, canary_kind, budget, tuned, show=show)
+        out = out if out is not None else ranks.agreed(partial(_free_folder, recipe))
+        go_on = partial(
+            _start, ranks, recipe, out, where, canaries, canary_kind, budget, tuned, show=show
+        )
     with crashes_reported(out / "private"):
         try:
             run = go_on()
@@ -184,6 +191,8 @@ def train(
                 raise
             again = f"--out {out}" + (f" --data-dir {data_dir}" if data_dir else "")
             raise click.Abort(f"go on with: dpigu train --resume {again}") from interrupt
+    if not first:
+        return
     if as_json:
         click.echo((out / "public" / "summary.json").read_text(), nl=False)
     else:
@@ -191,6 +200,7 @@ def train(
 
 
 def _start(
+    ranks: Ranks,
     recipe: Recipe,
     out: Path,
     data_dir: Path | None,
@@ -211,7 +221,7 @@ def _start(
     data = recipe.load_data(data_dir, progress=show)
     public = recipe.load_public(data.spec, data_dir, progress=show)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
-    planned = planned_canaries(data, canaries, canary_kind)
+    planned = planned_canaries(ranks, data, canaries, canary_kind)
     data, observer = planted(data, planned, recipe.plan)
 
     def before_training(folder: RunFolder) -> None:
@@ -240,7 +250,8 @@ def _start(
 
 
 def _go_on(
-    folder: RunFolder,
+    ranks: Ranks,
+    out: Path,
     data_dir: Path | None,
     budget: Path | None,
     *,
@@ -251,17 +262,23 @@ def _go_on(
     from dpigu.cli.dpigu.train.announce import Announcement
     from dpigu.trainers import recipe_from_file
     from dpigu.trainers import resume as resume_training
+    from dpigu.trainers.runs import RunFolder
     from dpigu.trainers.runs.load import refuse_code
 
-    folder.check()
-    recipe = recipe_from_file(folder.public / "config.toml")
+    folder = RunFolder(out)
+
+    def checked() -> Recipe:
+        RunFolder.existing(out).check()
+        return recipe_from_file(folder.public / "config.toml")
+
+    recipe = ranks.agreed(checked)
     if show:
         click.echo(printable(plan_line(recipe, recipe.plan)))
     refuse_code(folder, "data", recipe.data, trust_code)
     data = recipe.load_data(data_dir, progress=show)
-    data, observer = with_planned_canaries(data, folder, recipe.plan)
+    data, observer = with_planned_canaries(ranks, data, folder, recipe.plan)
     return resume_training(
-        folder.path,
+        out,
         data=data,
         observer=observer,
         data_dir=data_dir,
@@ -272,10 +289,8 @@ def _go_on(
     )
 
 
-def _resumed(out: Path | None) -> RunFolder:
-    """The folder to go on in, if no option stands beside --resume that would change the run."""
-    from dpigu.trainers.runs import RunFolder
-
+def _refuse_beside_resume() -> None:
+    """A mistake if an option stands beside --resume that would change the run."""
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
         name = parameter.name or ""
@@ -285,9 +300,6 @@ def _resumed(out: Path | None) -> RunFolder:
                 f"{parameter.opts[0]} cannot stand beside --resume: the run goes on as it was "
                 "configured."
             )
-    if out is None:
-        raise click.UsageError("--resume needs --out: the run to go on with.")
-    return RunFolder.existing(out)
 
 
 def _refuse_kind_alone(canaries: int | None) -> None:
