@@ -191,6 +191,7 @@ class Kernel:
                 records=self._max_batch,
                 source=self.noise,
             )
-        value_K = torch.where(support_K, self.ranks.joined(own_S, len(support_K)), 0.0)
+        value_K = self.ranks.joined(own_S, len(support_K))
+        value_K = torch.where(support_K, value_K, 0.0)
         variance_K = torch.where(support_K, torch.full_like(value_K, std / self._divisor) ** 2, 0.0)
         return Released(value_K / self._divisor, variance_K, _mint=_MINT)

@@ -1,4 +1,4 @@
-"""Groups of gloo processes that run case after case: forked once, so that no import is paid again."""
+"""Groups of gloo processes that run case after case, forked once: no import is paid again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # torch would load it at the first step of an optimizer, in every process
 import torch.distributed as dist
 
 
 class Failed(Exception):
-    """What a rank raised, with its traceback."""
+    """What a rank raised: the kind of error, its line, and the traceback."""
+
+    @property
+    def kind(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def line(self) -> str:
+        return str(self.args[1])
 
 
 class RankGroup:
@@ -41,10 +50,7 @@ class RankGroup:
             theirs.close()
 
     def __call__(self, case: Callable[..., Any], *given: Any) -> list[Any]:
-        """What every rank returns of `case(*given)`; an exception is returned, not raised.
-
-        A rank that died returns None.
-        """
+        """What every rank returns of `case(*given)`: what it raised too, and None where it died."""
         for end in self._ends:
             end.send((case, given))
         return [_received(end) for end in self._ends]
@@ -53,7 +59,7 @@ class RankGroup:
         """What every rank returns, where none may fail."""
         found = self(case, *given)
         for one in found:
-            if isinstance(one, BaseException):
+            if isinstance(one, Failed):
                 raise one
         return found
 
@@ -62,7 +68,6 @@ class RankGroup:
         for end in self._ends:
             end.close()
         for process in self._processes:
-            process.join(5)
             process.kill()
             process.join()
 
@@ -79,7 +84,7 @@ def rank_group(size: int, folder: Path) -> Iterator[RankGroup]:
 
 def _received(end: Connection) -> Any:
     try:
-        return end.recv() if end.poll(120) else Failed("a rank gives no answer for two minutes")
+        return end.recv() if end.poll(120) else Failed("", "a rank gives no answer", "")
     except (EOFError, ConnectionResetError):
         return None
 
@@ -101,9 +106,5 @@ def _serve(rank: int, pipes: list[tuple[Connection, Connection]], store: Path) -
         try:
             answer = case(*given)
         except BaseException as error:
-            answer = error if _sendable(error) else Failed(traceback.format_exc())
+            answer = Failed(type(error).__name__, str(error), traceback.format_exc())
         end.send(answer)
-
-
-def _sendable(error: BaseException) -> bool:
-    return not vars(error)

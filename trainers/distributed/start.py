@@ -49,14 +49,15 @@ def leaving(ranks: Ranks) -> Iterator[None]:
 
 
 def check_same(ranks: Ranks, what: str, own: object) -> None:
-    """An error on a rank that has something else than the first: they would not train one model.
+    """An error on every rank if one has something else than the first.
 
     Raises: RunError.
     """
-    if ranks.agreed(lambda: own) != own:
+    if others := ranks.total(ranks.agreed(lambda: own) != own):
         raise RunError(
-            f"this rank has another {what} than the first",
+            f"the ranks do not have the same {what}",
             where=f"rank {ranks.rank} of {ranks.size}",
+            got=f"{others} that differ from the first",
             remedy="Start every rank with the same command and the same data.",
         )
 

@@ -32,7 +32,7 @@ PAID = "SelfComposedDpEvent(mechanism.event, count)"
 PLAIN = {"sigma": st.just(2.0), "rate": st.just(1 / 60), "steps": st.just(400)}
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
 HELD_OUT = 'prepared.metrics, "held-out"'
-APPEND = 'self._append(mark + line + b"\\n", mended.after(line))'
+APPEND = 'self._append(mark + line + b"\\n", mended.after(line), self._ask)'
 PAY = "self._run.ledger.pay(phase.name, block)"
 STEP = "step, states = self._taken(running, states, number)"
 LATE = """
