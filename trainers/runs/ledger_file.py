@@ -80,9 +80,9 @@ class LedgerFile:
 
     def close(self) -> None:
         """Take back what was paid for and never began."""
-        unused, self._prepaid = self._prepaid, 0
-        if unused:
-            line = self.ledger.unused(unused)
+        if self._prepaid:
+            line = self.ledger.unused(self._prepaid)
+            self._prepaid = 0
             self._append(line + b"\n", self.ledger.after(line))
 
     def end(self, how: Ending) -> None:

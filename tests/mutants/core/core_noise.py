@@ -17,7 +17,7 @@ from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
 from tests.mutants.core.core_table import KernelMutant
 from tests.support.strategies import batches
 
-DRAWN = "to_device(drawn_K, sum_K.device)"
+DRAWN = "to_device(drawn_S, sum_S.device)"
 WORDS = "randomness.system_words(count)"
 ON_GRID = {"here": noise_laws.EXACT, "g_BD": batches(wild=False)}
 
@@ -75,7 +75,7 @@ MUTANTS = (
         "a short pool of noise laid end to end",
         RoundedGaussian,
         "noised",
-        ((DRAWN, f"{DRAWN}[:7].repeat(1 + len(sum_K) // 7)[:len(sum_K)]"),),
+        ((DRAWN, f"{DRAWN}[:7].repeat(1 + len(sum_S) // 7)[:len(sum_S)]"),),
         noise.law_independent,
     ),
     KernelMutant(
@@ -95,7 +95,7 @@ MUTANTS = (
         "a sum that is not rounded to the grid",
         RoundedGaussian,
         "noised",
-        (("(sum_K / grid).round_()", "sum_K / grid"),),
+        (("(sum_S / grid).round_()", "sum_S / grid"),),
         noise_laws.law_released_on_the_grid,
         ON_GRID,
     ),
@@ -103,7 +103,7 @@ MUTANTS = (
         "a grid that adds nothing to the sensitivity",
         RoundedGaussian,
         "noised",
-        (("(sensitivity + grid * math.sqrt(len(sum_K)))", "sensitivity"),),
+        (("(sensitivity + grid * math.sqrt(coordinates))", "sensitivity"),),
         noise_laws.law_sensitivity_on_the_grid,
         {
             "here": noise_laws.EXACT,
