@@ -35,6 +35,7 @@ _HUGGINGFACE = ("PrivateTrainer", "load_pretrained", "save_pretrained")
 
 __all__ = [
     "ACCOUNTANTS",
+    "ALONE",
     "ATTACKS",
     "MODELS",
     "PRESETS",
@@ -136,6 +137,7 @@ __all__ = [
     "Query",
     "Random",
     "RandomFreeze",
+    "Ranks",
     "Reads",
     "Recipe",
     "Recompose",
