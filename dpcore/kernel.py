@@ -1,8 +1,7 @@
 """The trusted base: guard each record, sum, add noise, divide, release.
 
-Everything before `Kernel.release` mints its `Released` handles one record at a time;
-everything after it sees released values only. No stage sees the noise source or the divisor.
-"""
+Everything before the mint of `Released` handles one record at a time; everything after it sees
+released values only. No stage sees the noise source or the divisor."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from dpigu.dpcore.grammar.spaces import _MINT, Bounded, Released
 from dpigu.dpcore.grammar.stages import Clipper
 from dpigu.dpcore.grammar.values import Release, State
 from dpigu.dpcore.noise import LAWS, NoiseSource, SystemNoise
+from dpigu.dpcore.noise.correlated import Correlation
 from dpigu.dpcore.precision import full_precision, refuse_emulated_products
 from dpigu.dpcore.ranks import ALONE, Ranks
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
@@ -123,14 +123,13 @@ class Kernel:
         self._divisor = expected_batch
         self._max_batch = max_batch(expected_batch)
         self._margin = 2 * self._max_batch * (relative_error + self._max_batch * UNIT_ROUNDOFF)
+        self._correlation: Correlation | None = None
 
     def release(
         self, states: States, context: StepContext, batch: Iterable[Rows]
     ) -> tuple[Release, States]:
-        """One step: the sums of the batch's guarded rows, noised once and divided.
-
-        Returns the release and every stage's next state. `batch` yields the rows in pieces of
-        any size; an empty one is an ordinary step.
+        """One step: the sums of the batch's guarded rows, noised once and divided. `batch` yields
+        the rows in pieces of any size; an empty one is an ordinary step.
 
         Privacy: one record moves each sum by at most its sensitivity (guarded_factors,
         guarded_vectors); noise is drawn once, on the whole support, whatever the records kept.
@@ -162,7 +161,7 @@ class Kernel:
                 remedy="Declare a number of records close to the true one.",
             )
         support_D = context.support_D
-        noised = self._mint(self._bounded(total_K, bound), context.noise_support_K, 1.0)
+        noised = self._noised(self._bounded(total_K, bound), context)
         gradient = pipeline.post(states, noised)
         answers = {}
         for p in stages.of("query"):
@@ -178,6 +177,17 @@ class Kernel:
     def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
         return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
 
+    def _noised(self, guarded: Bounded, context: StepContext) -> Released:
+        """The sum of rows with its noise: independent, or correlated with that of past steps."""
+        support_K, stages, clock = context.noise_support_K, self.pipeline.stages, context.clock
+        if stages.factorisation is None:
+            return self._mint(guarded, support_K, 1.0)
+        if self._correlation is None:
+            self._correlation = Correlation(stages, clock.steps, self._max_batch)
+        past, step = self._correlation, clock.step
+        y = self._mint(Bounded(*past.encoded(step, guarded), _mint=_MINT), support_K, 1.0)
+        return y.derive(*past.decoded(step, guarded.value, support_K, y.value, y.variance))
+
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
         noiser, std = self.pipeline.stages.noiser, 0.0
@@ -188,7 +198,7 @@ class Kernel:
                 coordinates=len(support_K),
                 sensitivity=float(guarded.sensitivity),
                 noise_multiplier=noiser.noise_multiplier * ratio,
-                records=self._max_batch,
+                records=self._max_batch * self.pipeline.stages.bands,
                 source=self.noise,
             )
         value_K = self.ranks.joined(own_S, len(support_K))

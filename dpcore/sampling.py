@@ -1,4 +1,4 @@
-"""Poisson sampling, and the event that it makes of a release."""
+"""Poisson sampling, of all records or of blocks in turn, and the event it makes of a release."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PoissonSampler:
-    """Every record joins a batch independently with probability `rate`.
+    """Every record of one block in turn joins a batch independently with probability b · `rate`.
 
-    The event of a step is PoissonSampledDpEvent(rate, release); a rate of 1 takes every
-    record and amplifies nothing.
+    One block is ordinary Poisson sampling: every record, at every step, with probability `rate`.
+    With b blocks a record belongs to one of them (its index modulo b), so that it is in no two
+    batches of fewer than b steps apart, and batches are as large as with one. The event of one
+    release is PoissonSampledDpEvent(b · rate, release); a rate of 1 there takes every record of
+    a block and amplifies nothing.
 
     Args:
-        rate: the sampling rate q in (0, 1].
+        rate: the sampling rate q in (0, 1], over all steps.
         records: the declared (public) number of records N; rate × N is the expected batch.
+        blocks: b, of indices; b · q is at most 1.
+
+    Source: cyclic Poisson sampling, Choquette-Choo et al. 2023 (arXiv 2306.08153), Algorithm 2.
     """
 
     rate: float
     records: int
+    blocks: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate <= 1.0:
@@ -34,6 +41,14 @@ class PoissonSampler:
                 where="PoissonSampler.rate",
                 got=self.rate,
                 remedy="Give a rate, or an expected batch no larger than the declared records.",
+            )
+        if not (self.blocks >= 1 and self.block_rate <= 1.0):
+            raise GrammarError(
+                "records cannot take turns so seldom: a block is sampled at blocks × rate",
+                where="PoissonSampler.blocks",
+                got=f"{self.blocks} blocks at rate {self.rate:g}",
+                expected=f"from 1 to {math.floor(1 / self.rate)} blocks",
+                remedy="Take fewer bands, or a smaller expected batch.",
             )
         if self.records < 1:
             raise GrammarError(
@@ -47,18 +62,24 @@ class PoissonSampler:
         """rate × declared records: the only divisor."""
         return self.rate * self.records
 
+    @property
+    def block_rate(self) -> float:
+        """b · q, at which the records of the block whose turn it is are sampled."""
+        return self.blocks * self.rate
+
     def event(self, release: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
         """The event of one sampled release."""
-        if self.rate == 1.0 or isinstance(release, dp_accounting.NonPrivateDpEvent):
+        if self.block_rate == 1.0 or isinstance(release, dp_accounting.NonPrivateDpEvent):
             return release
-        return dp_accounting.PoissonSampledDpEvent(self.rate, release)
+        return dp_accounting.PoissonSampledDpEvent(self.block_rate, release)
 
-    def draw(self, present: int) -> NDArray[np.int64]:
-        """The indices of one batch out of the records that are present (private).
+    def draw(self, present: int, step: int = 0) -> NDArray[np.int64]:
+        """The indices of a step's batch out of the records that are present (private).
 
-        Coins of the operating system's bits, true with probability exactly `rate`.
+        Coins of the operating system's bits, true with probability exactly b · q.
         """
-        return np.flatnonzero(coins(self.rate, present))
+        block = np.arange(step % self.blocks, present, self.blocks)
+        return block[coins(self.block_rate, len(block))]
 
 
 def max_batch(expected_batch: float) -> int:

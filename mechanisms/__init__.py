@@ -18,6 +18,7 @@ from dpigu.mechanisms.presets.adadpigu import adadpigu, adadpigu_paper
 from dpigu.mechanisms.presets.dpsgd import dpsgd, non_private
 from dpigu.mechanisms.release import (
     AffineRestorer,
+    BandedToeplitz,
     FloatGaussian,
     Gaussian,
     JamesStein,
@@ -69,6 +70,7 @@ __all__ = [
     "AdaClip",
     "AffineRestorer",
     "Automatic",
+    "BandedToeplitz",
     "ChannelMoments",
     "ClippedCount",
     "Coherent",

@@ -49,7 +49,8 @@ class GradientCanaries:
         plan: of kind gradient.
         training: the plan of the run.
 
-    Raises: DataError for another kind, a run without noise, or fewer coordinates than canaries.
+    Raises: DataError for another kind, a run without noise or with correlated noise, or fewer
+        coordinates than canaries.
     Source: Steinke, Nasr and Jagielski 2023, section 6 (Dirac canaries), orthogonal by blocks.
     """
 
@@ -60,6 +61,14 @@ class GradientCanaries:
             raise DataError(
                 "crafted gradients need a clipping bound and noise, and this run has neither",
                 where="canary kind",
+                remedy="Use mislabelled canaries.",
+            )
+        if any(phase.pipeline.factorisation is not None for phase in training.phases):
+            raise DataError(
+                "crafted gradients are scored step by step, and the noise of these steps is "
+                "correlated",
+                where="canary kind",
+                got="a factorisation",
                 remedy="Use mislabelled canaries.",
             )
         self._plan = plan

@@ -10,6 +10,7 @@ import dataclasses
 import math
 
 import torch
+from dp_accounting import ComposedDpEvent
 from dpigu.accountants.events import flatten
 from dpigu.audits.mechanism.traces import (
     RECORDS,
@@ -32,6 +33,7 @@ from dpigu.dpcore import (
     States,
 )
 
+NUMBERS = {3: "three"}
 WARM = 48
 """Steps that a phase has behind it, at most, where a short run begins in its middle."""
 
@@ -44,48 +46,63 @@ def short_runs(
     The first begins at the beginning and takes two steps of every phase, shortened to two (so
     that a schedule comes to its end). The second takes three steps in the middle of the last
     phase at its own length, after `WARM` steps (or all but three) on made-up rows, so that
-    what stages do now and then, such as a refresh every 50 steps, is seen too.
+    what stages do now and then, such as a refresh every 50 steps, is seen too. Where noise is
+    correlated across steps, a period stands for two steps and for three: a record joins its
+    first.
     """
     plan = dataclasses.replace(plan, phases=tuple(_at_rate_1(phase) for phase in plan.phases))
-    short = tuple(dataclasses.replace(phase, steps=2) for phase in plan.phases)
-    legs = tuple(Leg(phase, 2) for phase in short)
-    mu = allowed_mu(plan, (2,) * len(short))
+    short = tuple(dataclasses.replace(phase, steps=_taken(phase, 2)) for phase in plan.phases)
+    legs = tuple(Leg(phase, phase.steps) for phase in short)
+    mu = allowed_mu(plan, tuple(phase.steps for phase in short))
     whole = ShortRun("two steps of every phase", legs, mu, plan.adjacency, space, make, noise)
-    start = begin(whole.driver(short[0].pipeline, {}).pipeline, 2)
+    start = begin(whole.driver(short[0].pipeline, {}).pipeline, short[0].steps)
     begun = dataclasses.replace(legs[0], start=start)
     whole = dataclasses.replace(whole, legs=(begun, *legs[1:]))
     last = plan.phases[-1]
-    if last.steps <= 3:
+    taken = _taken(last, 3)
+    if last.steps <= taken:
         return (whole,)
     earlier: Reads = {}
     for phase in plan.phases[:-1]:
         pipeline, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
         earlier = pipeline.views(states)
-    first = min(last.steps - 3, WARM)
+    first = min(last.steps - taken, WARM)
     _, states = _warmed(last, first, earlier, whole)
     middle = dataclasses.replace(
         whole,
-        name=f"three steps of the phase {last.name!r} after step {first}",
-        legs=(Leg(last, 3, first, states),),
-        mu=allowed_mu(plan, (0,) * (len(short) - 1) + (3,)),
+        name=f"{NUMBERS.get(taken, taken)} steps of the phase {last.name!r} after step {first}",
+        legs=(Leg(last, taken, first, states),),
+        mu=allowed_mu(plan, (0,) * (len(short) - 1) + (taken,)),
         earlier=earlier,
     )
     return whole, middle
 
 
 def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
-    """μ of the event of so many steps of each phase at rate 1, a composition of Gaussians."""
-    terms = flatten(plan.event(PoissonSampler(1.0, RECORDS), charged))
+    """μ of the event of so many steps of each phase at rate 1, a composition of Gaussians: where
+    records take turns, at every turn."""
+    events = []
+    for phase, steps in zip(plan.phases, charged, strict=True):
+        always = PoissonSampler(1 / phase.period, RECORDS)
+        events += [phase.event(always)] * math.ceil(steps / phase.period)
+    terms = flatten(ComposedDpEvent(events))
     return distance_of(plan.adjacency) * math.sqrt(
         math.fsum(t.count / t.noise_multiplier**2 for t in terms)
     )
+
+
+def _taken(phase: Phase, steps: int) -> int:
+    """How many steps stand for so many: a period, where noise is correlated."""
+    return steps if phase.period == 1 else phase.period
 
 
 def _at_rate_1(phase: Phase) -> Phase:
     """A phase whose selective update, if any, is at the rate of its steps."""
     if (selective := phase.selective_update) is None:
         return phase
-    return dataclasses.replace(phase, selective_update=dataclasses.replace(selective, rate=None))
+    return dataclasses.replace(
+        phase, selective_update=dataclasses.replace(selective, rate=None, share=1.0)
+    )
 
 
 def _warmed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -98,6 +98,7 @@ class Moment:
         clock: of the phase.
         done: the steps of the short run so far.
         released_D: the sum of what the phase released so far.
+        turn: whether it is the record's turn to be in a batch.
     """
 
     situation: Situation
@@ -105,6 +106,7 @@ class Moment:
     clock: Clock
     done: int
     released_D: Tensor
+    turn: bool = True
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,14 @@ class ShortRun:
             pipeline = driver.pipeline
             states = leg.start if leg.start is not None else begin(pipeline, phase.steps)
             released_D = torch.zeros(pipeline.space.size, dtype=torch.float64)
+            shown_before: list[ReleasedStep] = []
             for step in range(leg.first, leg.first + leg.steps):
                 clock = Clock(step, phase.steps)
-                moment = Moment(situation, present, clock, done, released_D)
+                turn = (step - leg.first) % phase.period == 0
+                moment = Moment(situation, present, clock, done, released_D, turn)
                 shown = self._shown(phase.name, driver, states, moment)
-                yield shown
+                shown_before.insert(0, shown)
+                yield encoded(shown_before, phase)
                 states = shown.states
                 if phase.selective_update is not None:
                     yield self._decided(phase, pipeline.views(states), moment)
@@ -189,7 +194,9 @@ class ShortRun:
         )
         expected = expected_share(step, row_at_the_clipper(step.context, drawn))
         g_BD = drawn.crowd_BD
-        if moment.present or self.adjacency is Adjacency.REPLACE_ONE:
+        if not moment.turn:
+            expected = (torch.zeros_like(expected[0]), {})
+        elif moment.present or self.adjacency is Adjacency.REPLACE_ONE:
             own_D = drawn.record_D if moment.present else -drawn.record_D
             g_BD = torch.cat([g_BD, own_D[None]])
         release, states = step.release(step.dense(g_BD))
@@ -205,6 +212,24 @@ class ShortRun:
             noise=self.noise,
             make=self.make,
         )
+
+
+def encoded(shown: Sequence[ReleasedStep], phase: Phase) -> ReleasedStep:
+    """The last of some steps, first in the list, as the kernel released it: before decoding.
+
+    y_t/‖c‖ = Σ_k c_k x_{t−k}/‖c‖ has independent noise of the clipping bound's scale, and one
+    record's share of it is Σ_k c_k e_{t−k}/‖c‖.
+    """
+    factorisation, last = phase.pipeline.factorisation, shown[0]
+    if factorisation is None:
+        return last
+    column = torch.tensor(factorisation.coefficients(phase.steps), dtype=torch.float64)
+    parts = list(zip((column / column.norm()).tolist(), shown, strict=False))
+    value_K = sum((c * s.release.noised.value for c, s in parts), torch.zeros(()))
+    expected_K = sum((c * s.expected_K for c, s in parts), torch.zeros(()))
+    noised = last.release.noised.derive(value_K, last.release.noised.variance)
+    release = dataclasses.replace(last.release, noised=noised)
+    return dataclasses.replace(last, release=release, expected_K=expected_K)
 
 
 def begin(pipeline: BoundPipeline, steps: int) -> States:

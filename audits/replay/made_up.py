@@ -27,7 +27,8 @@ def made_up_training(
     """What trains a recipe on made-up records, and those records, for `audit_replay`.
 
     Every phase takes a few steps at a rate of 0.85 with a noise multiplier of 1, under the RDP
-    accountant: what a replay looks at depends on none of these.
+    accountant: what a replay looks at depends on none of these. Where records take turns, it is
+    the rate of a turn.
 
     Args:
         recipe: of a private plan.
@@ -52,7 +53,7 @@ def made_up_training(
         noise_multiplier=1.0,
         accountant="rdp",
         expected_batch=None,
-        rate=RATE,
+        rate=RATE / max(phase.period for phase in recipe.plan.phases),
         epochs=None,
         learning_rate=min(recipe.settings.learning_rate, 0.05),
         evaluations=2,

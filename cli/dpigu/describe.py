@@ -140,7 +140,7 @@ def _phases(
                 "steps": phase.steps,
                 "inherits": list(phase.inherits),
                 "noise_multiplier": phase.pipeline.noiser.noise_multiplier,
-                "event": str(sampler.event(phase.pipeline.event())),
+                "event": str(phase.sampler(sampler).event(phase.pipeline.event())),
                 "support": _support(phase, space, shape),
                 "stages": stages,
                 "selective_update": _selective_update(phase, table, sampler),

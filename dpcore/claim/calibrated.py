@@ -96,10 +96,11 @@ def _mechanism(phase: Phase, sampler: PoissonSampler, private: bool) -> Mechanis
         name=phase.name,
         planned=phase.steps,
         event=phase.event(sampler) if private else NonPrivateDpEvent(),
-        rate=sampler.rate,
+        rate=phase.sampler(sampler).block_rate,
         noise_multiplier=phase.pipeline.noiser.noise_multiplier,
         look_rate=None if selective is None else selective.sampler(sampler).rate,
         look_noise_multiplier=None
         if selective is None
         else selective.pipeline.noiser.noise_multiplier,
+        period=phase.period,
     )

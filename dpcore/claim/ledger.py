@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -28,14 +29,15 @@ Ending = Literal["plan", "budget", "choice"]
 
 @dataclass(frozen=True)
 class Mechanism:
-    """What one step of a phase releases.
+    """What one step of a phase releases, or the steps of one period.
 
     Args:
         name: the phase's.
         planned: how many steps the calibrated plan has.
-        event: of one step, the look at its update included.
+        event: of `period` steps, the look at an update included.
         rate, noise_multiplier: of the step's own release, to be read by people.
         look_rate, look_noise_multiplier: of its selective update, if it has one.
+        period: how many steps in a row one event pays for; a part of them costs as much.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Mechanism:
     noise_multiplier: float
     look_rate: float | None = None
     look_noise_multiplier: float | None = None
+    period: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -52,12 +55,12 @@ class Mechanism:
 
 
 def composed(mechanisms: Sequence[Mechanism], counts: Sequence[int]) -> DpEvent:
-    """The event of each mechanism, so many times: the only source of what accountants read."""
+    """The event of so many steps of each mechanism: the only source of what accountants read."""
     if any(isinstance(mechanism.event, NonPrivateDpEvent) for mechanism in mechanisms):
         return NonPrivateDpEvent()
     return ComposedDpEvent(
         [
-            SelfComposedDpEvent(mechanism.event, count)
+            SelfComposedDpEvent(mechanism.event, math.ceil(count / mechanism.period))
             for mechanism, count in zip(mechanisms, counts, strict=True)
             if count
         ]

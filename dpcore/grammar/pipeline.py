@@ -14,6 +14,7 @@ from dpigu.dpcore.grammar.spaces import Space
 from dpigu.dpcore.grammar.stages import (
     KINDS,
     Clipper,
+    Factorisation,
     MaskScheduler,
     Noiser,
     Point,
@@ -66,6 +67,8 @@ class Pipeline:
         views: augmented views of a record, averaged within it.
         statistic: what a record's row is, if not its gradient; then no weights are trained.
         point: where the gradient is taken, if not at the weights.
+        factorisation: how the noise of a step is correlated with that of the steps before it;
+            None for independent noise.
         rows: maps of one record's row, in order.
         posts: maps of the released vector, in order.
         queries: further bounded per-record statistics, noised jointly with the gradient.
@@ -82,6 +85,7 @@ class Pipeline:
     views: Views | None = None
     statistic: Statistic | None = None
     point: Point | None = None
+    factorisation: Factorisation | None = None
     rows: tuple[RowMap, ...] = ()
     posts: tuple[PostMap, ...] = ()
     queries: tuple[Query, ...] = ()
@@ -124,6 +128,8 @@ class Pipeline:
                     expected=RANGE,
                     remedy="Use a clipper with a bound, such as flat, or a noise multiplier of 0.",
                 )
+        if self.factorisation is not None:
+            _check_factorisation(self.factorisation, self.clipper, self.scheduler)
         for query in self.queries:
             if not (in_range(query.bound) and 0 < query.noise_ratio < math.inf):
                 raise GrammarError(
@@ -147,6 +153,7 @@ class Pipeline:
             ("clipper", self.clipper),
             *(("query", stage) for stage in self.queries),
             ("noiser", self.noiser),
+            ("factorisation", self.factorisation),
             *(("post", stage) for stage in self.posts),
         ]
         seen: dict[str, int] = {}
@@ -172,6 +179,11 @@ class Pipeline:
     def private(self) -> bool:
         """Whether noise is drawn at all."""
         return self.noiser.noise_multiplier > 0
+
+    @property
+    def bands(self) -> int:
+        """In how many steps' releases a row is: one, or the bands of the factorisation."""
+        return 1 if self.factorisation is None else self.factorisation.bands
 
     def event(self) -> DpEvent:
         """The event of one release: gradient and queries as one joint Gaussian.
@@ -243,6 +255,39 @@ def _check_kind(placed: Placed) -> None:
             "a stage must be a frozen dataclass, so that nothing can be kept in it",
             where=f"Pipeline.{slot}: {name_of(stage)}",
             remedy="Decorate the class with @dataclass(frozen=True, kw_only=True).",
+        )
+
+
+def _check_factorisation(
+    factorisation: Factorisation, clipper: Clipper, scheduler: MaskScheduler | None
+) -> None:
+    """An error for stages beside which one record's part of the encoded sums has no bound, or
+    which the decoder cannot follow."""
+    if type(factorisation.bands) is not int or factorisation.bands < 1:
+        raise GrammarError(
+            "a factorisation has a whole number of bands, at least one",
+            where="Pipeline.factorisation",
+            got=factorisation.bands,
+        )
+    try:
+        clipper.joint_bound({})
+    except KeyError:
+        raise GrammarError(
+            "the bound of this clipper moves, and a row stays in the encoded sums of later steps, "
+            "whose noise would then be of another bound",
+            where="Pipeline.clipper",
+            got=name_of(clipper),
+            expected="a clipper with one bound for the whole phase, such as flat",
+            remedy="Leave out the factorisation, or clip at a fixed bound.",
+        ) from None
+    if scheduler is not None and not scheduler.monotone:
+        raise GrammarError(
+            "a coordinate that leaves the support takes the noise along that later steps would "
+            "cancel",
+            where="Pipeline.scheduler",
+            got=name_of(scheduler),
+            expected="a scheduler whose support never loses a coordinate",
+            remedy="Leave out the factorisation, or take such a scheduler.",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,9 +99,23 @@ class Phase:
             return (self.pipeline,)
         return (self.pipeline, self.selective_update.pipeline)
 
+    @property
+    def period(self) -> int:
+        """How many steps one event pays for: one, or the bands of a factorisation, in which a
+        record joins at most one step and is in the encoded sums of all of them."""
+        return self.pipeline.bands
+
+    def sampler(self, sampler: PoissonSampler) -> PoissonSampler:
+        """How its steps sample: as the plan's do, with a block for each step of the period."""
+        return dataclasses.replace(sampler, blocks=self.period)
+
     def event(self, sampler: PoissonSampler) -> DpEvent:
-        """The event of one step: its release, and the look at it on a sample of its own."""
-        event = sampler.event(self.pipeline.event())
+        """The event of `period` steps: of one, its release, and the look at it on a sample of its
+        own; in a factorisation, one sampled Gaussian.
+
+        Source: Choquette-Choo et al. 2023 (arXiv 2306.08153), Theorem 4.
+        """
+        event = self.sampler(sampler).event(self.pipeline.event())
         if (selective := self.selective_update) is None:
             return event
         deciding = selective.sampler(sampler).event(selective.pipeline.event())
@@ -131,6 +146,13 @@ class Phase:
                 where=f"Phase {self.name!r}.inherits",
                 got=sorted(unknown),
                 expected=["weights", "optimizer"],
+            )
+        if self.selective_update is not None and self.pipeline.factorisation is not None:
+            raise GrammarError(
+                "correlated noise is cancelled by later steps, and an update that is taken back "
+                "leaves them nothing to cancel",
+                where=f"Phase {self.name!r}.selective_update",
+                remedy="Leave out the selective update, or the factorisation.",
             )
         if self.selective_update is not None and self.pipeline.statistic is not None:
             raise GrammarError(
@@ -208,7 +230,7 @@ class Plan:
         counts = tuple(phase.steps for phase in self.phases) if charged is None else charged
         return ComposedDpEvent(
             [
-                SelfComposedDpEvent(phase.event(sampler), count)
+                SelfComposedDpEvent(phase.event(sampler), math.ceil(count / phase.period))
                 for phase, count in zip(self.phases, counts, strict=True)
                 if count
             ]

@@ -171,6 +171,27 @@ class Noiser(Protocol):
 
 
 @runtime_checkable
+class Factorisation(Protocol):
+    """Noise that is correlated across the steps of a phase: a banded Toeplitz encoder C.
+
+    The kernel releases the encoded sums (C G)_t with independent noise, and decodes what it
+    released: x_t = G_t + (C⁻¹ z)_t.
+    """
+
+    @property
+    def bands(self) -> int:
+        """b, the bands of C: a record that joins a step joins none of the b − 1 steps after it."""
+        ...
+
+    def coefficients(self, steps: int) -> tuple[float, ...]:
+        """The b numbers of C's first column, for a phase of so many steps; the first above 0.
+
+        Their length is of no account: noise is scaled by it.
+        """
+        ...
+
+
+@runtime_checkable
 class PostMap(Protocol):
     """Released in, released out."""
 
@@ -211,6 +232,7 @@ KINDS: Mapping[str, type] = {
     "clipper": Clipper,
     "query": Query,
     "noiser": Noiser,
+    "factorisation": Factorisation,
     "post": PostMap,
     "point": Point,
     "decision": Decision,

@@ -27,6 +27,7 @@ SINGLE = (
     "point",
     "clipper",
     "noiser",
+    "factorisation",
 )
 MANY = ("rows", "posts", "queries")
 KIND_OF = {**{slot: slot for slot in SINGLE}, "rows": "row", "posts": "post", "queries": "query"}

@@ -81,6 +81,15 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
             "dpigu.dpcore.kernel.Kernel.release",
         ),
     ]
+    if pipeline.factorisation is not None:
+        lines.append(
+            Guarantee(
+                f"{name}: a record joins one step in {pipeline.bands}, and all its encoded sums "
+                "together are within the sensitivity",
+                "enforced",
+                "dpigu.dpcore.noise.correlated",
+            )
+        )
     for query in pipeline.queries:
         share = query.noise_ratio**-2 / (1 + math.fsum(q.noise_ratio**-2 for q in pipeline.queries))
         lines.append(

@@ -1,6 +1,14 @@
 """Plans by name: published methods and this project's own, one decorated function each."""
 
-from dpigu.mechanisms.presets import adadpigu, clipping, dpsgd, released, selection, subspaces
+from dpigu.mechanisms.presets import (
+    adadpigu,
+    clipping,
+    correlated,
+    dpsgd,
+    released,
+    selection,
+    subspaces,
+)
 from dpigu.mechanisms.presets.preset import DECORATED, Preset
 
 PRESETS = {name: DECORATED[name] for name in sorted(DECORATED)}
@@ -11,6 +19,7 @@ __all__ = [
     "Preset",
     "adadpigu",
     "clipping",
+    "correlated",
     "dpsgd",
     "released",
     "selection",

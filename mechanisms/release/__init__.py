@@ -1,12 +1,14 @@
 """The noiser, and the post maps of what it released."""
 
 from dpigu.mechanisms.release.denoisers import JamesStein, SoftThreshold
+from dpigu.mechanisms.release.factorisations import BandedToeplitz
 from dpigu.mechanisms.release.noisers import FloatGaussian, Gaussian
 from dpigu.mechanisms.release.restorers import AffineRestorer
 from dpigu.mechanisms.release.sharpness import Sharpness
 
 __all__ = [
     "AffineRestorer",
+    "BandedToeplitz",
     "FloatGaussian",
     "Gaussian",
     "JamesStein",

@@ -68,9 +68,9 @@ def instrumented(ledger: Path) -> Iterator[Ran]:
     ran, draw, release, bounded = Ran(), PoissonSampler.draw, Kernel.release, Kernel._bounded
     sums: list[Tensor] = []
 
-    def watched_draw(self: PoissonSampler, present: int) -> Any:
+    def watched_draw(self: PoissonSampler, present: int, step: int) -> Any:
         ran.rates.append(self.rate)
-        return draw(self, present)
+        return draw(self, present, step)
 
     def watched_bounded(self: Kernel, value: Tensor, bound: Tensor) -> Any:
         sums.append(value)

@@ -21,6 +21,7 @@ from dpigu.dpcore import (
     State,
     kernel,
 )
+from dpigu.dpcore.sampling import max_batch
 from dpigu.mechanisms import Flat, Gaussian
 from torch import Tensor
 
@@ -127,7 +128,7 @@ def test_in_another_space_noise_is_everywhere_and_the_support_is_applied_after()
 )
 def test_the_cap_on_a_batch(expected: float, most: int) -> None:
     """2n + 20√n + 100, rounded up."""
-    assert kernel.max_batch(expected) == most
+    assert max_batch(expected) == most
 
 
 def test_the_cap_counts_all_pieces_of_a_batch() -> None:

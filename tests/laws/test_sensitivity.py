@@ -29,8 +29,8 @@ from dpigu.dpcore import (
     kernel,
 )
 from dpigu.dpcore.grammar.stages import KINDS, name_of
-from dpigu.dpcore.kernel import max_batch
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.dpcore.sampling import max_batch
 from dpigu.mechanisms import Flat, Gaussian, Unclipped
 from hypothesis import Phase as Part
 from hypothesis import find, given, settings

@@ -23,6 +23,7 @@ from hypothesis.strategies import SearchStrategy
 
 from tests.crash import folder_laws
 from tests.laws import test_accounting as accounting
+from tests.laws import test_correlated_noise as correlated
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_non_interference as non_interference
@@ -38,6 +39,7 @@ from tests.mutants.core import (
     core_around,
     core_boundary,
     core_claim,
+    core_correlated,
     core_ledger,
     core_noise,
     core_records,
@@ -55,6 +57,7 @@ MUTANTS = (
     + core_noise.MUTANTS
     + core_ledger.MUTANTS
     + core_records.MUTANTS
+    + core_correlated.MUTANTS
 )
 
 
@@ -105,6 +108,7 @@ def test_the_law_stops_the_bug(mutant: KernelMutant, tmp_path: Path) -> None:
 
 MODULES = (
     accounting,
+    correlated,
     execution,
     folder_laws,
     inverse,

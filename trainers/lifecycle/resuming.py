@@ -107,6 +107,7 @@ def reopened(
         spending = ranks.first(lambda: Spending.resumed(run, table, where_budget, prepared))
         pay = None if spending is None else spending.pay
         ledger = LedgerFile(None if locked is None else run.public / LEDGER, None, pay, ranks)
+        ledger.begin_again()
         known = (Ancestor.from_dict(ancestor) for ancestor in table.get("lineage", ()))
         own = ledger.ledger.head.run
         found = {a.run: a for a in (*known, *lineage_of(model)) if a.run != own}

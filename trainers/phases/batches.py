@@ -35,10 +35,15 @@ class Batches:
     by_unit: bool = False
 
     def rows(
-        self, engine: RowEngine, weights: Mapping[str, Tensor], transform: Transform
+        self,
+        engine: RowEngine,
+        weights: Mapping[str, Tensor],
+        transform: Transform,
+        step: int = 0,
     ) -> Iterator[Rows]:
-        """The rows of a fresh sample of the records at these weights."""
-        sampled = self.slots.sample(self.sampler, self.microbatch, self.records.home)
+        """The rows of a fresh sample of the records, for this step of the phase, at these
+        weights."""
+        sampled = self.slots.sample(self.sampler, self.microbatch, self.records.home, step)
         yield from self._formed(self.records.microbatches(sampled), engine, weights, transform)
 
     def made_up(

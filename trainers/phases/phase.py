@@ -83,7 +83,7 @@ class RunningPhase:
         self._prepared = prepared
         self._observer = observer if prepared.ranks.rank == 0 else None
         slots = prepared.slots if slots is None else slots
-        sampler, parts = prepared.sampler, prepared.parts(stages.views)
+        sampler, parts = phase.sampler(prepared.sampler), prepared.parts(stages.views)
         engine = choose(settings.engine, traced, self.pipeline).engine
         microbatch = microbatch_of(
             engine,
@@ -135,7 +135,7 @@ class RunningPhase:
         weights = self._weights(opened, parameters)
         opened = opened.showing(self._public.at(weights, opened.context.clock))
         transform = opened.context.transform
-        batch = self._batches.rows(self._engine, weights, transform)
+        batch = self._batches.rows(self._engine, weights, transform, step)
         try:
             release, states = opened.release(chain(batch, self._extra_rows(opened.context)))
         except torch.OutOfMemoryError as error:

@@ -74,10 +74,10 @@ class Slots:
         return Slots(np.where(record_N > record, record_N - 1, record_N))
 
     def sample(
-        self, sampler: PoissonSampler, size: int, device: torch.device
+        self, sampler: PoissonSampler, size: int, device: torch.device, step: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One batch in microbatches: the records of sampled slots, and where there is one."""
-        return microbatches(self.record_N[sampler.draw(len(self.record_N))], size, device)
+        """A step's batch in microbatches: the records of sampled slots, and where there is one."""
+        return microbatches(self.record_N[sampler.draw(len(self.record_N), step)], size, device)
 
 
 def microbatches(

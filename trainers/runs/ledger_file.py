@@ -60,6 +60,22 @@ class LedgerFile:
         self._append(mark + line + b"\n", mended.after(line), self._ask)
         self._prepaid = steps
 
+    def begin_again(self) -> None:
+        """Charge the rest of a period that was cut short: the steps to come begin a new one.
+
+        A factorisation's past sums died with the process that had them. The rest costs nothing
+        more, since a part of a period is charged as the whole; the steps to come do.
+        """
+        mended, text = self._mended()
+        mechanism = mended.head.mechanisms[mended.mechanism]
+        rest = -mended.charged[mended.mechanism] % mechanism.period
+        while rest > 0:
+            line = mended.charge(mechanism.name, min(rest, mended.head.block))
+            mended, text = mended.after(line), text + line + b"\n"
+            rest -= mended.open_steps
+        if mended.steps > self.ledger.steps:
+            self._append(text, mended)
+
     def begin_step(self) -> None:
         """Use one of the steps that are paid for; before its release."""
         self._refuse_fork()

@@ -215,6 +215,7 @@ def phases_of(ledger: Ledger) -> list[dict[str, Any]]:
             "name": mechanism.name,
             "steps": steps,
             "noise_multiplier": mechanism.noise_multiplier,
+            "period": mechanism.period,
             "selective_update": None
             if mechanism.look_rate is None
             else {

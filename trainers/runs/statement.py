@@ -44,9 +44,10 @@ def _paragraph(summary: Mapping[str, Any]) -> str:
         f"on a Poisson sample taken at rate {summary['rate']:.6g} of {summary['records']} declared "
         f"{_counted(summary)}, with Gaussian noise of {_noise(summary['phases'])} times the "
         "clipping norm. "
-        f"{_looks(summary['phases'])}ε was computed by the {summary['accountant'].upper()} "
-        f"accountant of dpigu {summary['versions']['dpigu']} from the ledger of the steps that "
-        f"ran, all phases included. Held-out data is treated as public{_public(summary)}. Choices "
+        f"{_looks(summary['phases'])}{_turns(summary['phases'])}"
+        f"ε was computed by the {summary['accountant'].upper()} accountant of dpigu "
+        f"{summary['versions']['dpigu']} from the ledger of the steps that ran, all "
+        f"phases included. Held-out data is treated as public{_public(summary)}. Choices "
         "made by looking at the training data before this run are not charged. Noise and "
         "sampling used the operating system's entropy and were not stored."
     )
@@ -180,6 +181,19 @@ def _noise(parts: Sequence[Mapping[str, Any]]) -> str:
     if len(set(by_name.values())) == 1:
         return next(iter(by_name.values()))
     return _listed(f"{sigma} ({name})" for name, sigma in by_name.items())
+
+
+def _turns(phases: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence about noise that is correlated across steps, where it is."""
+    found = [phase for phase in phases if phase["period"] > 1]
+    if not found:
+        return ""
+    periods = _listed(f"{phase['period']} ({phase['name']})" for phase in found)
+    return (
+        f"Each was in one step at most of so many in a row: {periods}, at so many times that rate; "
+        "the noise of these steps is correlated, and the steps of one period, or a part of them, "
+        "are charged as one release. "
+    )
 
 
 def _looks(phases: Sequence[Mapping[str, Any]]) -> str:

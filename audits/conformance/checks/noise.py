@@ -1,9 +1,10 @@
 """Checks of noisers: the law that is named is one that the kernel draws, and the multiplier that
-is accounted for is the one that scales it."""
+is accounted for is the one that scales it. And of factorisations: numbers, and always the same."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
@@ -50,3 +51,24 @@ def multiplier_is_its_option(subject: Subject) -> None:
                 raise Broken("it changes the multiplier", got=got, expected=multiplier)
 
     for_all(equal, multiplier=MULTIPLIERS)
+
+
+@check(
+    "is-a-column-of-numbers",
+    guards="The kernel scales the noise by the length of a factorisation's column, and a record "
+    "takes its turn once in `bands` steps: a column of another length or of other numbers, "
+    "or one that changes, would be encoded by one matrix and paid for by another.",
+    remedy="Give `bands` finite numbers, the first above 0, from the options and the number of "
+    "steps alone.",
+    applies=of_kind("factorisation"),
+)
+def is_a_column_of_numbers(subject: Subject) -> None:
+    def column(steps: int) -> None:
+        first = subject.stage.coefficients(steps)
+        finite = all(math.isfinite(c) for c in first)
+        if len(first) != subject.stage.bands or not finite or first[0] <= 0:
+            raise Broken("this is no column of an encoder", got=first, expected=subject.stage.bands)
+        if any(subject.stage.coefficients(steps) != first for _ in range(ASKED)):
+            raise Broken("it gives another column when it is asked again", got=first)
+
+    for_all(column, steps=st.integers(1, 300))

@@ -67,7 +67,8 @@ def group(
 def _ledger_event(run: Path) -> tuple[DpEvent, float]:
     """What a run paid for, and its δ.
 
-    Errors: `AccountingError` for a run whose unit is not one record, or another adjacency.
+    Errors: `AccountingError` for a run whose unit is not one record, another adjacency, or noise
+    that is correlated across steps.
     """
     from dpigu.dpcore import AccountingError, Adjacency
     from dpigu.dpcore.claim import read_ledger
@@ -86,5 +87,12 @@ def _ledger_event(run: Path) -> tuple[DpEvent, float]:
             remedy="Ask `dpigu account ledger`: its ε is the unit's already."
             if unit != RECORD
             else "",
+        )
+    if any(mechanism.period > 1 for mechanism in read.head.mechanisms):
+        raise AccountingError(
+            "group bounds are of steps with independent noise",
+            where=str(run),
+            got="a factorisation, where several records of one person take turns",
+            remedy="Promise privacy by person from the start: a unit column.",
         )
     return read.event, read.head.delta

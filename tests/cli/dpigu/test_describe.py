@@ -26,7 +26,8 @@ def test_a_preset_is_described_with_its_phases_and_guarantees(preset: str) -> No
     assert about["coordinates"] == sum(p.numel() for p in model.parameters())
     for phase, planned in zip(about["phases"], plan.phases, strict=True):
         assert phase["noise_multiplier"] == 1.5
-        assert phase["event"].startswith("PoissonSampledDpEvent(sampling_probability=0.04, ")
+        rate = f"PoissonSampledDpEvent(sampling_probability={0.04 * planned.period}, "
+        assert phase["event"].startswith(rate)
         assert phase["stages"]["clipper"]["stage"] == name_of(planned.pipeline.clipper)
     assert {g["held"] for g in about["guarantees"]} <= {"enforced", "checked", "declared"}
     text = dpigu("describe", preset, *TINY, "--noise-multiplier", 1.5, "--steps", 40).stdout

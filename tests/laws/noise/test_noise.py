@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from dpigu.dpcore import BoundPipeline, Clock, Kernel, PhaseContext, Release, Space, SystemNoise
-from dpigu.dpcore.kernel import max_batch
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
+from dpigu.dpcore.sampling import max_batch
 from dpigu.trainers import resume, train
 from hypothesis import given
 from hypothesis import strategies as st

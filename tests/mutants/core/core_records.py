@@ -26,7 +26,7 @@ def on(name: str, engine: str, drop: int = 0) -> dict[str, st.SearchStrategy[obj
     }
 
 
-SAMPLED = "self.record_N[sampler.draw(len(self.record_N))]"
+SAMPLED = "self.record_N[sampler.draw(len(self.record_N), step)]"
 MOVED_UP = f"(lambda r: r[r != EMPTY])({SAMPLED})"
 
 MUTANTS = (

@@ -1,0 +1,87 @@
+"""Bugs planted in correlated noise: its scale, its decoder, who takes part, and what is charged."""
+
+from __future__ import annotations
+
+from dpigu.dpcore import Plan, PoissonSampler
+from dpigu.dpcore.noise.correlated import Correlation
+from dpigu.trainers.runs import LedgerFile
+from hypothesis import strategies as st
+
+from tests.laws import test_correlated_noise as correlated
+from tests.mutants.core.core_table import KernelMutant
+
+ENCODER = {"column": correlated.COLUMNS, "at": st.integers(0, 3)}
+STEPS = {"column": correlated.COLUMNS, "steps": st.integers(1, 7)}
+TURNS = {"blocks": st.integers(1, 6), "records": st.integers(1, 30)}
+EVENTS = {"bands": st.integers(1, 9), "steps": st.integers(1, 40), "rate": st.just(0.1)}
+
+MUTANTS = (
+    KernelMutant(
+        "an encoder whose length is not in the sensitivity",
+        Correlation,
+        "__init__",
+        (("math.hypot(*c)", "abs(c[0])"),),
+        correlated.law_sensitivity_of_the_encoder,
+        ENCODER,
+    ),
+    KernelMutant(
+        "an encoder that scales its noise to the longest of its numbers",
+        Correlation,
+        "__init__",
+        (("math.hypot(*c)", "max(map(abs, c))"),),
+        correlated.law_sensitivity_of_the_encoder,
+        ENCODER,
+    ),
+    KernelMutant(
+        "a decoder that takes away the un-noised sums",
+        Correlation,
+        "decoded",
+        (("self._c[k] * past.decoded_K", "self._c[k] * past.sum_K"),),
+        correlated.law_encoded_and_decoded,
+        STEPS,
+    ),
+    KernelMutant(
+        "an encoder that forgets the oldest of its steps",
+        Correlation,
+        "_before",
+        (("range(1, len(self._c))", "range(1, len(self._c) - 1)"),),
+        correlated.law_encoded_and_decoded,
+        STEPS,
+    ),
+    KernelMutant(
+        "records that take part twice in a period",
+        PoissonSampler,
+        "draw",
+        (("step % self.blocks", "step // 2 % self.blocks"),),
+        correlated.law_records_take_turns,
+        TURNS,
+    ),
+    KernelMutant(
+        "a part of a period for nothing",
+        Plan,
+        "event",
+        (("math.ceil(count / phase.period)", "count // phase.period"),),
+        correlated.law_event_of_a_factorisation,
+        EVENTS,
+    ),
+    KernelMutant(
+        "records sampled at the plan's rate in the event, and at b times it in the steps",
+        PoissonSampler,
+        "event",
+        (
+            (
+                "PoissonSampledDpEvent(self.block_rate, release)",
+                "PoissonSampledDpEvent(self.rate, release)",
+            ),
+        ),
+        correlated.law_event_of_a_factorisation,
+        EVENTS,
+    ),
+    KernelMutant(
+        "a resume that goes on with a factorisation whose sums are gone",
+        LedgerFile,
+        "begin_again",
+        (("while rest > 0:", "while rest < 0:"),),
+        correlated.law_a_resume_begins_a_new_factorisation,
+    ),
+)
