@@ -182,23 +182,22 @@ class Kernel:
         support_K, stages, clock = context.noise_support_K, self.pipeline.stages, context.clock
         if stages.factorisation is None:
             return self._mint(guarded, support_K, 1.0)
-        if self._correlation is None:
-            self._correlation = Correlation(stages, clock.steps, self._max_batch)
-        past, step = self._correlation, clock.step
-        y = self._mint(Bounded(*past.encoded(step, guarded), _mint=_MINT), support_K, 1.0)
-        return y.derive(*past.decoded(step, guarded.value, support_K, y.value, y.variance))
+        past = self._correlation or Correlation(stages, clock.steps, self._max_batch)
+        self._correlation = past
+        y = self._mint(Bounded(*past.encoded(clock.step, guarded), _mint=_MINT), support_K, 1.0)
+        return y.derive(*past.decoded(clock.step, guarded.value, support_K, y.value, y.variance))
 
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
-        noiser, std = self.pipeline.stages.noiser, 0.0
+        noiser, bands, std = self.pipeline.stages.noiser, self.pipeline.stages.bands, 0.0
         own_S = self.ranks.summed(guarded.value)
         if noiser.noise_multiplier > 0:
             own_S, std = LAWS[noiser.law].noised(
                 own_S,
-                coordinates=len(support_K),
+                coordinates=bands * len(support_K),  # of all the sums that a record is in
                 sensitivity=float(guarded.sensitivity),
                 noise_multiplier=noiser.noise_multiplier * ratio,
-                records=self._max_batch * self.pipeline.stages.bands,
+                records=bands * self._max_batch,
                 source=self.noise,
             )
         value_K = self.ranks.joined(own_S, len(support_K))

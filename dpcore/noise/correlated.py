@@ -20,7 +20,6 @@ import torch
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.grammar.pipeline import Pipeline
 from dpigu.dpcore.grammar.spaces import Bounded
-from dpigu.dpcore.noise.laws import GRID_BITS
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from numpy.typing import NDArray
 from torch import Tensor
@@ -58,7 +57,7 @@ class Correlation:
                 got=c,
                 expected=f"{bands} finite numbers, the first above 0",
             )
-        self._c, self._sigma = c, stages.noiser.noise_multiplier
+        self._c = c
         self._length = math.hypot(*c) * (1 + (bands + 4) * UNIT_ROUNDOFF)
         self._length *= 1 + 2 * bands * (bands + 1) * records * UNIT_ROUNDOFF
         self._growth = torch.from_numpy(np.cumsum(inverse(c, steps) ** 2))
@@ -70,8 +69,7 @@ class Correlation:
         the encoded sums of all steps together.
 
         That is ‖c‖₂ Δ (1 + 2 b (b + 1) M · 2⁻⁵³): a record joins one step in b, and the sums of b
-        products, of M rows each, are computed in float64. And the releases are rounded to their
-        grids in b places, where the law of noise charges for one: at most √b grids a coordinate.
+        products, of M rows each, are computed in float64.
         """
         sum_K, sensitivity = guarded.value, float(guarded.sensitivity)
         if self._sensitivity is None:
@@ -84,18 +82,10 @@ class Correlation:
                 expected=self._sensitivity,
                 remedy="Clip at one bound, or leave out the factorisation.",
             )
-        grids = self._sigma * math.sqrt(len(self._c) * len(sum_K)) * 2.0**-GRID_BITS
-        if not grids <= 0.5:
-            raise PrivacyError(
-                "the grids of so many encoded sums are no small part of their noise",
-                where="Pipeline.factorisation",
-                got=f"{len(self._c)} bands, noise multiplier {self._sigma:g}",
-                remedy="Take fewer bands.",
-            )
         encoded_K = self._c[0] * sum_K
         for k, past in self._before(step):
             encoded_K += self._c[k] * past.sum_K
-        return encoded_K, guarded.sensitivity * (self._length / (1 - grids))
+        return encoded_K, guarded.sensitivity * self._length
 
     def decoded(
         self, step: int, sum_K: Tensor, support_K: Tensor, value_K: Tensor, variance_K: Tensor

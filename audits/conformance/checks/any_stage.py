@@ -240,6 +240,10 @@ def calls(
             "law": lambda: stage.law,
             "noise_multiplier": lambda: stage.noise_multiplier,
         },
+        "factorisation": {
+            "bands": lambda: stage.bands,
+            "coefficients": lambda: stage.coefficients(harness.scenario.steps),
+        },
         "post": {
             "output_space": lambda: stage.output_space(harness.input_space),
             "apply": lambda: stage.apply(state, x["release"].noised, reads),
