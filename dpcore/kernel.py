@@ -19,22 +19,13 @@ from dpigu.dpcore.noise import LAWS, NoiseSource, SystemNoise
 from dpigu.dpcore.noise.correlated import Correlation
 from dpigu.dpcore.precision import full_precision, refuse_emulated_products
 from dpigu.dpcore.ranks import ALONE, Ranks
-from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows
+from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows, of_shape
 from dpigu.dpcore.sampling import max_batch
 from torch import Tensor
 
 ROUNDING = 2.0**-50
 SMALLEST = 2.0**-900
 """Factors below are 0: near the end of float64's range a product's rounding is no small share."""
-
-
-def of_shape(given: Tensor, shape: torch.Size, what: str) -> Tensor:
-    """`given`, refused unless it has this shape: broadcasting would mix records or repeat one."""
-    if given.shape != shape:
-        raise PrivacyError(
-            f"{what} of the wrong shape", where="Kernel", got=(*given.shape,), expected=(*shape,)
-        )
-    return given
 
 
 def capped(norm_B: Tensor, bound: Tensor) -> Tensor:

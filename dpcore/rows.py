@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.grammar.spaces import Space
 from dpigu.dpcore.grammar.stages import AffineRowMap, RowMap, Statistic
 from dpigu.dpcore.grammar.values import Affine, State
 from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-53
+
+
+def of_shape(given: Tensor, shape: torch.Size, what: str) -> Tensor:
+    """`given`, refused unless it has this shape: broadcasting would mix records or repeat one."""
+    if given.shape != shape:
+        raise PrivacyError(
+            f"{what} of the wrong shape", where="Kernel", got=(*given.shape,), expected=(*shape,)
+        )
+    return given
 
 
 class Rows(Protocol):
