@@ -12,7 +12,7 @@ from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dpigu.accountants.events import Event
 
 NO_GUARANTEE = "no guarantee: something is released without noise"
 
@@ -57,7 +57,7 @@ class Accountant(Protocol):
 
     def epsilon(
         self,
-        event: DpEvent,
+        event: Event,
         delta: float,
         adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
     ) -> Epsilon:

@@ -8,22 +8,22 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import Accountant, checked_delta, checked_epsilon
+from dpigu.accountants.pld import PLD
+from dpigu.accountants.rdp import RDP
 from dpigu.accountants.registry import get_accountant
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dpigu.accountants.events import Event
 
 LARGEST_MULTIPLIER = 1e6
-_GUIDES = {"pld": "rdp", "prv": "pld"}
-"""Whose answer, found cheaply, is the first guess for whom."""
-_SPREADS = {"pld": 1.1, "prv": 1.02}
-"""By what factor the answer may be off the guess, at first."""
+COARSE = 1e-2
+"""The cell of a PLD that makes a guess: much faster, and ε larger by less than 1e-4."""
 
 
 def calibrate_noise_multiplier(
-    make_event: Callable[[float], DpEvent],
+    make_event: Callable[[float], Event],
     target_epsilon: float,
     delta: float,
     accountant: str | Accountant,
@@ -33,8 +33,8 @@ def calibrate_noise_multiplier(
     """The smallest multiple z of `tolerance` with ε(make_event(z), δ) ≤ target.
 
     z itself was evaluated and keeps the target; z − tolerance was evaluated and does not
-    (or is 0). PLD starts from RDP's answer and PRV from PLD's, so that the slow ones need few
-    evaluations; the answer does not depend on it as long as ε falls as z grows.
+    (or is 0). PLD and PRV start from the answer of a coarse PLD, and that from RDP's, so that the
+    slow ones need few evaluations; the answer does not depend on it as long as ε falls as z grows.
 
     Args:
         make_event: the event of the whole plan, as a function of the noise multiplier.
@@ -69,11 +69,10 @@ def calibrate_noise_multiplier(
         return _log_ratio(knows.epsilon(make_event(multiplier(k)), delta, adjacency).value, target)
 
     largest = math.floor(LARGEST_MULTIPLIER / tolerance)
-    guess = _guess(make_event, target, delta, knows.name, adjacency)
+    guess, spread = _guess(make_event, target, delta, knows, adjacency)
     if guess is None and gap(largest) > 0:
         raise _unreachable(knows, make_event(multiplier(largest)), target, delta, adjacency)
     k = min(max(round((guess or 1.0) / tolerance), 1), largest)
-    spread = _SPREADS.get(knows.name, 2.0)
     low, high = k, k
     while gap(high) > 0:
         if high == largest:
@@ -87,7 +86,7 @@ def calibrate_noise_multiplier(
 
 
 def max_steps_within(
-    make_event: Callable[[int], DpEvent],
+    make_event: Callable[[int], Event],
     upper: int,
     target_epsilon: float,
     delta: float,
@@ -146,22 +145,25 @@ def _secant(a: int, gap_a: float, b: int, gap_b: float) -> int | None:
 
 
 def _guess(
-    make_event: Callable[[float], DpEvent],
+    make_event: Callable[[float], Event],
     target: float,
     delta: float,
-    name: str,
+    knows: Accountant,
     adjacency: Adjacency,
-) -> float | None:
-    """A multiplier near the answer, found with a quicker accountant; None where there is none."""
-    guide = _GUIDES.get(name)
-    if guide is None:
-        return None
-    doubled = adjacency is Adjacency.REPLACE_ONE  # twice the sensitivity, about twice the noise
+) -> tuple[float | None, float]:
+    """A multiplier near the answer, found by a quicker accountant, and by what factor it may be
+    off at first; None where there is no quicker one, or it finds none."""
+    guide: Accountant
+    if isinstance(knows, RDP):
+        return None, 2.0
+    if knows == PLD(grid=COARSE):
+        guide, spread, adjacency = RDP(), 1.1, Adjacency.ADD_OR_REMOVE_ONE
+    else:
+        guide, spread = PLD(grid=COARSE), 1.001 if isinstance(knows, PLD) else 1.01
     try:
-        found = calibrate_noise_multiplier(make_event, target, delta, guide)
+        return calibrate_noise_multiplier(make_event, target, delta, guide, adjacency), spread
     except AccountingError:
-        return None
-    return 2 * found if doubled else found
+        return None, 2.0
 
 
 def _resolve(accountant: str | Accountant) -> Accountant:
@@ -191,7 +193,7 @@ def _log_ratio(epsilon: float | None, target: float) -> float:
 
 
 def _unreachable(
-    knows: Accountant, event: DpEvent, target: float, delta: float, adjacency: Adjacency
+    knows: Accountant, event: Event, target: float, delta: float, adjacency: Adjacency
 ) -> AccountingError:
     return AccountingError(
         f"no noise multiplier up to {LARGEST_MULTIPLIER:g} reaches this target",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +17,9 @@ from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
+
+    Event = DpEvent | tuple["Term", ...]
+    """What an accountant is asked about: an event, or the canonical terms of one."""
 
 
 @dataclass(frozen=True, order=True)
@@ -34,7 +37,7 @@ class Term:
     count: int
 
 
-def flatten(event: DpEvent) -> tuple[Term, ...]:
+def flatten(event: Event) -> tuple[Term, ...]:
     """The canonical terms of an event: equal (q, z) merged, sorted, what is free dropped.
 
     Known are compositions, nested as deep as you like, of no-ops, non-private events (z = 0),
@@ -45,16 +48,25 @@ def flatten(event: DpEvent) -> tuple[Term, ...]:
         AccountingError: any other event, wherever it is nested, even where it never runs;
             subclasses of the known events too, since they may mean something else.
     """
+    if isinstance(event, tuple):  # terms need no library, whose import is slow
+        return _merged((term.rate, term.noise_multiplier, term.count) for term in event)
     from dp_accounting import dp_event
 
-    counts: Counter[tuple[float, float]] = Counter()
+    found = []
     for leaf, count, path in _leaves(event, 1, ()):
         if type(leaf) is dp_event.PoissonSampledDpEvent:
             rate = _number(leaf.sampling_probability, path, "sampling_probability", upper=1.0)
             inner = tuple(_leaves(leaf.event, 1, (path, ".event")))
         else:
             rate, inner = 1.0, ((leaf, 1, path),)
-        z = _joint([(_noise_multiplier(e, p), n) for e, n, p in inner])
+        found.append((rate, _joint([(_noise_multiplier(e, p), n) for e, n, p in inner]), count))
+    return _merged(found)
+
+
+def _merged(releases: Iterable[tuple[float, float, int]]) -> tuple[Term, ...]:
+    """Rates, multipliers and counts as sorted terms, without what is free."""
+    counts: Counter[tuple[float, float]] = Counter()
+    for rate, z, count in releases:
         if rate > 0 and count > 0 and z < math.inf:
             counts[rate, z] += count
     return tuple(sorted(Term(q, z, n) for (q, z), n in counts.items()))

@@ -21,8 +21,8 @@ from dpigu.dpcore.adjacency import Adjacency
 from dpigu.names import AccountantName
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
+    from dpigu.accountants.events import Event
 
 GRID = 1e-4
 """dp-accounting's own discretisation of the privacy loss, used wherever it suits."""
@@ -59,7 +59,7 @@ class PLD:
 
     def epsilon(
         self,
-        event: DpEvent,
+        event: Event,
         delta: float,
         adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
     ) -> Epsilon:
@@ -85,7 +85,7 @@ class PLD:
 
     def delta(
         self,
-        event: DpEvent,
+        event: Event,
         epsilon: float,
         adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
     ) -> float:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from dpigu.accountants.base import Epsilon, checked_adjacency
 from dpigu.accountants.events import Term, flatten, joined_gaussian
 from dpigu.accountants.pld import PLD
+from dpigu.accountants.rdp import one_release, rdp_epsilon
 from dpigu.dpcore.adjacency import Adjacency
 
 from dpigu.names import AccountantName
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dpigu.accountants.events import Event
 
 ERROR, RELATIVE_ERROR = 0.01, 0.01
 """The error aimed at in ε, and the share of ε that it may reach where 0.01 is not affordable."""
@@ -46,7 +47,7 @@ class PRV:
 
     def epsilon(
         self,
-        event: DpEvent,
+        event: Event,
         delta: float,
         adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_ONE,
     ) -> Epsilon:
@@ -76,7 +77,6 @@ def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float
     """prv-accountant's (lower, estimate, upper) for ε at δ, given that ε is about `near`."""
     import numpy as np
     from prv_accountant import PoissonSubsampledGaussianMechanism, PRVAccountant
-    from prv_accountant.accountant import compute_safe_domain_size
 
     delta_error = delta / 1000
     joined = [joined_gaussian(term) for term in terms]
@@ -84,7 +84,7 @@ def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float
     prvs = [PoissonSubsampledGaussianMechanism(t.rate, t.noise_multiplier) for t in joined]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        reach = float(compute_safe_domain_size(prvs, counts, ERROR, delta_error))
+        reach = _reach(joined, delta_error)
         points_at_1 = 2 * reach * math.sqrt(sum(counts) / 2 * math.log(12 / delta_error))
         error = min(ERROR, max(RELATIVE_ERROR * near, points_at_1 / REFINED_MESH))
         error = max(error, points_at_1 / LARGEST_MESH)
@@ -99,3 +99,21 @@ def _interval(terms: tuple[Term, ...], delta: float, near: float) -> tuple[float
         )
         lower, estimate, upper = accountant.compute_epsilon(delta, counts)
     return float(lower), float(estimate), float(upper)
+
+
+def _reach(terms: list[Term], delta_error: float) -> float:
+    """How far from 0 the losses are kept: by RDP, for each alone and all together.
+
+    prv-accountant's own rule, which takes seconds there for the same divergences.
+
+    Source: Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848), Remark 5.6.
+    """
+    from dpigu.accountants.renyi import epsilon_at
+
+    releases = sum(term.count for term in terms)
+    together = rdp_epsilon(tuple(terms), delta_error / 4)
+    alone = (
+        epsilon_at(one_release(t.rate, t.noise_multiplier), delta_error / 8 / releases)
+        for t in terms
+    )
+    return max(ERROR, together, *alone) + 3

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import dp_accounting
 import numpy as np
 from dpigu.dpcore.errors import GrammarError
 from dpigu.dpcore.randomness import coins
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,13 @@ class PoissonSampler:
         """b · q, at which the records of the block whose turn it is are sampled."""
         return self.blocks * self.rate
 
-    def event(self, release: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+    def event(self, release: DpEvent) -> DpEvent:
         """The event of one sampled release."""
-        if self.block_rate == 1.0 or isinstance(release, dp_accounting.NonPrivateDpEvent):
+        from dp_accounting import NonPrivateDpEvent, PoissonSampledDpEvent
+
+        if self.block_rate == 1.0 or isinstance(release, NonPrivateDpEvent):
             return release
-        return dp_accounting.PoissonSampledDpEvent(self.block_rate, release)
+        return PoissonSampledDpEvent(self.block_rate, release)
 
     def draw(self, present: int, step: int = 0) -> NDArray[np.int64]:
         """The indices of a step's batch out of the records that are present (private).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -43,3 +44,26 @@ def test_what_is_shown_imports_from_the_public_face_alone(path: Path) -> None:
     if path.suffix == ".md":
         code = "\n".join(re.findall(r"```python\n(.*?)```", code, re.DOTALL))
     assert re.findall(r"(?:from|import) dpigu\.\S+", code) == []
+
+
+def test_the_table_of_the_core_is_that_of_its_imports() -> None:
+    tree = ast.parse(Path(dpcore.__file__).read_text())
+    declared = {
+        (node.module.removeprefix("dpigu.dpcore."), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dpigu.dpcore.")
+        for alias in node.names
+    }
+    table = {(room, name) for room, names in dpcore._ROOMS.items() for name in names}
+    assert table == declared and sorted(name for _, name in table) == dpcore.__all__
+
+
+def test_noise_by_rdp_loads_neither_torch_nor_a_library_of_accountants() -> None:
+    asked = "account noise --epsilon 4 --rate 0.17 --steps 20 --delta 1e-5 --accountant rdp"
+    code = (
+        "import sys; from dpigu.cli.dpigu.main import main; "
+        f"main({asked.split()!r}, standalone_mode=False); "
+        "print(sorted({'torch', 'dp_accounting', 'scipy.stats'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "σ = 1.3267" in done.stdout and done.stdout.splitlines()[-1] == "[]"

@@ -15,7 +15,7 @@ from dpigu.cli.dpigu.account.mechanism import (
     require,
     sampler_of,
     sampling_options,
-    steps_event,
+    steps_terms,
 )
 from dpigu.cli.dpigu.group import main
 from dpigu.cli.shared.options import (
@@ -95,7 +95,7 @@ def epsilon(
         sampler = sampler_of(mechanism)
         steps = length_of(mechanism, sampler)
         require(mechanism, "noise_multiplier")
-        event = steps_event(sampler, mechanism["noise_multiplier"], steps)
+        event = steps_terms(sampler, mechanism["noise_multiplier"], steps)
     if delta is None:
         raise click.UsageError("Missing option '--delta'.")
     at = delta
@@ -131,7 +131,7 @@ def noise(
     answers = _ask(
         accountant,
         lambda name: calibrate_noise_multiplier(
-            lambda z: steps_event(sampler, z, steps), target, delta, name, relation
+            lambda z: steps_terms(sampler, z, steps), target, delta, name, relation
         ),
     )
     if as_json:

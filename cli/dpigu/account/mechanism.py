@@ -11,6 +11,7 @@ from dpigu.cli.shared.options import COUNT, POSITIVE, SHARE, together
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
+    from dpigu.accountants.events import Term
     from dpigu.dpcore import Adjacency, PoissonSampler
 
 sampling_options = together(
@@ -59,6 +60,13 @@ def length_of(mechanism: Mapping[str, Any], sampler: PoissonSampler) -> int:
     from dpigu.trainers.calibration import steps_of
 
     return steps_of(mechanism["epochs"], sampler)
+
+
+def steps_terms(sampler: PoissonSampler, noise_multiplier: float, steps: int) -> tuple[Term, ...]:
+    """The same as `steps_event`, as the accountants read it: no library is loaded for it."""
+    from dpigu.accountants.events import Term
+
+    return (Term(sampler.rate, noise_multiplier, steps),)
 
 
 def steps_event(sampler: PoissonSampler, noise_multiplier: float, steps: int) -> DpEvent:
