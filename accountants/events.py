@@ -11,14 +11,14 @@ import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from dpigu.dpcore.errors import AccountingError
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
-    Event = DpEvent | tuple["Term", ...]
+    Event: TypeAlias = "DpEvent | tuple[Term, ...]"
     """What an accountant is asked about: an event, or the canonical terms of one."""
 
 

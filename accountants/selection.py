@@ -211,15 +211,3 @@ def _mean(x: float, eta: float) -> float:
     if x == 0:
         return 1.0
     return math.expm1(x) / (x if eta == LOGARITHMIC else -math.expm1(-eta * x) / eta)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Orders whose series does not converge are left out, which is safe: no warning for each."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
