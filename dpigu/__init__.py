@@ -105,6 +105,7 @@ __all__ = [
     "Lift",
     "LinearUnfreeze",
     "LossChange",
+    "LowPass",
     "LowRank",
     "LowRankRestorer",
     "MakeReleaser",

@@ -22,6 +22,7 @@ from dpigu.mechanisms.release import (
     FloatGaussian,
     Gaussian,
     JamesStein,
+    LowPass,
     Sharpness,
     SoftThreshold,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "Lift",
     "LinearUnfreeze",
     "LossChange",
+    "LowPass",
     "LowRank",
     "LowRankRestorer",
     "MaskedWeights",

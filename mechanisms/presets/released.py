@@ -9,7 +9,7 @@ from __future__ import annotations
 from dpigu.dpcore import Phase, Pipeline, Plan, SelectiveUpdate
 from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.presets.preset import one_phase, preset
-from dpigu.mechanisms.release import Gaussian, Sharpness, SoftThreshold
+from dpigu.mechanisms.release import Gaussian, LowPass, Sharpness, SoftThreshold
 from dpigu.mechanisms.statistics import LossChange, Threshold
 
 
@@ -19,6 +19,16 @@ from dpigu.mechanisms.statistics import LossChange, Threshold
 def soft_threshold(steps: int, *, bound: float = 0.5) -> Plan:
     """Shrink each released coordinate by its known noise."""
     return one_phase(steps, bound, posts=(SoftThreshold(threshold=1.0),))
+
+
+@preset(
+    "doppler",
+    source="Zhang, Bu, Hong and Razaviyayn 2024 (arXiv 2408.13460), Algorithm 1",
+    momentum=0.0,
+)
+def doppler(steps: int, *, bound: float = 0.5) -> Plan:
+    """DOPPLER: the released gradients through a low-pass filter over the steps."""
+    return one_phase(steps, bound, posts=(LowPass(),))
 
 
 @preset("dp-sat", source="Park et al. 2023 (arXiv 2306.05651), Algorithm 1")

@@ -2,6 +2,7 @@
 
 from dpigu.mechanisms.release.denoisers import JamesStein, SoftThreshold
 from dpigu.mechanisms.release.factorisations import BandedToeplitz
+from dpigu.mechanisms.release.low_pass import LowPass
 from dpigu.mechanisms.release.noisers import FloatGaussian, Gaussian
 from dpigu.mechanisms.release.restorers import AffineRestorer
 from dpigu.mechanisms.release.sharpness import Sharpness
@@ -12,6 +13,7 @@ __all__ = [
     "FloatGaussian",
     "Gaussian",
     "JamesStein",
+    "LowPass",
     "Sharpness",
     "SoftThreshold",
 ]
