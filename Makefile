@@ -65,20 +65,21 @@ test-hf: setup-hf
 	OMP_NUM_THREADS=1 $(PYTEST) $(HF_TESTS)
 
 # The numerical tests as other machines round: instruction sets, BLAS kernels, threads.
+NUMERICAL := $(sort $(shell grep -rl "mark\.numerical" --include="test_*.py" tests)) -m numerical
 portable: portable-sse portable-avx2 portable-threads
 
 portable-sse: setup
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
 	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4" \
-	OMP_NUM_THREADS=1 $(PYTEST) -m numerical
+	OMP_NUM_THREADS=1 $(PYTEST) $(NUMERICAL)
 
 portable-avx2: setup
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
 	OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4" \
-	OMP_NUM_THREADS=1 $(PYTEST) -m numerical
+	OMP_NUM_THREADS=1 $(PYTEST) $(NUMERICAL)
 
 portable-threads: setup
-	OMP_NUM_THREADS=2 $(PYTEST) -m numerical
+	OMP_NUM_THREADS=2 $(PYTEST) $(NUMERICAL)
 
 # Type checkers, editors and the site see one package through a folder of links.
 $(LINKS): Makefile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.support.depth import DEEP
 from tests.support.spared import spared
 
 QUICK = 25
@@ -36,6 +38,17 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     with spared(item):
         return (yield)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked from this process, which has loaded what they need; loading takes seconds.
+
+    Fresh ones start in `tests/audits/workers`, and everywhere under `make deep`.
+    """
+    if not DEEP:
+        fork = multiprocessing.get_context("fork")
+        monkeypatch.setattr("dpigu.audits.workers.local.get_context", lambda _: fork)
 
 
 @pytest.fixture

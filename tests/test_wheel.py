@@ -24,6 +24,11 @@ data = dpigu.load_data("digits")
 settings = dpigu.Settings(noise_multiplier=9.0, expected_batch=16.0, accountant="rdp")
 model = dpigu.build_model("linear", data.spec, seed=0)
 run = dpigu.train(plan, data, model, settings, progress=False)
+from dpigu.cli.dpigu.main import main
+try:
+    main(["presets"])
+except SystemExit as ended:
+    assert ended.code == 0
 print("epsilon", run.summary["epsilon"], dpigu.__file__)
 """
 
@@ -76,7 +81,7 @@ def test_a_project_keeps_its_own_names(environment: Path, tmp_path: Path) -> Non
     (tmp_path / "main.py").write_text(PROJECT)
     out = run(environment / "python", "main.py", cwd=tmp_path)
     assert str(environment.parent) in out.split()[-1]
-    for command in ("dpigu presets", "dpaudit --help", "python -m dpigu --help"):
+    for command in ("dpigu --help", "dpaudit --help", "python -m dpigu --help"):
         name, *arguments = command.split()
         assert run(environment / name, *arguments, cwd=tmp_path)
 

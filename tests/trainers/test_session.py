@@ -28,8 +28,6 @@ from torch import Tensor, nn
 
 from tests.support.law_data import linear, points, settings_of
 
-pytestmark = pytest.mark.numerical
-
 
 def flat(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -60,6 +58,7 @@ def looked_at(steps: int) -> Plan:
     )
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("average", ["none", "ema"])
 def test_with_fixed_noise_a_session_trains_as_train_does(tmp_path: Path, average: str) -> None:
     everyone = dataclasses.replace(settings_of(), expected_batch=None, rate=1.0, average=average)
@@ -85,6 +84,7 @@ def test_with_fixed_noise_a_session_trains_as_train_does(tmp_path: Path, average
     assert different <= {"seed"}
 
 
+@pytest.mark.numerical
 def test_gradients_are_the_noised_sum_over_the_expected_batch() -> None:
     settings = dataclasses.replace(settings_of(), expected_batch=None, rate=1.0)
     model, data = linear(), points()
@@ -109,6 +109,7 @@ def test_gradients_are_the_noised_sum_over_the_expected_batch() -> None:
             assert torch.equal(got, again)
 
 
+@pytest.mark.numerical
 def test_an_update_by_hand_is_an_update() -> None:
     everyone = dataclasses.replace(
         settings_of(), expected_batch=None, rate=1.0, momentum=0.0, learning_rate=0.1
@@ -201,6 +202,7 @@ def test_an_exception_in_the_loop_leaves_a_folder_that_resumes(tmp_path: Path) -
             step.apply(sgd(session.model))
 
 
+@pytest.mark.numerical
 def test_an_optimizer_that_was_given_is_checkpointed_and_held_against_the_folder(
     tmp_path: Path,
 ) -> None:

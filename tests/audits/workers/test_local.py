@@ -26,6 +26,7 @@ def test_a_worker_that_dies_is_told_from_one_that_is_done(tmp_path: Path) -> Non
     assert list(spread(die, [], 1, tmp_path / "log")) == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_workers_end_with_whoever_asked_for_them(tmp_path: Path) -> None:
     work = spread(sleep_but_for_the_first, [0, 1], 1, tmp_path / "log")
     assert next(work) == (0, "awake")

@@ -38,6 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.deep
+@pytest.mark.usefixtures("forked")
 def test_attacks_stand_beside_a_verdict_and_are_cached(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
