@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from dpigu.dpcore import Kernel, Phase, Pipeline, Plan, Ranks, SystemNoise
+from dpigu.dpcore import Clock, Kernel, Phase, Pipeline, Plan, Ranks, SystemNoise
 from dpigu.dpcore.randomness import system_words
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import (
@@ -90,6 +90,25 @@ def release(plan: Plan, step: int, g_BD: Tensor, owner_B: Tensor, seed: int = 0)
         **{f"std {name}": vector.variance.sqrt() for name, vector in released.items()},
         **kept,
     }
+
+
+def releases(plan: Plan, batches: list[Tensor], seed: int = 0) -> Tensor:
+    """What one kernel releases in some steps, of rows that are dealt to the ranks in turn."""
+    all_ranks, at = ranks(), opened(plan)
+    kernel = Kernel(
+        at.pipeline,
+        expected_batch=4.0,
+        relative_error=2.0**-50,
+        noise=OwnShare(seed, all_ranks.rank, all_ranks.size),
+        ranks=all_ranks,
+    )
+    states, released = at.states, []
+    for t, g_BD in enumerate(batches):
+        context = at.pipeline.open(states, Clock(t, len(batches)))
+        own_BD = g_BD[all_ranks.rank :: all_ranks.size]
+        made, states = kernel.release(states, context, at.pieces(own_BD, 2))
+        released.append(made.noised.value)
+    return torch.stack(released)
 
 
 def trained(

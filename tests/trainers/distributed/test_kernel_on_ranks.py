@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dpigu.dpcore import Plan
+from dpigu.dpcore import Phase, Pipeline, Plan
+from dpigu.mechanisms import BandedToeplitz, Flat, Gaussian
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.support.rank_groups import Failed, RankGroup
-from tests.support.strategies import batches, dpsgd, plans
+from tests.support.strategies import SPACE, batches, dpsgd, plans
 from tests.support.strategies import stages as any_stage
 from tests.trainers.distributed import cases
 
@@ -55,6 +56,21 @@ def test_four_ranks_are_one_process(
     four: RankGroup, plan: Plan, step: int, g_BD: Tensor, who: Tensor
 ) -> None:
     law_as_one_process(four, plan, step, g_BD, who)
+
+
+def test_correlated_noise_of_two_ranks_is_that_of_one_process(two: RankGroup) -> None:
+    """Each rank keeps the past sums of its own rows: encoding adds up over ranks as sums do."""
+    draw = torch.Generator().manual_seed(0)
+    rows = [torch.randn(5, SPACE.size, generator=draw) for _ in range(5)]
+    factorisation = BandedToeplitz(bands=3, column=(1.0, 0.6, 0.3))
+    pipeline = Pipeline(Flat(bound=1.0), Gaussian(), factorisation=factorisation)
+    plan = Plan((Phase("main", pipeline, len(rows)),))
+    alone = cases.releases(plan, rows)
+    found = two.same(cases.releases, plan, rows)
+    assert _same_bits(*found)
+    torch.testing.assert_close(found[0], alone, rtol=0, atol=2.0**-22)
+    plain = Plan((Phase("main", Pipeline(Flat(bound=1.0), Gaussian()), len(rows)),))
+    assert not torch.allclose(cases.releases(plain, rows)[1], alone[1], atol=1e-3)
 
 
 def law_the_cap_on_a_batch_counts_the_rows_of_all_ranks(group: RankGroup) -> None:
