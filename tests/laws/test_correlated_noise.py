@@ -51,6 +51,7 @@ from dpigu.mechanisms import (
 from dpigu.mechanisms.release.factorisations import mean_error, optimal_column
 from dpigu.trainers import resume, train
 from dpigu.trainers.runs import RunFolder
+from dpigu.trainers.runs.explanation import explanation
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -389,3 +390,5 @@ def test_a_run_pays_once_a_period_and_says_so(tmp_path: Path) -> None:
     assert term.count == 3 and done.summary["steps"] == 7
     text = (tmp_path / "run/public/STATEMENT.txt").read_text()
     assert "in one step at most of so many in a row: 3 (main)" in text
+    told = " ".join(explanation(done.summary)["How it was kept"])
+    assert "at most of 3 in a row, with probability 75.00%" in told

@@ -98,10 +98,22 @@ def _how(summary: Mapping[str, Any]) -> list[str]:
     return [
         f"In each of {summary['steps']} steps every {one} took part with probability "
         f"{summary['rate']:.2%}, by a coin of its own.",
+        *_turns(summary),
         f"What it contributed was cut to a fixed length, and noise of {' or '.join(noise)} times "
         "that length was added to the sum. Only the noised sum went on.",
         f"ε was computed by the {summary['accountant'].upper()} accountant from the ledger of the "
         "steps that ran: `dpigu account ledger` repeats it.",
+    ]
+
+
+def _turns(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each phase whose steps share their noise."""
+    return [
+        f"In {phase['name']} they took turns: each in one step at most of {phase['period']} in a "
+        f"row, with probability {phase['period'] * summary['rate']:.2%}. The noise of these steps "
+        "is correlated, so that later ones take some of it away again; they are charged as one."
+        for phase in summary["phases"]
+        if phase.get("period", 1) > 1
     ]
 
 
