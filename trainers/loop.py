@@ -107,7 +107,6 @@ class Loop:
     def _start(self) -> Checkpoint:
         """The folder's checkpoint, or the state before the first step."""
         weights = initial_weights(self._run.prepared)
-        self._ranks.follow(weights.values())
         start = Checkpoint(0, 0, weights, (), self.optimizer.state())
         body = self._ranks.agreed(self._stored)
         if body is None:

@@ -108,11 +108,13 @@ def prepare(
     Args:
         loss: None takes the task's own.
         metrics: a user's, beside those of the task.
-        ranks: who train together; each has all the data at hand, and reads its own slots'.
+        ranks: who train together, from the first one's weights; each has all the data at hand,
+            and reads its own slots'.
     """
     loss = _loss_of(data.spec, loss)
     measures = {**data.spec.task.metrics, **(metrics or {})}
     model, device, space, traced = _checked(plan.phases, data, model, settings, loss, public)
+    ranks.follow([*model.parameters(), *model.buffers()])
     if isinstance(plan, Plan):
         plan = calibrate(plan, settings, data.spec.records)
     noun = "records" if data.units is None else "units"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,22 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from dpigu.dpcore import Clock, Kernel, Phase, Pipeline, Plan, Ranks, SystemNoise
+from dpigu.audits.mechanism.audit import audit_mechanism
+from dpigu.audits.mechanism.report import MechanismAudit
+from dpigu.dpcore import (
+    BoundPipeline,
+    Clock,
+    Kernel,
+    Phase,
+    Pipeline,
+    Plan,
+    Ranks,
+    Release,
+    Rows,
+    States,
+    StepContext,
+    SystemNoise,
+)
 from dpigu.dpcore.randomness import system_words
 from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import (
@@ -28,6 +43,8 @@ from dpigu.trainers import (
     Settings,
     Step,
     Tensors,
+    build_model,
+    recipe_for,
     resume,
     train,
 )
@@ -40,6 +57,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.mutants.test_core_mutants import plant
+from tests.support.depth import BRIEF
 from tests.support.dpigu_command import dpigu
 from tests.support.law_data import linear, points, settings_of
 from tests.support.strategies import opened
@@ -276,3 +294,45 @@ def with_bug(bug: str, case: Callable[..., Any], *given: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, mutant)
         return case(*given)
+
+
+class PartKernel(Kernel):
+    """The kernel of ranks, each of which takes its own part of a batch that all are given."""
+
+    def release(
+        self, states: States, context: StepContext, batch: Iterable[Rows]
+    ) -> tuple[Release, States]:
+        at, size = self.ranks.rank, self.ranks.size
+        own = [replace(rows, z_BK=rows.z_BK[at::size]) for rows in batch]
+        return super().release(states, context, own)
+
+
+def audited(plan: Plan) -> MechanismAudit:
+    """The audit of a mechanism on this rank: all ranks make the same runs together."""
+
+    def kernel(pipeline: BoundPipeline, **given: Any) -> Kernel:
+        return PartKernel(pipeline, **{**given, "ranks": ranks()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dpigu.audits.mechanism.audit.QUICK", BRIEF)
+        return audit_mechanism(plan, quick=True, kernel=kernel)
+
+
+def preset(name: str) -> dict[str, Tensor]:
+    """Three steps of a preset on digits: every tensor that a checkpoint holds, on this rank."""
+    noise = {} if name == "non-private" else {"noise_multiplier": 2.0}
+    recipe = recipe_for(name, "digits", steps=3, accountant="rdp", evaluations=1, **noise)
+    data = recipe.load_data(progress=False)
+    model = build_model(recipe.model_for(data.spec), data.spec, dist.get_rank())
+    public = recipe.load_public(data.spec, progress=False)
+    with Session(recipe.plan, data, model, recipe.settings, public=public) as ours:
+        for step in ours:
+            step.apply()
+    states = ours._loop._past
+    kept = {
+        f"{i} {stage} {key}": tensor
+        for i, phase in enumerate(states)
+        for stage, state in phase.items()
+        for key, tensor in state.items()
+    }
+    return {**{n: t.detach() for n, t in model.state_dict().items()}, **kept}

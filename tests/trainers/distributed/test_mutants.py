@@ -42,6 +42,7 @@ def as_one(group: RankGroup) -> None:
 
 
 DRAW = "sampler.draw(len(self.record_N))"
+SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
 MUTANTS = (
     KernelMutant(
         "every rank samples all slots",
@@ -76,6 +77,13 @@ MUTANTS = (
         Kernel,
         "_mint",
         (("coordinates=len(support_K)", "coordinates=len(own_S)"),),
+        as_one,
+    ),
+    KernelMutant(
+        "half of the noise",
+        Kernel,
+        "_mint",
+        ((SCALED, f"{SCALED} / 2"),),
         as_one,
     ),
     KernelMutant(
