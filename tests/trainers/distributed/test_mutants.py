@@ -41,7 +41,7 @@ def as_one(group: RankGroup) -> None:
     kernel.law_as_one_process(group, dpsgd(), 0, torch.eye(24)[:6].double(), torch.arange(6))
 
 
-DRAW = "sampler.draw(len(self.record_N))"
+DRAW = "sampler.draw(len(self.record_N), step)"
 SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
 MUTANTS = (
     KernelMutant(
