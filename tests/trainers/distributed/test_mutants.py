@@ -76,7 +76,7 @@ MUTANTS = (
         "noise for the grid on one rank's coordinates",
         Kernel,
         "_mint",
-        (("coordinates=len(support_K)", "coordinates=len(own_S)"),),
+        (("bands * len(support_K)", "bands * len(own_S)"),),
         as_one,
     ),
     KernelMutant(
