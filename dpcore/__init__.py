@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     )
     from dpigu.dpcore.kernel import Kernel
     from dpigu.dpcore.noise import NoiseSource, ReproducibleNoise, SystemNoise
-    from dpigu.dpcore.ranks import ALONE, Ranks
+    from dpigu.dpcore.ranks import Ranks
     from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
     from dpigu.dpcore.registry.description import Guarantee, describe
     from dpigu.dpcore.registry.entries import Entry, lookup, register
@@ -143,7 +143,6 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "SystemNoise",
     ),
     "ranks": (
-        "ALONE",
         "Ranks",
     ),
     "registry.configuration": (
@@ -171,7 +170,6 @@ _ROOMS: dict[str, tuple[str, ...]] = {
 """Where each name is defined, as above; held against it by tests/test_public_face.py."""
 
 __all__ = [
-    "ALONE",
     "AccountingError",
     "Adjacency",
     "Affine",

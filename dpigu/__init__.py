@@ -35,7 +35,6 @@ _HUGGINGFACE = ("PrivateTrainer", "load_pretrained", "save_pretrained")
 
 __all__ = [
     "ACCOUNTANTS",
-    "ALONE",
     "ATTACKS",
     "MODELS",
     "PRESETS",

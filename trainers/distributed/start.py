@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from dpigu.dpcore import ALONE, Ranks, RunError
+from dpigu.dpcore import Ranks, RunError
+from dpigu.dpcore.ranks import ALONE
 from dpigu.trainers.distributed.processes import Processes
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import (
-    ALONE,
     CalibratedPlan,
     ConfigurationError,
     DataError,
@@ -23,6 +22,7 @@ from dpigu.dpcore import (
     Views,
 )
 from dpigu.dpcore.grammar.stages import name_of, of_loss, public_records_of
+from dpigu.dpcore.ranks import ALONE
 from dpigu.dpcore.unit import Unit, called
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data, DataSpec

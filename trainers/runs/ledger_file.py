@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dpigu.dpcore import ALONE, Ranks, RunError
+from dpigu.dpcore import Ranks, RunError
 from dpigu.dpcore.claim import Ending, Head, Ledger, read_ledger
+from dpigu.dpcore.ranks import ALONE
 from dpigu.trainers.runs import disk
 
 Payment = Callable[[Ledger], None]
