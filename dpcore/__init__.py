@@ -142,9 +142,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ReproducibleNoise",
         "SystemNoise",
     ),
-    "ranks": (
-        "Ranks",
-    ),
+    "ranks": ("Ranks",),
     "registry.configuration": (
         "plan_from_dict",
         "plan_to_dict",
