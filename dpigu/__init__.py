@@ -195,6 +195,7 @@ __all__ = [
     "VoteCount",
     "Watched",
     "WeightMagnitude",
+    "ZerothOrder",
     "__version__",
     "accounted_curve",
     "adadpigu",

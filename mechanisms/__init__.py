@@ -46,6 +46,7 @@ from dpigu.mechanisms.statistics import (
     Correctness,
     LossChange,
     Threshold,
+    ZerothOrder,
     training_accuracy,
 )
 from dpigu.mechanisms.subspaces import PublicSubspace, ReleasedSubspace
@@ -118,6 +119,7 @@ __all__ = [
     "Unclipped",
     "VoteCount",
     "WeightMagnitude",
+    "ZerothOrder",
     "adadpigu",
     "adadpigu_paper",
     "dpsgd",

@@ -79,7 +79,7 @@ class Scenario:
         def loss(at_D: Tensor | None) -> Tensor:
             return residual(at_D) ** 2 / 2
 
-        return Record(x, y, loss, lambda: residual(None) * phi_D, outputs)
+        return Record(x, y, loss, lambda: residual(None) * phi_D, outputs, lambda: weights_D)
 
     def normal(self, *parts: object, size: int, count: int | None = None) -> Tensor:
         """Normal draws that the scenario fixes, in the dtype of its rows."""

@@ -78,7 +78,8 @@ class Views(Protocol):
 
 @runtime_checkable
 class Statistic(Protocol):
-    """What a record's row is, if not its gradient. No optimizer steps in such a phase."""
+    """What a record's row is, if not its gradient. No optimizer steps in such a phase, unless it is
+    a `TrainingStatistic`."""
 
     def row_space(self, parameters: Space, shape: tuple[int, ...]) -> Space:
         """The space of the rows, from the parameters' and the shape of a record."""
@@ -94,6 +95,15 @@ class Statistic(Protocol):
 
     def fitted(self, buffers: Mapping[str, Tensor], release: Release) -> Mapping[str, Tensor]:
         """New values for the buffers that it sets, from a release."""
+        ...
+
+
+@runtime_checkable
+class TrainingStatistic(Statistic, Protocol):
+    """A statistic that says where the loss falls: its phase trains weights, as one of gradients."""
+
+    def gradient(self, state: State, release: Release) -> Released:
+        """The gradient, length D, as far as a release tells it; `state` is that after the step."""
         ...
 
 

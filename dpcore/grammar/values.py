@@ -87,6 +87,7 @@ class Record(NamedTuple):
         gradient: its gradient where the step stands, length D.
         outputs: the model's outputs for it where the step stands, without an axis of records;
             None where there is no model.
+        weights: where the step stands, length D; None where there is no model.
     """
 
     x: Tensor
@@ -94,6 +95,7 @@ class Record(NamedTuple):
     loss: Callable[[Tensor | None], Tensor]
     gradient: Callable[[], Tensor]
     outputs: Callable[[], Tensor] | None = None
+    weights: Callable[[], Tensor] | None = None
 
 
 class Affine(NamedTuple):

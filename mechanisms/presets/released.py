@@ -10,7 +10,7 @@ from dpigu.dpcore import Phase, Pipeline, Plan, SelectiveUpdate
 from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.presets.preset import one_phase, preset
 from dpigu.mechanisms.release import Gaussian, LowPass, Sharpness, SoftThreshold
-from dpigu.mechanisms.statistics import LossChange, Threshold
+from dpigu.mechanisms.statistics import LossChange, Threshold, ZerothOrder
 
 
 @preset(
@@ -35,6 +35,22 @@ def doppler(steps: int, *, bound: float = 0.5) -> Plan:
 def dp_sat(steps: int, *, bound: float = 0.5) -> Plan:
     """DP-SAT: the gradient at a point uphill along the last released one."""
     return one_phase(steps, bound, point=Sharpness())
+
+
+@preset(
+    "dp-zo",
+    source="Tang et al. 2024 (arXiv 2401.04343), Algorithm 1",
+    learning_rate=0.01,
+    momentum=0.0,
+)
+def dp_zo(steps: int, *, bound: float = 0.5, radius: float = 0.001) -> Plan:
+    """DP-ZO: no gradients; a clipped difference of two losses along a public direction.
+
+    Args:
+        bound: C, of one record's slope.
+        radius: how far aside the losses are taken.
+    """
+    return one_phase(steps, bound, statistic=ZerothOrder(radius=radius))
 
 
 @preset(

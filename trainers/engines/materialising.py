@@ -72,6 +72,7 @@ def rower(
             loss,
             lambda: gradient_of_one(values, x, y),
             lambda: outputs_of_one(values, x).squeeze(0),
+            lambda: space.join(values),
         )
         return statistic.row_of(state, record)
 

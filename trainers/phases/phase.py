@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from dpigu.dpcore import (
     StepContext,
 )
 from dpigu.dpcore.devices import to_device
-from dpigu.dpcore.grammar.stages import public_records_of
+from dpigu.dpcore.grammar.stages import TrainingStatistic, public_records_of
 from dpigu.trainers.engines import (
     ENGINES,
     choose,
@@ -179,10 +180,15 @@ class RunningPhase:
         """What the release does to the model; False if it was taken back again.
 
         A gradient moves the weights by a step of the optimizer, a statistic sets the buffers
-        that it is fitted to.
+        that it is fitted to, or makes a gradient.
         """
         statistic = self.phase.pipeline.statistic
-        if statistic is not None:
+        if isinstance(statistic, TrainingStatistic):
+            state = states[self.phase.pipeline.name_in("statistic")]
+            gradient = statistic.gradient(state, release)
+            everywhere = torch.ones_like(gradient.value, dtype=torch.bool)
+            release = replace(release, gradient=gradient, support_D=everywhere)
+        elif statistic is not None:
             buffers = dict(self._prepared.model.named_buffers())
             for name, value in statistic.fitted(buffers, release).items():
                 buffers[name].copy_(value)
