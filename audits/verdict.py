@@ -47,6 +47,11 @@ class Judged:
     sentence: str
 
     @property
+    def powerless(self) -> bool:
+        """Whether it did not contradict, and could hardly have."""
+        return False
+
+    @property
     def exit_status(self) -> int:
         """The status that a command line ends with."""
         return self.verdict.exit_status

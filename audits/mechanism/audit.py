@@ -22,6 +22,7 @@ from dpigu.audits.mechanism.distinguishers import (
     rule,
     search,
 )
+from dpigu.audits.mechanism.noise import WIDE, audit_noise
 from dpigu.audits.mechanism.report import SHARES, MechanismAudit, MechanismTest, judged
 from dpigu.audits.mechanism.sampling import audit_sampler, records_for
 from dpigu.audits.mechanism.short_runs import short_runs
@@ -50,7 +51,8 @@ RATE, DECLARED = 0.1, 320
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How many runs a side: to explore each situation, to train a rule, and to decide.
+    """How many runs a side to explore each situation, to train a rule, and to decide; how many
+    batches the sampler draws, and how many steps of a phase are walked through for its noise.
 
     As many decide as `reach` of μ needs, but from `fewest` to `usual`; and up to `most`, where no
     fewer could contradict. Where not even those could, `fewest` are enough to say so.
@@ -62,7 +64,8 @@ class Effort:
     usual: int
     most: int
     draws: int
-    reach: float = 0.91
+    walk: int
+    reach: float = 0.88
 
     def runs(self, mu: float, level: float) -> int:
         """Runs a side that decide about μ at this level."""
@@ -74,8 +77,8 @@ class Effort:
 
 MARGIN = 1.1
 """How far above μ perfect guesses must be able to reach."""
-FULL = Effort(explore=40, train=150, fewest=500, usual=10_000, most=10_000, draws=1000)
-QUICK = Effort(explore=5, train=30, fewest=100, usual=100, most=2000, draws=400)
+FULL = Effort(explore=15, train=100, fewest=500, usual=5000, most=10_000, draws=1000, walk=100)
+QUICK = Effort(explore=5, train=30, fewest=100, usual=100, most=2000, draws=400, walk=20)
 
 
 def audit_mechanism(
@@ -95,7 +98,8 @@ def audit_mechanism(
     Nothing is trained. For every situation of `adversary`, the plan's own kernel runs a
     few steps with and without one record at rate 1, where the event of the steps is μ-GDP. A
     part of the runs chooses what to look at; the rest is counted, and the errors are tested
-    against the curve G_μ (`error_counts`). The sampler's draws are tested by themselves.
+    against the curve G_μ (`error_counts`). The sampler's draws are tested by themselves, and so
+    is the noise, over the whole of every phase and on thousands of coordinates (`noise`).
 
     Args:
         plan: private; its noise multipliers are taken as they are.
@@ -103,7 +107,8 @@ def audit_mechanism(
         delta: for the ε that is shown beside μ.
         confidence: of the verdict, divided among its tests by `SHARES`.
         quick: in three seconds, and only gross mistakes are seen.
-        space: where rows live, if the stages need more than the 24 coordinates of three layers.
+        space: where rows live, if the stages need another than three layers (24 coordinates; 5,402
+            for the noise by itself).
         kernel: what releases a step, if not `dpcore.Kernel`.
         noise: where the noise's bits come from; the system's unless a test needs them repeatable.
         progress: called with the share that is done.
@@ -128,9 +133,12 @@ def audit_mechanism(
     tests = tuple(_decided(candidates, effort, 1 - confidence, delta, progress))
     small = PoissonSampler(sampler.rate, records_for(sampler.rate, sampler.records, effort.draws))
     draws = audit_sampler(small, draws=effort.draws, draw=sampler.draw)
+    wide = WIDE if space == SPACE else space
+    heard = audit_noise(plan, steps=effort.walk, space=wide, kernel=kernel, noise=noise)
     p_values = [test.p_value / SHARES[test.name] for test in tests]
-    p_value = min(1.0, *p_values, draws.p_value / SHARES["sampler"])
-    verdict, sentence = judged(tests, draws, p_value, confidence)
+    p_values += [draws.p_value / SHARES["sampler"], heard.p_value / SHARES["noise"]]
+    p_value = min(1.0, *p_values)
+    verdict, sentence = judged(tests, draws, heard, p_value, confidence)
     return MechanismAudit(
         verdict=verdict,
         sentence=sentence,
@@ -141,6 +149,7 @@ def audit_mechanism(
         p_value=p_value,
         tests=tests,
         sampler=draws,
+        noise=heard,
         explored=2 * effort.explore * len(tried) * len(SITUATIONS),
         quick=quick,
     )

@@ -131,6 +131,10 @@ def observed(step: ReleasedStep, part: Part) -> dict[str, Tensor]:
     pairs = {"the gradient": release.gradient, "the noised sum": release.noised}
     for name, value in {**pairs, **release.queries}.items():
         found |= {name: value.value, f"the variance of {name}": value.variance}
+    found["the gradient beyond the posts of the noised sum"] = step.beyond_D
+    if release.gradient.value.shape == release.noised.value.shape:
+        jointly = release.gradient.value - release.noised.value
+        found["the gradient less the noised sum"] = jointly
     return found
 
 

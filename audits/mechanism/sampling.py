@@ -71,7 +71,7 @@ def audit_sampler(
     Under the claim the coins X_{t,i} are independent with P[X = 1] = q, so each of these counts
     is binomial: inclusions in all, and of every record; batches whose size lies in the middle
     half; pairs of records (neighbours, and far apart) in one batch; records in both of two
-    batches that follow each other. A record listed twice in a batch, or one that does not
+    batches that follow each other, and of the two that share most of all. A record listed twice in a batch, or one that does not
     exist, contradicts outright. Batches of a fixed size fail by their size, shuffled epochs by
     their size and by their repeats.
 
@@ -94,7 +94,12 @@ def audit_sampler(
             members[t, batch] = True
         tests += [_inclusion(members, q), _each_record(members, q)]
         if q < 1:
-            tests += [_size(members, q), *_pairs(members, q), _repeats(members, q)]
+            tests += [
+                _size(members, q),
+                *_pairs(members, q),
+                _repeats(members, q),
+                _alike(members, q),
+            ]
     p_value = bonferroni([test.p_value for test in tests])
     return SamplerAudit(rate=q, records=n, draws=draws, p_value=p_value, tests=tuple(tests))
 
@@ -153,6 +158,22 @@ def _repeats(members: Members, q: float) -> SamplerTest:
     """Records in both of two batches in a row; the pairs of batches are disjoint."""
     both = members[0::2] & members[1::2]
     return _binomial("records in two batches in a row", int(both.sum()), both.size, q**2)
+
+
+def _alike(members: Members, q: float) -> SamplerTest:
+    """The records that two batches share, where they share most: Bin(N, q²), of every pair."""
+    draws, n = members.shape
+    ones = members.astype(np.float32)
+    shared = np.triu(ones @ ones.T, k=1)
+    most = int(shared.max())
+    p_value = draws * (draws - 1) / 2 * float(binom.sf(most - 1, n, q**2))
+    return SamplerTest(
+        name="records that the two batches most alike share",
+        observed=most,
+        trials=n,
+        expected=n * q**2,
+        p_value=max(sys.float_info.min, min(1.0, p_value)),
+    )
 
 
 def _binomial(name: str, observed: int, trials: int, probability: float) -> SamplerTest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import torch
 from dp_accounting import ComposedDpEvent
@@ -33,7 +34,6 @@ from dpigu.dpcore import (
     States,
 )
 
-NUMBERS = {3: "three"}
 WARM = 48
 """Steps that a phase has behind it, at most, where a short run begins in its middle."""
 
@@ -44,38 +44,44 @@ def short_runs(
     """The short runs on which a plan is audited.
 
     The first begins at the beginning and takes two steps of every phase, shortened to two (so
-    that a schedule comes to its end). The second takes three steps in the middle of the last
-    phase at its own length, after `WARM` steps (or all but three) on made-up rows, so that
-    what stages do now and then, such as a refresh every 50 steps, is seen too. Where noise is
-    correlated across steps, a period stands for two steps and for three: a record joins its
-    first.
+    that a schedule comes to its end). Then every phase of more than three steps takes three at
+    its own length, after `WARM` steps (or all but three) on made-up rows: two of its middle and
+    its last. So what is done now and then, such as a refresh every 50 steps, at one length of a
+    phase alone, or at its end, is seen too. Where noise is correlated across steps, a period
+    stands for two steps and for three: a record joins its first.
     """
     plan = dataclasses.replace(plan, phases=tuple(_at_rate_1(phase) for phase in plan.phases))
     short = tuple(dataclasses.replace(phase, steps=_taken(phase, 2)) for phase in plan.phases)
-    legs = tuple(Leg(phase, phase.steps) for phase in short)
+    legs = tuple(Leg(phase, tuple(range(phase.steps))) for phase in short)
     mu = allowed_mu(plan, tuple(phase.steps for phase in short))
     whole = ShortRun("two steps of every phase", legs, mu, plan.adjacency, space, make, noise)
     start = begin(whole.driver(short[0].pipeline, {}).pipeline, short[0].steps)
     begun = dataclasses.replace(legs[0], start=start)
     whole = dataclasses.replace(whole, legs=(begun, *legs[1:]))
-    last = plan.phases[-1]
-    taken = _taken(last, 3)
-    if last.steps <= taken:
-        return (whole,)
+    return whole, *_middles(plan, whole)
+
+
+def _middles(plan: Plan, whole: ShortRun) -> Iterator[ShortRun]:
+    """Three steps of every phase that has more, or a period, at its own length."""
     earlier: Reads = {}
-    for phase in plan.phases[:-1]:
-        pipeline, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
-        earlier = pipeline.views(states)
-    first = min(last.steps - taken, WARM)
-    _, states = _warmed(last, first, earlier, whole)
-    middle = dataclasses.replace(
-        whole,
-        name=f"{NUMBERS.get(taken, taken)} steps of the phase {last.name!r} after step {first}",
-        legs=(Leg(last, taken, first, states),),
-        mu=allowed_mu(plan, (0,) * (len(short) - 1) + (taken,)),
-        earlier=earlier,
-    )
-    return whole, middle
+    for i, phase in enumerate(plan.phases):
+        taken = _taken(phase, 3)
+        if phase.steps > taken:
+            first = min(phase.steps - taken, WARM)
+            _, states = _warmed(phase, first, earlier, whole)
+            last = phase.steps - 1 if phase.period == 1 else first + taken - 1
+            steps = (*range(first, first + taken - 1), last)
+            charged = tuple(taken if j == i else 0 for j in range(len(plan.phases)))
+            yield dataclasses.replace(
+                whole,
+                name=f"{taken} steps of the phase {phase.name!r}, from {first} to {last}",
+                legs=(Leg(phase, steps, states),),
+                mu=allowed_mu(plan, charged),
+                earlier=earlier,
+            )
+        if phase is not plan.phases[-1]:
+            pipeline, states = _warmed(phase, min(phase.steps, WARM), earlier, whole)
+            earlier = pipeline.views(states)
 
 
 def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:

@@ -59,6 +59,7 @@ class ReleasedStep:
         expected_K: the one record's guarded row, as it should enter the sum.
         answers: the one record's guarded query vectors, likewise, each with the ratio of its
             noise and its bound.
+        beyond_D: the released gradient less what the posts make of the noised sum: zeros.
     """
 
     phase: str
@@ -68,6 +69,7 @@ class ReleasedStep:
     sigma: float
     expected_K: Tensor
     answers: Mapping[str, Answer]
+    beyond_D: Tensor
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,10 @@ class Trace:
 
 @dataclass(frozen=True)
 class Leg:
-    """Some steps of one phase: `steps` of them from `first` on, from `start` if not the start."""
+    """Some steps of one phase, by number; from `start` if not the start."""
 
     phase: Phase
-    steps: int
-    first: int = 0
+    steps: tuple[int, ...]
     start: States | None = None
 
 
@@ -162,9 +163,9 @@ class ShortRun:
             states = leg.start if leg.start is not None else begin(pipeline, phase.steps)
             released_D = torch.zeros(pipeline.space.size, dtype=torch.float64)
             shown_before: list[ReleasedStep] = []
-            for step in range(leg.first, leg.first + leg.steps):
+            for step in leg.steps:
                 clock = Clock(step, phase.steps)
-                turn = (step - leg.first) % phase.period == 0
+                turn = (step - leg.steps[0]) % phase.period == 0
                 moment = Moment(situation, present, clock, done, released_D, turn)
                 shown = self._shown(phase.name, driver, states, moment)
                 shown_before.insert(0, shown)
@@ -199,9 +200,11 @@ class ShortRun:
         elif moment.present or self.adjacency is Adjacency.REPLACE_ONE:
             own_D = drawn.record_D if moment.present else -drawn.record_D
             g_BD = torch.cat([g_BD, own_D[None]])
-        release, states = step.release(step.dense(g_BD))
+        release, after = step.release(step.dense(g_BD))
+        again_D = pipeline.post(states, release.noised).value
+        beyond_D = release.gradient.value - torch.where(release.support_D, again_D, 0)
         sigma = pipeline.stages.noiser.noise_multiplier
-        return ReleasedStep(name, release, states, step.bound, sigma, *expected)
+        return ReleasedStep(name, release, after, step.bound, sigma, *expected, beyond_D)
 
     def driver(self, pipeline: Pipeline, earlier: Reads) -> Driver:
         """What drives a pipeline here, with the margin that dense rows need."""
@@ -220,16 +223,24 @@ def encoded(shown: Sequence[ReleasedStep], phase: Phase) -> ReleasedStep:
     y_t/‖c‖ = Σ_k c_k x_{t−k}/‖c‖ has independent noise of the clipping bound's scale, and one
     record's share of it is Σ_k c_k e_{t−k}/‖c‖.
     """
-    factorisation, last = phase.pipeline.factorisation, shown[0]
-    if factorisation is None:
+    last = shown[0]
+    if phase.pipeline.factorisation is None:
         return last
-    column = torch.tensor(factorisation.coefficients(phase.steps), dtype=torch.float64)
-    parts = list(zip((column / column.norm()).tolist(), shown, strict=False))
-    value_K = sum((c * s.release.noised.value for c, s in parts), torch.zeros(()))
-    expected_K = sum((c * s.expected_K for c, s in parts), torch.zeros(()))
+    value_K = mixed(phase, [s.release.noised.value for s in shown])
+    expected_K = mixed(phase, [s.expected_K for s in shown])
     noised = last.release.noised.derive(value_K, last.release.noised.variance)
     release = dataclasses.replace(last.release, noised=noised)
     return dataclasses.replace(last, release=release, expected_K=expected_K)
+
+
+def mixed(phase: Phase, past: Sequence[Tensor]) -> Tensor:
+    """Σ_k c_k x_{t−k}/‖c‖ of a phase's factorisation; the last of `past` stands first."""
+    assert phase.pipeline.factorisation is not None
+    coefficients = phase.pipeline.factorisation.coefficients(phase.steps)
+    column = torch.tensor(coefficients, dtype=torch.float64)
+    parts = zip((column / column.norm()).tolist(), past, strict=False)
+    total: Tensor = sum((c * x_K for c, x_K in parts), torch.zeros(()))
+    return total
 
 
 def begin(pipeline: BoundPipeline, steps: int) -> States:

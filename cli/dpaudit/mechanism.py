@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import click
 from dpigu.audits.wording import down
 from dpigu.cli.dpaudit.group import main
-from dpigu.cli.shared.options import NOT_NEGATIVE, PROBABILITY, json_option
+from dpigu.cli.dpaudit.reproduction import status_of
+from dpigu.cli.shared.options import (
+    NOT_NEGATIVE,
+    PROBABILITY,
+    json_option,
+    require_power_option,
+)
 from dpigu.cli.shared.output import print_fields, print_json
 from dpigu.cli.shared.screen import WIDTH, show_verdict
 
@@ -36,6 +42,7 @@ STEPS = 100
     "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Of the verdict."
 )
 @click.option("--quick", is_flag=True, help="In three seconds; sees gross mistakes alone.")
+@require_power_option
 @json_option("the report")
 @click.pass_context
 def mechanism(
@@ -46,6 +53,7 @@ def mechanism(
     delta: float,
     confidence: float,
     quick: bool,
+    require_power: bool,
     as_json: bool,
 ) -> None:
     """Audit what a plan releases, and the states it keeps, against the event it is charged as.
@@ -76,7 +84,7 @@ def mechanism(
         print_json({"subject": what, **audit.to_json()})
     else:
         _show(audit)
-    ctx.exit(audit.exit_status)
+    ctx.exit(status_of(audit, require_power))
 
 
 def _plan(
@@ -141,10 +149,12 @@ def _show(audit: MechanismAudit) -> None:
     ]
     for test in audit.tests:
         fields += [(test.name, line) for line in _lines(test)]
-    worst = audit.sampler.worst
+    worst, noise = audit.sampler.worst, audit.noise.worst
+    rarest = f"; rarest: {noise.name}" if noise is not None else ""
     fields += [
         ("sampler", f"{len(audit.sampler.tests)} binomial tests of {audit.sampler.draws} batches"),
         ("", f"rarest: {worst.observed:,} {worst.name}, expected {worst.expected:,.1f}"),
+        ("noise", f"{len(audit.noise.tests)} tests of {audit.noise.draws:,} draws{rarest}"),
         ("explored", f"{audit.explored:,} runs, which no test counts"),
     ]
     fields += [("assumed", line) for line in audit.assumptions]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import click
-from dpigu.audits.verdict import AuditReport, Verdict
+from dpigu.audits.verdict import Judged, Verdict
 
 LEFT_OUT = ("out", "workers", "as_json", "require_power")
 """The options that change nothing of a report."""
@@ -28,7 +28,7 @@ def reproduction() -> tuple[str]:
     return (shlex.join(words),)
 
 
-def status_of(report: AuditReport, require_power: bool) -> int:
+def status_of(report: Judged, require_power: bool) -> int:
     """The status of a verdict; 3 too where power was required and the design had none."""
     if require_power and report.powerless:
         return Verdict.INVALID_AUDIT.exit_status

@@ -7,5 +7,5 @@ import os
 from dpigu.audits.mechanism.audit import Effort
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-BRIEF = Effort(explore=5, train=15, fewest=50, usual=50, most=1000, draws=200)
+BRIEF = Effort(explore=5, train=15, fewest=50, usual=50, most=1000, draws=200, walk=6)
 """Half of what `dpaudit mechanism --quick` runs."""

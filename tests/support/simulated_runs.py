@@ -44,5 +44,7 @@ class SimulatedRun(ShortRun):
             total_D = total_D + shown.value
             release = Release(shown, shown, {}, everywhere_D, Clock(step, STEPS))
             states = {"scorer": {"total_D": total_D}}
-            steps.append(ReleasedStep("main", release, states, 1.0, sigma, ROW_D, {}))
+            steps.append(
+                ReleasedStep("main", release, states, 1.0, sigma, ROW_D, {}, torch.zeros(D))
+            )
         return Trace(tuple(steps))

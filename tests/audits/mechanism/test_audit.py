@@ -81,14 +81,15 @@ def test_presets_are_not_contradicted(preset: str, monkeypatch: pytest.MonkeyPat
     """Fifty runs a side reach about 0.75 ± 0.13 of μ.
 
     A sixth of the situations are tried on each preset, and the first one on all: every situation
-    meets a sixth of the presets, and every mutant below meets every situation.
+    meets a sixth of the presets, and every mutant below meets every situation. At 5% one preset
+    in twenty would fail by chance, which two once did; at 0.1% one change in fifty lets one fail.
     """
     if not DEEP:
         some = SITUATIONS[1 + DISTINCT.index(preset) % PART :: PART]
         monkeypatch.setattr(dpigu.audits.mechanism.audit, "SITUATIONS", (SITUATIONS[0], *some))
     audit = quick(as_audited(preset))
-    assert audit.verdict is Verdict.NOT_CONTRADICTED and audit.exit_status == 0
-    assert 0.4 < reach(audit, "likelihood ratio") <= 1
+    assert audit.p_value > 1e-3
+    assert 0.3 < reach(audit, "likelihood ratio")
 
 
 def test_every_situation_is_tried_on_some_preset() -> None:
@@ -136,7 +137,7 @@ def contradicted(count: int, share: float, monkeypatch: pytest.MonkeyPatch) -> i
     monkeypatch.setattr(
         dpigu.audits.mechanism.audit,
         "QUICK",
-        Effort(explore=2, train=10, fewest=30, usual=30, most=30, draws=200),
+        Effort(explore=2, train=10, fewest=30, usual=30, most=30, draws=200, walk=2),
     )
     found = 0
     for seed in range(count):
@@ -251,15 +252,27 @@ def test_shuffled_batches_are_contradicted() -> None:
 
 
 def test_event_of_a_short_run_is_what_the_plan_charges() -> None:
-    """μ = √(Σ 1/z²): two steps of both phases, then three of the last; 2/σ under replace-one."""
+    """μ = √(Σ 1/z²): two steps of both phases, then three of each; 2/σ under replace-one."""
     plan = adadpigu(100).scaled_noise(0.5)
-    whole, middle = short_runs(plan, SPACE, Kernel, None)
+    whole, *_, middle = short_runs(plan, SPACE, Kernel, None)
     assert whole.mu == pytest.approx(2 * 4**0.5) and middle.mu == pytest.approx(2 * 3**0.5)
     replaced = dataclasses.replace(plan, adjacency=Adjacency.REPLACE_ONE)
     assert allowed_mu(replaced, (1, 0)) == pytest.approx(4.0)
     assert allowed_mu(zoo.plan(queries=(ClippedCount(noise_ratio=1.0),)), (1,)) == pytest.approx(
         2**0.5
     )
+
+
+def test_an_audit_without_power_says_so_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty runs a side cannot pass μ = 4 by much, and 30 of three times the noise told little."""
+    few = Effort(explore=2, train=10, fewest=30, usual=30, most=30, draws=200, walk=2)
+    monkeypatch.setattr(dpigu.audits.mechanism.audit, "QUICK", few)
+    for mu, share, says in ((3.5, 1.0, "the most it could have shown"), (1.0, 3.0, "it told one")):
+        runs = (SimulatedRun(mu, 1, share),)
+        monkeypatch.setattr(dpigu.audits.mechanism.audit, "short_runs", lambda *_, r=runs: r)
+        audit = audit_mechanism(zoo.plan(steps=2), quick=True, confidence=0.999)
+        assert audit.powerless and audit.exit_status == 0
+        assert audit.headline.startswith(f"NOT CONTRADICTED, no power: {says}")
 
 
 def test_shares_divide_the_whole_confidence() -> None:
@@ -303,5 +316,5 @@ def test_report_is_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data["verdict"] == "NOT CONTRADICTED" and data["exit_status"] == 0
     assert data["p_value"] >= 0.05 and data["reach"] <= 1
     assert data["tests"][0]["name"] == "likelihood ratio"
-    assert data["explored"] == 2 * QUICK.explore * 24
+    assert data["explored"] == 2 * QUICK.explore * 36
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)

@@ -26,6 +26,7 @@ SAMPLER = PoissonSampler(0.1, 320)
         ("a rate 4% too high", "inclusions in all"),
         ("batches cut at the expected size", "batches of 28 to 36 records"),
         ("the same batch again", "records in two batches in a row"),
+        ("an earlier batch now and then", "records that the two batches most alike share"),
     ],
 )
 def test_other_batches_are_contradicted(draw: str, by: str) -> None:

@@ -60,6 +60,19 @@ def the_same_again(present: int) -> Batch:
     return np.flatnonzero(np.random.default_rng(5).random(present) < 0.1)
 
 
+class EarlierAgain:
+    """Every tenth batch is the one of seven batches before."""
+
+    def __init__(self) -> None:
+        self._drawn: list[Batch] = []
+
+    def __call__(self, present: int) -> Batch:
+        again = len(self._drawn) % 10 == 9
+        batch = self._drawn[-7] if again else np.flatnonzero(_RNG.random(present) < RATE)
+        self._drawn.append(batch)
+        return batch
+
+
 def one_too_many(present: int) -> Batch:
     return np.array([present], dtype=np.int64)
 
@@ -73,6 +86,7 @@ SAMPLERS: dict[str, Callable[[], Callable[[int], Batch]]] = {
     "some records twice as often": lambda: some_twice_as_often,
     "a rate 4% too high": lambda: too_often,
     "batches cut at the expected size": lambda: rounded_down,
+    "an earlier batch now and then": EarlierAgain,
     "the same batch again": lambda: the_same_again,
 }
 """Each makes a draw: from the number of records to the indices of one batch."""
