@@ -71,9 +71,9 @@ def audit_sampler(
     Under the claim the coins X_{t,i} are independent with P[X = 1] = q, so each of these counts
     is binomial: inclusions in all, and of every record; batches whose size lies in the middle
     half; pairs of records (neighbours, and far apart) in one batch; records in both of two
-    batches that follow each other, and of the two that share most of all. A record listed twice in a batch, or one that does not
-    exist, contradicts outright. Batches of a fixed size fail by their size, shuffled epochs by
-    their size and by their repeats.
+    batches that follow each other, and of the two that share most of all. A record listed twice
+    in a batch, or one that does not exist, contradicts outright. Batches of a fixed size fail by
+    their size, shuffled epochs by their size and by their repeats.
 
     Args:
         sampler: its rate q and declared number of records are the claim.
