@@ -28,6 +28,8 @@ ONE = Space(("weight",), ((1,),))
 LAYERS = Space(("one.weight", "one.bias", "two.weight"), ((2, 2), (2,), (1, 2)))
 CONVOLUTION = Space(("conv.weight", "conv.bias", "out.weight"), ((4, 2, 3, 3), (4,), (5, 8)))
 SPACES = (PAIR, ONE, LAYERS, CONVOLUTION)
+WIDE = Space(("one.weight", "one.bias", "two.weight"), ((40, 60), (40,), (30, 40)))
+"""3,640 coordinates, for a few examples: what is left out beyond some number of them shows."""
 SHAPE = (2, 4, 4)
 """The shape of a made-up record: two channels of 4 × 4."""
 PUBLIC = 6

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
 from dpigu.audits.conformance.harness import Harness, each_step
-from dpigu.audits.conformance.scenario import Scenario, scenarios
+from dpigu.audits.conformance.scenario import WIDE, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore import Affine, AffineRowMap, Space
 from hypothesis import strategies as st
@@ -72,6 +72,8 @@ def row_is_local(subject: Subject) -> None:
             _agree("a row mapped over a batch is not the row by itself", z_K, alone)
 
     for_all(local, share=0.5, scenario=scenarios(steps=(1, 3)), bad=st.sampled_from(BAD))
+    wide = scenarios((WIDE,), steps=(1,))
+    for_all(local, share=0.04, scenario=wide, bad=st.sampled_from(BAD))
 
 
 def _mapped(harness: Harness) -> Any:
@@ -136,6 +138,7 @@ def affine_is_row(subject: Subject) -> None:
                 )
 
     for_all(equal, scenario=scenarios(steps=(1, 3)), coordinates=COORDINATES)
+    for_all(equal, share=0.12, scenario=scenarios((WIDE,), steps=(1,)), coordinates=COORDINATES)
 
 
 def _checked(affine: Affine, size: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from dpigu.audits.conformance.check import Broken, Refused, Subject, check, for_all, kind_of
 from dpigu.audits.conformance.harness import Harness, each_step
-from dpigu.audits.conformance.scenario import LAYERS, Scenario, scenarios
+from dpigu.audits.conformance.scenario import LAYERS, WIDE, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore import AffineRowMap, Release, State, Stateful, States
 from hypothesis import strategies as st
@@ -139,6 +139,7 @@ def reads_released_only(subject: Subject) -> None:
     for_all(
         same, share=0.04, scenario=scenarios((LAYERS,), steps=(60,))
     )  # what refreshes now and then
+    for_all(same, share=0.04, scenario=scenarios((WIDE,), steps=(2,)))
 
 
 def _rows(scenario: Scenario, which: int, step: int, size: int) -> Tensor:

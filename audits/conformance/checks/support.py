@@ -7,11 +7,10 @@ from itertools import pairwise
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
 from dpigu.audits.conformance.harness import Harness, each_step
-from dpigu.audits.conformance.scenario import Scenario, scenarios
-from dpigu.dpcore import Clock, Space
+from dpigu.audits.conformance.scenario import WIDE, Scenario, scenarios
+from dpigu.dpcore import Clock
 from torch import Tensor
 
-WIDE = Space(("one.weight", "one.bias", "two.weight"), ((40, 60), (40,), (30, 40)))
 LONG = 24
 
 
