@@ -7,11 +7,12 @@ are needed to see noise that is missing, repeated, misshapen or coarse.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from dpigu.audits.mechanism.draws import Draws, NoiseTest, noise_tests
-from dpigu.audits.mechanism.traces import RECORDS, ShortRun, begin, public_MD
+from dpigu.audits.mechanism.traces import RECORDS, ShortRun, begin, mixed, public_MD
 from dpigu.audits.statistics import Reals, bonferroni
 from dpigu.dpcore import (
     Clock,
@@ -27,6 +28,7 @@ from dpigu.dpcore import (
     Space,
 )
 from numpy.typing import NDArray
+from torch import Tensor
 
 WIDE = Space(
     ("conv.weight", "conv.bias", "hidden.weight", "hidden.bias", "out.weight", "out.bias"),
@@ -130,10 +132,14 @@ def _walked(
     pipeline, heard = driver.pipeline, dict[str, _Heard]()
     states = begin(pipeline, phase.steps)
     try:
-        for step in places(phase.steps, most):
+        past: list[Tensor] = []
+        for step in _steps_of(phase, most):
             clock = Clock(step, phase.steps)
             opened = driver.open(states, clock, public_MD(pipeline.space.size, 0))
             release, states = opened.release([])
+            if phase.pipeline.factorisation is not None:
+                past.insert(0, release.noised.value)
+                release = replace(release, noised=_independent(phase, release.noised, past))
             _hear(heard, phase.name, opened, release)
             if phase.selective_update is not None:
                 reads = pipeline.views(states)
@@ -147,10 +153,23 @@ def _walked(
     return heard, pipeline.views(states)
 
 
+def _steps_of(phase: Phase, most: int) -> list[int]:
+    """The steps that are walked through: in a row where noise is correlated across them."""
+    if phase.pipeline.factorisation is None:
+        return places(phase.steps, most)
+    return list(range(min(phase.steps, most)))
+
+
+def _independent(phase: Phase, noised: Released, past: list[Tensor]) -> Released:
+    """What was released before it was decoded: its noise is independent, of the bound's scale."""
+    return noised.derive(mixed(phase, past), torch.zeros_like(noised.variance))
+
+
 def _hear(heard: dict[str, _Heard], name: str, opened: OpenStep, release: Release) -> None:
     """Add a step's noise, and that of its queries."""
     noiser = opened.pipeline.stages.noiser
-    lattice, sigma = noiser.law == "gaussian", noiser.noise_multiplier
+    plain = opened.pipeline.stages.factorisation is None
+    lattice, sigma = noiser.law == "gaussian" and plain, noiser.noise_multiplier
     if name not in heard:
         heard[name] = _Heard(name, sigma, lattice)
     heard[name].hear(release.noised, opened.context.noise_support_K.numpy(), opened.bound)

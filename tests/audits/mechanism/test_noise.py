@@ -110,11 +110,11 @@ def noise_of(plan: Plan, kernel: type[Kernel] = Kernel, seed: int = 1) -> NoiseA
 @pytest.mark.parametrize(
     "plan",
     [
-        *(PRESETS[n].plan(20) for n in ("adadpigu", "rgp", "quantile-clipping", "dpsur")),
+        *(PRESETS[n].plan(20) for n in ("adadpigu", "rgp", "quantile-clipping", "dpsur", "bandmf")),
         zoo.plan(queries=(ClippedCount(),)),
         zoo.plan(noiser=FloatGaussian(noise_multiplier=1.0)),
     ],
-    ids=["adadpigu", "rgp", "quantile-clipping", "dpsur", "a query", "gaussian-float"],
+    ids=["adadpigu", "rgp", "quantile-clipping", "dpsur", "bandmf", "a query", "gaussian-float"],
 )
 def test_the_kernels_noise_is_what_it_claims(plan: Plan) -> None:
     audit = noise_of(plan)
