@@ -72,7 +72,8 @@ def audit_noise(
     """
     makes = ShortRun("the noise", (), 0.0, plan.adjacency, space, kernel, noise)
     tests: list[NoiseTest] = []
-    total, earlier = 0, {}
+    earlier: Reads = {}
+    total = 0
     for phase in plan.phases:
         heard, earlier = _walked(phase, makes, earlier, steps)
         for one in heard.values():
