@@ -1,4 +1,4 @@
-# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-hf | test-ray | docs | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
+# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-hf | test-ray | docs | lessons | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ROOMS := dpcore mechanisms accountants trainers audits cli
 LINKS := .links/dpigu
 
-.PHONY: setup setup-hf setup-ray setup-docs demo test test-hf test-ray docs portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
+.PHONY: setup setup-hf setup-ray setup-docs demo test test-hf test-ray docs lessons portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
 
 setup: $(VENV)/.installed
 
@@ -40,6 +40,10 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 # docstring fails. Open site/index.html.
 docs: setup-docs $(LINKS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Every lesson of docs/learn, from top to bottom; LESSONS='--write first.md' keeps what they print.
+lessons: setup
+	OMP_NUM_THREADS=1 $(BIN)/python docs/hooks/lessons.py $(LESSONS)
 
 demo: setup
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); \

@@ -6,6 +6,7 @@ from dpigu.cli.dpigu.account import group as account_group
 from dpigu.cli.dpigu.account import ledger as account_ledger
 from dpigu.cli.dpigu.account import tuning as account_tuning
 from dpigu.cli.dpigu.group import main
+from dpigu.cli.dpigu.plugin import command as plugin
 from dpigu.cli.dpigu.stages import check as stages_check
 from dpigu.cli.dpigu.stages import commands as stages
 from dpigu.cli.dpigu.stages import show as stages_show
@@ -22,6 +23,7 @@ __all__ = [
     "explain",
     "fix",
     "main",
+    "plugin",
     "presets",
     "stages",
     "stages_check",
