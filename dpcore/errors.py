@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from dpigu.dpcore.mistakes import place_of
+
 
 class DpiguError(Exception):
     """A mistake that the user can mend: one line, with the offending objects attached.
@@ -45,7 +47,8 @@ class DpiguError(Exception):
         line = f"{self.where}: {self.problem}" if self.where else self.problem
         if values:
             line += f" ({', '.join(values)})"
-        return f"{line}. {self.remedy}".strip() if self.remedy else f"{line}."
+        line = f"{line}. {self.remedy}".strip() if self.remedy else f"{line}."
+        return f"{line} See {place}." if (place := place_of(self.problem)) else line
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
