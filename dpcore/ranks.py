@@ -86,3 +86,4 @@ class Alone:
 
 
 ALONE = Alone()
+"""One process that trains by itself."""

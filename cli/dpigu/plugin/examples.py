@@ -204,6 +204,19 @@ EXAMPLES = {
         return torch.where(support_D, weights_D, weights_D / 2)
 """,
     ),
+    "factorisation": Example(
+        "",
+        """Each step's noise takes half of that of the step before away again.
+
+    Privacy: a public matrix; the kernel scales the noise by it, and charges the whole phase.""",
+        """
+    bands: ClassVar[int] = 2
+
+    def coefficients(self, steps: int) -> tuple[float, ...]:
+        return (1.0, 0.5)
+""",
+        "from typing import ClassVar\n",
+    ),
     "decision": Example(
         "Released",
         """Keeps an update if what was released of it is not above a limit.
