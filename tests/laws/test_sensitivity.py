@@ -65,7 +65,13 @@ QUERIES = st.builds(
     factor=st.sampled_from((*WILD, *NOT_FINITE)) | HUGE,
     noise_ratio=st.just(2.0),
 )
-STEPS = steps(wild=True, clippers=stages("clipper") | wild_clippers(), queries=QUERIES)
+FACTORISATIONS = st.none() | stages("factorisation")
+STEPS = steps(
+    wild=True,
+    clippers=stages("clipper") | wild_clippers(),
+    queries=QUERIES,
+    factorisations=FACTORISATIONS,
+)
 
 
 def registered_stages() -> list[type]:
@@ -366,7 +372,7 @@ def stages_drawn() -> set[type]:
 
     quietly = settings(max_examples=1000, phases=[Part.generate], database=None)
     with suppress(NoSuchExample):
-        find(plans(), complete, settings=quietly)
+        find(plans(factorisations=FACTORISATIONS), complete, settings=quietly)
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""Broken clippers, queries and noisers."""
+"""Broken clippers, queries, noisers and factorisations."""
 
 from __future__ import annotations
 
@@ -238,3 +238,14 @@ class LessNoiseForTheKernel:
         if name != "noise_multiplier":
             return value
         return value / 10 ** (int(POOL.setdefault(-2, torch.zeros(1)).add_(1)) % 2)
+
+
+@broken("factorisation", by="is-a-column-of-numbers", says="no column of an encoder")
+@dataclass(frozen=True, kw_only=True)
+class ColumnTooLong:
+    """Encodes with three numbers, and lets a record take part in every second step."""
+
+    bands: int = 2
+
+    def coefficients(self, steps: int) -> tuple[float, ...]:
+        return (1.0, 0.5, 0.25)

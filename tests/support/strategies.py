@@ -149,6 +149,7 @@ def plans(
     clippers: SearchStrategy[Any] | None = None,
     noisers: SearchStrategy[Any] | None = None,
     queries: SearchStrategy[Any] | None = None,
+    factorisations: SearchStrategy[Any] | None = None,
     steps: int = 4,
 ) -> Plan:
     """Perhaps a phase that releases a statistic; one that learns scores; and one with a support,
@@ -179,6 +180,7 @@ def plans(
             subspace=draw(subspaces),
             views=draw(st.none() | stages("views")),
             point=draw(st.none() | stages("point")),
+            factorisation=None if factorisations is None else draw(factorisations),
             rows=tuple(rows),
             posts=tuple(posts),
             queries=(*asked, *more),
