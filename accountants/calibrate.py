@@ -47,6 +47,11 @@ def calibrate_noise_multiplier(
     Raises:
         AccountingError: a target that is not a number > 0, or that even a multiplier of 1e6
             does not reach; whatever the accountant refuses.
+
+    Examples:
+        >>> from dp_accounting import GaussianDpEvent
+        >>> round(calibrate_noise_multiplier(GaussianDpEvent, 4.38, 1e-5, "pld"), 2)
+        1.0
     """
     knows = _resolve(accountant)
     target, delta = _checked_target(target_epsilon), checked_delta(delta)

@@ -23,6 +23,11 @@ def get_accountant(name: str) -> Accountant:
 
     Raises:
         AccountingError: an unknown name, with the nearest known one.
+
+    Examples:
+        >>> from dp_accounting import GaussianDpEvent
+        >>> round(get_accountant("pld").epsilon(GaussianDpEvent(1.0), 1e-5).value, 2)
+        4.38
     """
     if name in ACCOUNTANTS:
         return ACCOUNTANTS[name]

@@ -31,6 +31,10 @@ class PoissonSampler:
         blocks: b, of indices; b · q is at most 1.
 
     Source: cyclic Poisson sampling, Choquette-Choo et al. 2023 (arXiv 2306.08153), Algorithm 2.
+
+    Examples:
+        >>> PoissonSampler(rate=0.1, records=2000).expected_batch
+        200.0
     """
 
     rate: float

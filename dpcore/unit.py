@@ -27,6 +27,10 @@ class Unit:
 
     Raises:
         DataError: a number of records below 1, or another word for `reduce`.
+
+    Examples:
+        >>> Unit("person", 5).row
+        'the mean of the gradients of at most 5 of its records'
     """
 
     name: str

@@ -56,6 +56,10 @@ class Settings:
         seed: public initialisation only; noise and sampling never use it.
         evaluations: how often ε and held-out metrics are taken.
         diagnostics: also record training metrics, which are private: the run then claims nothing.
+
+    Examples:
+        >>> Settings(expected_batch=256).sampler(records=1024).rate
+        0.25
     """
 
     epsilon: float | None = None

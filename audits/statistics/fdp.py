@@ -50,7 +50,13 @@ class TradeOffCurve:
 
 
 def gaussian_tradeoff(mu: float) -> TradeOffCurve:
-    """μ-GDP: B⁻¹(x) = Φ(Φ⁻¹(x) − μ). Raises DataError unless 0 ≤ μ < ∞."""
+    """μ-GDP: B⁻¹(x) = Φ(Φ⁻¹(x) − μ). Raises DataError unless 0 ≤ μ < ∞.
+
+    Examples:
+        >>> curve = gaussian_tradeoff(1.0)
+        >>> round(curve(0.05), 3)  # false negatives at 5% false positives: at least
+        0.74
+    """
     _check_mu(mu)
 
     def inverse_blow_up(x: float) -> float:
@@ -65,6 +71,10 @@ def approximate_dp_tradeoff(epsilon: float, delta: float) -> TradeOffCurve:
     """f_{ε,δ}: B⁻¹(x) = max(0, 1 − δ − e^ε(1 − x), e^{−ε}(x − δ)), the claim (ε, δ) itself.
 
     Source: Dong, Roth and Su 2019, equation 5.
+
+    Examples:
+        >>> round(approximate_dp_tradeoff(1.0, 1e-5)(0.05), 3)
+        0.864
     """
     return tradeoff_from_epsilon_delta_pairs([(epsilon, delta)], f"({epsilon:g}, {delta:g})-DP")
 
@@ -227,7 +237,12 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
 
 
 def mu_to_epsilon(mu: float, delta: float) -> float:
-    """The least ε ≥ 0 with `gaussian_delta` ≤ δ, found from above; infinite at δ = 0 < μ."""
+    """The least ε ≥ 0 with `gaussian_delta` ≤ δ, found from above; infinite at δ = 0 < μ.
+
+    Examples:
+        >>> round(mu_to_epsilon(1.0, 1e-5), 2)
+        4.38
+    """
     check_claim(0.0, delta)
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0

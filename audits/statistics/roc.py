@@ -35,6 +35,10 @@ def auc(members: ArrayLike, non_members: ArrayLike, confidence: float = 0.95) ->
 
     Raises: DataError for NaN, or a side without records.
     Source: DeLong, DeLong and Clarke-Pearson 1988, in ranks (Sun and Xu 2014).
+
+    Examples:
+        >>> round(auc([3.0, 2.0], [1.0, 0.0]).value, 2)
+        1.0
     """
     check_confidence(confidence)
     in_n, out_n = _sides(members, non_members)

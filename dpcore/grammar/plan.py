@@ -173,6 +173,12 @@ class Plan:
 
     Errors: `GrammarError` for a repeated phase name, a read that resolves to no stage, or
     private and non-private phases mixed.
+
+    Examples:
+        >>> import dpigu
+        >>> pipeline = dpigu.Pipeline(clipper=dpigu.Flat(bound=1.0), noiser=dpigu.Gaussian())
+        >>> Plan((dpigu.Phase("main", pipeline, 100),)).steps
+        100
     """
 
     phases: tuple[Phase, ...]

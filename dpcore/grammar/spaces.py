@@ -22,6 +22,10 @@ class Space:
     Args:
         names: one name a block, as `module.named_parameters()` gives them.
         shapes: one shape a block; D = Σ prod(shape).
+
+    Examples:
+        >>> Space(("weight", "bias"), ((2, 4), (2,))).size
+        10
     """
 
     names: tuple[str, ...]

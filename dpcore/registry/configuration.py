@@ -136,7 +136,14 @@ def stage_from(table: Mapping[str, Any], kind: str, where: str) -> Any:
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
-    """A plan as plain data, with every option written out."""
+    """A plan as plain data, with every option written out.
+
+    Examples:
+        >>> import dpigu
+        >>> plan = dpigu.dpsgd(10)
+        >>> dpigu.plan_from_dict(plan_to_dict(plan)) == plan
+        True
+    """
     phases = []
     for phase in plan.phases:
         table: dict[str, Any] = {

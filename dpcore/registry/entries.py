@@ -62,7 +62,13 @@ def register(kind: str, name: str) -> Callable[[C], C]:
 
 
 def lookup(name: str) -> Entry:
-    """The stage of that name, loaded now if need be."""
+    """The stage of that name, loaded now if need be.
+
+    Examples:
+        >>> import dpigu
+        >>> dpigu.lookup("flat").kind
+        'clipper'
+    """
     points, claimed_twice = _entry_points()
     if name in claimed_twice:
         raise claimed_twice[name]

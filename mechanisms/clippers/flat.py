@@ -26,6 +26,11 @@ class Flat:
     Source: Abadi et al. 2016, Algorithm 1.
     Privacy: declares the bound C; reads the record's own norm; the kernel caps the factor
     again, and tests/mechanisms/clippers/test_boundary.py checks both.
+
+    Examples:
+        >>> import torch
+        >>> Flat(bound=1.0).factors({}, torch.tensor([2.0]))
+        tensor([0.5000])
     """
 
     bound: float

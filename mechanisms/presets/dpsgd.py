@@ -18,7 +18,12 @@ TRAMER_BONEH = "Tramèr and Boneh 2021 (arXiv 2011.11660)"
 
 @preset("dpsgd", source="Abadi et al. 2016, Algorithm 1")
 def dpsgd(steps: int, *, bound: float = 0.5) -> Plan:
-    """DP-SGD: clip to C, sum, add noise."""
+    """DP-SGD: clip to C, sum, add noise.
+
+    Examples:
+        >>> dpsgd(100, bound=0.3).phases[0].pipeline.clipper
+        Flat(bound=0.3)
+    """
     return one_phase(steps, bound)
 
 

@@ -13,7 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scaling:
-    """The declared input scaling: (x / divisor − mean) / std, the same for every coordinate."""
+    """The declared input scaling: (x / divisor − mean) / std, the same for every coordinate.
+
+    Examples:
+        >>> print(Scaling(divisor=255.0, mean=0.5, std=0.5))
+        (x / 255 − 0.5) / 0.5
+    """
 
     divisor: float = 1.0
     mean: float = 0.0
