@@ -22,6 +22,6 @@ def main() -> None:
 
 
 main.by = {
-    "Audit": ("model", "mechanism", "scores", "foreign", "replay"),
+    "Audit": ("model", "mechanism", "replay", "campaign", "scores", "foreign"),
     "Plan and compute": ("plan", "bound"),
 }
