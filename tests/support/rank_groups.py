@@ -51,9 +51,21 @@ class RankGroup:
 
     def __call__(self, case: Callable[..., Any], *given: Any) -> list[Any]:
         """What every rank returns of `case(*given)`: what it raised too, and None where it died."""
+        self.start(case, *given)
+        return self.ended()
+
+    def start(self, case: Callable[..., Any], *given: Any) -> None:
+        """Let every rank begin a case."""
         for end in self._ends:
             end.send((case, given))
+
+    def ended(self) -> list[Any]:
+        """What every rank returns, once all have ended."""
         return [_received(end) for end in self._ends]
+
+    def kill(self, rank: int) -> None:
+        """End a rank in the middle of whatever it does."""
+        self._processes[rank].kill()
 
     def same(self, case: Callable[..., Any], *given: Any) -> list[Any]:
         """What every rank returns, where none may fail."""

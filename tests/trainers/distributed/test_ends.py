@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import time
 from pathlib import Path
 
 import pytest
 from dpigu.dpcore import DataError
 from dpigu.trainers.runs import RunFolder
 
+from tests.support.depth import DEEP
 from tests.support.law_data import settings_of
 from tests.support.rank_groups import Failed, RankGroup, rank_group
 from tests.trainers.distributed import cases
@@ -67,6 +70,30 @@ def test_a_rank_that_dies_leaves_a_folder_that_resumes(
         summary = two.same(cases.resumed, out)[0]["summary"]
     assert summary["steps"] == RunFolder(out).ledger().steps >= 12 + summary["repeated_steps"]
     assert summary["claimed_epsilon"] is not None
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_is_killed_at_any_moment(rank: int, tmp_path: Path) -> None:
+    """Once they have found each other: the other says one line, and what there is resumes."""
+    draw = random.Random()
+    for kill in range(10 if DEEP else 1):
+        out, folder = tmp_path / f"run-{kill}", tmp_path / f"ranks-{kill}"
+        folder.mkdir()
+        with rank_group(2, folder) as pair:
+            pair.start(cases.trained, PLAN, settings_of(), out)
+            while not (out.exists() or out.with_name(f".{out.name}.starting").exists()):
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0.0, 1.0))
+            pair.kill(rank)
+            survivor = pair.ended()[1 - rank]
+        if isinstance(survivor, Failed):
+            assert survivor.kind == "RunError" and "\n" not in survivor.line
+            assert "another rank has ended" in survivor.line
+        if out.exists():
+            already = RunFolder(out).ledger().steps
+            summary = cases.resumed(out)["summary"]
+            assert summary["steps"] == RunFolder(out).ledger().steps >= max(already, 12)
 
 
 def law_no_rank_opens_a_step_that_is_not_paid_for(group: RankGroup, out: Path) -> None:
