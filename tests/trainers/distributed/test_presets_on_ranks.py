@@ -11,6 +11,7 @@ from tests.support.depth import DEEP
 from tests.support.rank_groups import RankGroup
 from tests.trainers.distributed import cases
 
+FULLY = pytest.mark.skipif(not DEEP, reason="the laws of the kernel of ranks say it for less")
 GLOBAL = ("voted-top-k", "gep", "quantile-clipping")
 """Votes and a top-k, a subspace, and a query that moves the clipping bound."""
 
@@ -26,6 +27,7 @@ def test_a_preset_trains_on_ranks(name: str, two: RankGroup) -> None:
 
 
 @pytest.mark.deep
+@FULLY
 def test_the_kernel_of_ranks_passes_the_audit_of_its_mechanism(two: RankGroup) -> None:
     """Every rank runs the audit on its own part of each batch, and reads the same releases."""
     found = two.same(cases.audited, cases.training_plan(4))
@@ -34,6 +36,7 @@ def test_the_kernel_of_ranks_passes_the_audit_of_its_mechanism(two: RankGroup) -
 
 
 @pytest.mark.deep
+@FULLY
 def test_the_audit_sees_a_kernel_of_ranks_that_draws_too_little_noise(two: RankGroup) -> None:
     found = two.same(cases.with_bug, "half of the noise", cases.audited, cases.training_plan(4))
     assert {audit.verdict for audit in found} == {Verdict.CONTRADICTED}

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from tests.support.rank_groups import RankGroup
 from tests.trainers.distributed import cases
 
-DECLARED, PRESENT, RATE, DRAWS = 15, 13, 0.3, 1000
+DECLARED, PRESENT, RATE, DRAWS = 15, 13, 0.3, 400
 
 
 def law_every_record_joins_with_the_rate(group: RankGroup) -> None:
