@@ -119,7 +119,7 @@ def _refusal(module: nn.Module, path: str, groups: int) -> ModelError:
         "it keeps statistics of other records, so no record has a gradient of its own",
         where=path or "the model",
         got=type(module).__name__,
-        remedy=f"Normalise within the record: {mended}",
+        remedy=f"Normalise within the record, by GroupNorm: {mended}.",
     )
 
 

@@ -58,7 +58,7 @@ def test_a_mixing_module_is_refused_with_a_line_that_mends_it(module: nn.Module)
     model = nn.ModuleDict({"block": block})
     with pytest.raises(ModelError, match=r"block\.1\.norm: it keeps statistics") as error:
         refuse_mixing_modules(model)
-    line = error.value.remedy.rpartition("Normalise within the record: ")[2].rstrip(".")
+    line = error.value.remedy.rpartition("by GroupNorm: ")[2].rstrip(".")
     exec(line, {"model": model, "dpigu": dpigu})
     refuse_mixing_modules(model)
     assert isinstance(model.get_submodule("block.1.norm"), nn.GroupNorm)
