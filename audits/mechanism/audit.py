@@ -106,7 +106,7 @@ def audit_mechanism(
         sampler: whose draws are tested; rate 0.1 of 320 records by default.
         delta: for the ε that is shown beside μ.
         confidence: of the verdict, divided among its tests by `SHARES`.
-        quick: in three seconds, and only gross mistakes are seen.
+        quick: in some seconds: what the noise lacks is seen, and gross mistakes.
         space: where rows live, if the stages need another than three layers (24 coordinates; 5,402
             for the noise by itself).
         kernel: what releases a step, if not `dpcore.Kernel`.

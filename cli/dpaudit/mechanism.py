@@ -41,7 +41,9 @@ STEPS = 100
 @click.option(
     "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Of the verdict."
 )
-@click.option("--quick", is_flag=True, help="In three seconds; sees gross mistakes alone.")
+@click.option(
+    "--quick", is_flag=True, help="In some seconds; sees what the noise lacks, and gross mistakes."
+)
 @require_power_option
 @json_option("the report")
 @click.pass_context
@@ -59,8 +61,8 @@ def mechanism(
     """Audit what a plan releases, and the states it keeps, against the event it is charged as.
 
     Nothing is trained: the plan's kernel runs a few steps thousands of times, with and without one
-    adversarial record, and the sampler's draws are counted. Takes up to a minute; least at σ of
-    0.5 or so.
+    adversarial record, and the sampler's draws are counted. Each phase's noise is heard by itself,
+    over the whole of its length. Takes up to a minute, and longer from σ = 2 on.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from tests.support.depth import DEEP
 from tests.support.planted.bug import LAW, NOBODY, Bug
 from tests.support.planted.rows import BUGS
 
-SHARE = 6
+SHARE = 8
 PLANTED = [bug for bug in BUGS if bug.stopped is not None]
 DEAR = [bug for bug in PLANTED if bug.dear]
 TRIED = [bug for bug in PLANTED if DEEP or not bug.dear or DEAR.index(bug) % SHARE == 0]
