@@ -100,8 +100,9 @@ laws: setup
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/laws
 
 # Tests that try less in `make test`: every preset and situation, at the effort of --quick.
+DEEP := $(sort $(shell grep -rl "mark\.deep" --include="test_*.py" tests)) -m deep
 deep: setup
-	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) -m deep
+	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) $(DEEP)
 
 # A run is stopped at every operation on the disk, and 200 processes are killed at random.
 crash: setup
