@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
-from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.grammar.pipeline import Placed
 from dpigu.dpcore.grammar.spaces import _MINT, Bounded, Released
@@ -20,7 +19,7 @@ from dpigu.dpcore.noise.correlated import Correlation
 from dpigu.dpcore.precision import full_precision, refuse_emulated_products
 from dpigu.dpcore.ranks import ALONE, Ranks
 from dpigu.dpcore.rows import UNIT_ROUNDOFF, Rows, of_shape
-from dpigu.dpcore.sampling import max_batch
+from dpigu.dpcore.sampling import check_batch, max_batch
 from torch import Tensor
 
 ROUNDING = 2.0**-50
@@ -125,9 +124,29 @@ class Kernel:
         Privacy: one record moves each sum by at most its sensitivity (guarded_factors,
         guarded_vectors); noise is drawn once, on the whole support, whatever the records kept.
         """
+        stages, pipeline, support_D = self.pipeline.stages, self.pipeline, context.support_D
+        bound = pipeline.bound(states)
+        total_K, sums = self._sums(states, bound, batch)
+        noised = self._noised(self._bounded(total_K, bound), context)
+        del total_K  # a long vector is let go where it ends: they are the memory of a step
+        gradient = pipeline.post(states, noised)
+        answers = {}
+        for p in stages.of("query"):
+            asked = self._bounded(sums[p.name], torch.full_like(bound, p.stage.bound))
+            everywhere = torch.ones_like(asked.value, dtype=torch.bool)
+            answers[p.name] = self._mint(asked, everywhere, p.stage.noise_ratio)
+        if gradient is not noised or context.noise_support_K is not support_D:
+            masked_D = torch.where(support_D, gradient.value, 0)
+            gradient = gradient.derive(masked_D, torch.where(support_D, gradient.variance, 0))
+        release = Release(gradient, noised, answers, support_D, context.clock, context.public_MD)
+        return release, pipeline.updated(states, context, release)
+
+    def _sums(
+        self, states: States, bound: Tensor, batch: Iterable[Rows]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sums of the guarded rows, and of every query's vectors; both private."""
         stages, pipeline = self.pipeline.stages, self.pipeline
         clip_state = states[stages.name_in("clipper")]
-        bound = pipeline.bound(states)
         zeros = partial(torch.zeros, dtype=torch.float64, device=pipeline.device)
         total_K = zeros(pipeline.output.size)
         sums = {p.name: zeros(p.stage.size) for p in stages.of("query")}
@@ -144,26 +163,8 @@ class Kernel:
                 for p in stages.of("query"):
                     vectors = guarded_vectors(p, states[p.name], pipeline, states, norms_BG, good_B)
                     sums[p.name] += vectors.sum(0)
-        if self.ranks.total(count) > self._max_batch:
-            raise PrivacyError(
-                "a batch has more rows than the rounding margin allows",
-                where="Kernel.release",
-                expected=f"at most {self._max_batch}",
-                remedy="Declare a number of records close to the true one.",
-            )
-        support_D = context.support_D
-        noised = self._noised(self._bounded(total_K, bound), context)
-        gradient = pipeline.post(states, noised)
-        answers = {}
-        for p in stages.of("query"):
-            asked = self._bounded(sums[p.name], torch.full_like(bound, p.stage.bound))
-            everywhere = torch.ones_like(asked.value, dtype=torch.bool)
-            answers[p.name] = self._mint(asked, everywhere, p.stage.noise_ratio)
-        masked = gradient.derive(
-            torch.where(support_D, gradient.value, 0), torch.where(support_D, gradient.variance, 0)
-        )
-        release = Release(masked, noised, answers, support_D, context.clock, context.public_MD)
-        return release, pipeline.updated(states, context, release)
+        check_batch(self.ranks.total(count), self._max_batch)
+        return total_K, sums
 
     def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
         return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
@@ -181,17 +182,16 @@ class Kernel:
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
         noiser, bands, std = self.pipeline.stages.noiser, self.pipeline.stages.bands, 0.0
-        own_S = self.ranks.summed(guarded.value)
+        value_K = self.ranks.summed(guarded.value)
         if noiser.noise_multiplier > 0:
-            own_S, std = LAWS[noiser.law].noised(
-                own_S,
+            value_K, std = LAWS[noiser.law].noised(
+                value_K,
                 coordinates=bands * len(support_K),  # of all the sums that a record is in
                 sensitivity=float(guarded.sensitivity),
                 noise_multiplier=noiser.noise_multiplier * ratio,
                 records=bands * self._max_batch,
                 source=self.noise,
             )
-        value_K = self.ranks.joined(own_S, len(support_K))
-        value_K = torch.where(support_K, value_K, 0.0)
-        variance_K = torch.where(support_K, torch.full_like(value_K, std / self._divisor) ** 2, 0.0)
-        return Released(value_K / self._divisor, variance_K, _mint=_MINT)
+        value_K = self.ranks.joined(value_K, len(support_K))
+        value_K = torch.where(support_K, value_K, 0.0).div_(self._divisor)
+        return Released(value_K, ((std / self._divisor) ** 2, support_K), _mint=_MINT)

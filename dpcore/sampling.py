@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from dpigu.dpcore.errors import GrammarError
+from dpigu.dpcore.errors import GrammarError, PrivacyError
 from dpigu.dpcore.randomness import coins
 from numpy.typing import NDArray
 
@@ -99,3 +99,14 @@ def max_batch(expected_batch: float) -> int:
     probability below e⁻¹⁴⁰ (Chernoff).
     """
     return math.ceil(2 * expected_batch + 20 * math.sqrt(expected_batch) + 100)
+
+
+def check_batch(rows: int, most: int) -> None:
+    """A `PrivacyError` for a batch of more rows than `max_batch` allows."""
+    if rows > most:
+        raise PrivacyError(
+            "a batch has more rows than the rounding margin allows",
+            where="Kernel.release",
+            expected=f"at most {most}",
+            remedy="Declare a number of records close to the true one.",
+        )

@@ -154,6 +154,7 @@ class Loop:
         self._run.ledger.begin_step()
         self._kept = None
         prepared.model.train(not evaluates(phase.pipeline.statistic))
+        self._released = None  # no long vector stands beside the next step's
         release, states = running.step(states, number, self._parameters)
         self._released = release
 

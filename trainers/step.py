@@ -37,9 +37,24 @@ class Step:
         parameters: Mapping[str, nn.Parameter],
         update: Update,
     ) -> None:
-        self.number, self.phase, self.release = number, phase, release
+        self.number, self.phase = number, phase
+        self._release: Release | None = release
         self._space, self._parameters = space, parameters
         self._update: Update | None = update
+
+    @property
+    def release(self) -> Release:
+        """What the kernel released.
+
+        Raises: RunError when the next step has begun: a long vector is not kept beside the next.
+        """
+        if self._release is None:
+            raise RunError(
+                "a step's release is let go when the next step begins",
+                where=f"step {self.number}, phase {self.phase}",
+                remedy="Read it within the loop, and keep `step.release` if you need it later.",
+            )
+        return self._release
 
     @property
     def gradients(self) -> dict[str, Tensor]:
@@ -81,5 +96,5 @@ class Step:
         return update(optimizer)
 
     def close(self) -> None:
-        """The step is over: it is applied no more."""
-        self._update = None
+        """The step is over: it is applied no more, and its release is let go."""
+        self._update = self._release = None

@@ -133,16 +133,26 @@ class Released:
     """A vector computed from noised values and public constants only.
 
     It may be stored, logged and shown. `variance` is the known variance of its noise, per
-    coordinate, and public.
+    coordinate, and public; one number on a support is kept as that, and spread when asked for.
     """
 
-    __slots__ = ("value", "variance")
+    __slots__ = ("_variance", "value")
 
-    def __init__(self, value: Tensor, variance: Tensor, *, _mint: object = None) -> None:
+    def __init__(
+        self, value: Tensor, variance: Tensor | tuple[float, Tensor], *, _mint: object = None
+    ) -> None:
         if _mint is not _MINT:
             _refuse("Released")
         self.value = value
-        self.variance = variance
+        self._variance = variance
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of the noise in every coordinate, float64."""
+        if isinstance(self._variance, Tensor):
+            return self._variance
+        number, support_K = self._variance
+        return support_K.to(torch.float64).mul_(number)
 
     def derive(self, value: Tensor, variance: Tensor) -> Released:
         """A released vector computed from this one (post-processing, Dwork & Roth 2014)."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from dpigu.dpcore import AffineRowMap, GrammarError, Reads, Released, Space, State, register
 from dpigu.dpcore.grammar.stages import name_of
-from torch import Tensor
 
 
 @register("post", "affine-restorer")
@@ -49,13 +47,8 @@ class AffineRestorer:
             )
         weight_D, shift_D = stage.affine(standardizer_state)
         moved_D = released.value if shift_D is None else released.value + shift_D
-        return released.derive(
-            _divided(moved_D, weight_D),
-            _divided(released.variance, weight_D**2),
-        )
-
-
-def _divided(x_D: Tensor, y_D: Tensor) -> Tensor:
-    """x / y, and 0 where y is 0."""
-    zero_D = y_D == 0
-    return torch.where(zero_D, 0.0, x_D / torch.where(zero_D, 1.0, y_D))
+        zero_D = weight_D == 0
+        by_D = weight_D.masked_fill(zero_D, 1.0)
+        value_D = (moved_D / by_D).masked_fill_(zero_D, 0.0)
+        variance_D = (released.variance / by_D.square_()).masked_fill_(zero_D, 0.0)
+        return released.derive(value_D, variance_D)

@@ -15,6 +15,9 @@ from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 
+PIECE = 2**20
+"""Coordinates that are learnt from at a time: a step's memory is that of the state, not of this."""
+
 
 def apply(affine: Affine, g_D: Tensor) -> Tensor:
     """weight ⊙ g − shift, in the row's own dtype."""
@@ -161,28 +164,35 @@ class GroupStandardizer:
         return apply(self.affine(state), g_D)
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
-        mean_D, noise_D, seen_D = state["mean_D"], state["noise_D"], state["seen_D"]
-        live_D = release.support_D
-        again_D = (live_D & seen_D).to(torch.float64)
-        square_D = again_D * (release.gradient.value - mean_D) ** 2
-        excess_D = square_D - again_D * (release.gradient.variance + noise_D)
-
-        def sum_G(x_D: Tensor) -> Tensor:
-            return torch.zeros_like(state["count_G"]).index_add(0, state["groups_D"], x_D)
-
-        excess_G = self.decay * state["excess_G"] + sum_G(excess_D)
-        fourth_G = self.decay**2 * state["fourth_G"] + sum_G(square_D**2)
-        count_G = self.decay * state["count_G"] + sum_G(again_D)
+        mean_D, noise_D = torch.empty_like(state["mean_D"]), torch.empty_like(state["noise_D"])
+        sums_3G = torch.zeros_like(torch.stack([state["count_G"]] * 3))
+        whole = (*(state[key] for key in ("mean_D", "noise_D", "seen_D", "groups_D")),)
+        released = (release.support_D, release.gradient.value, release.gradient.variance)
+        for at in range(0, len(mean_D), PIECE):
+            here = slice(at, at + PIECE)
+            mean_P, noise_P, seen_P, groups_P, live_P, value_P, variance_P = (
+                v[here] for v in (*whole, *released)
+            )
+            again_P = (live_P & seen_P).to(torch.float64)
+            square_P = again_P * (value_P - mean_P) ** 2
+            excess_P = square_P - again_P * (variance_P + noise_P)
+            for sum_G, x_P in zip(sums_3G, (excess_P, square_P**2, again_P), strict=True):
+                sum_G.index_add_(0, groups_P, x_P)
+            share_P = live_P * torch.where(seen_P, 1 - self.mean_decay, 1.0)
+            mean_D[here] = mean_P + share_P * (value_P - mean_P)
+            noise_D[here] = (1 - share_P) ** 2 * noise_P + share_P**2 * variance_P
+        excess_G = self.decay * state["excess_G"] + sums_3G[0]
+        fourth_G = self.decay**2 * state["fourth_G"] + sums_3G[1]
+        count_G = self.decay * state["count_G"] + sums_3G[2]
         weight_D = state["weight_D"]
         if (release.clock.step + 1) % self.refresh == 0:
             weight_D = self.weights(excess_G, fourth_G, count_G)[state["groups_D"]]
-        share_D = live_D * torch.where(seen_D, 1 - self.mean_decay, 1.0)
         return {
             "weight_D": weight_D,
             "groups_D": state["groups_D"],
-            "mean_D": mean_D + share_D * (release.gradient.value - mean_D),
-            "noise_D": (1 - share_D) ** 2 * noise_D + share_D**2 * release.gradient.variance,
-            "seen_D": seen_D | live_D,
+            "mean_D": mean_D,
+            "noise_D": noise_D,
+            "seen_D": state["seen_D"] | release.support_D,
             "excess_G": excess_G,
             "fourth_G": fourth_G,
             "count_G": count_G,

@@ -81,7 +81,7 @@ MUTANTS = (
     KernelMutant(
         "clip of the mean instead of each record",
         Kernel,
-        "release",
+        "_sums",
         (
             (
                 SUM,
@@ -177,7 +177,7 @@ MUTANTS = (
     KernelMutant(
         "sums in float32",
         Kernel,
-        "release",
+        "_sums",
         (("zeros, dtype=torch.float64", "zeros, dtype=torch.float32"),),
         execution.law_microbatches_and_order,
         {
@@ -206,7 +206,7 @@ MUTANTS = (
     KernelMutant(
         "noise added per microbatch",
         Kernel,
-        "release",
+        "_sums",
         ((SUM, SUM + " + torch.from_numpy(self.noise.words(len(total_K)) * 2.0**-64)"),),
         noise.law_once_a_step,
         SIZED,
@@ -246,11 +246,11 @@ MUTANTS = (
     KernelMutant(
         "a divisor from the realised batch",
         Kernel,
-        "release",
+        "_sums",
         (
             (
-                "support_D = context.support_D",
-                "support_D = context.support_D; self._divisor = count or 1",
+                "return total_K, sums",
+                "self._divisor = count or 1\n    return total_K, sums",
             ),
         ),
         support.law_noise_on_the_support_and_only_there,
@@ -268,6 +268,7 @@ MUTANTS = (
         Kernel,
         "release",
         (
+            ("del total_K", "pass"),
             (
                 UPDATE,
                 "same = pipeline.output == pipeline.space\n"
