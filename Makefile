@@ -1,4 +1,4 @@
-# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-hf | test-ray | docs | lessons | portable | lint | laws | deep | crash | bench; see README.md and docs/testing.md
+# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-hf | test-ray | docs | lessons | portable | lint | laws | deep | crash | bench | gpu; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ROOMS := dpcore mechanisms accountants trainers audits cli
 LINKS := .links/dpigu
 
-.PHONY: setup setup-hf setup-ray setup-docs demo test test-hf test-ray docs lessons portable portable-sse portable-avx2 portable-threads lint laws deep crash bench
+.PHONY: setup setup-hf setup-ray setup-docs demo test test-hf test-ray docs lessons portable portable-sse portable-avx2 portable-threads lint laws deep crash bench gpu
 
 setup: $(VENV)/.installed
 
@@ -128,3 +128,7 @@ bench: $(PEERS)/.installed
 			--out benchmarks/results/$$net-$$batch.json || exit 1; \
 	done
 	$(PEERS)/bin/python -m benchmarks.draw
+
+# The tests of a device and the time of a step, on a GPU; it refuses without one.
+gpu: setup
+	$(BIN)/python -m benchmarks.gpu
