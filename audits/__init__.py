@@ -22,7 +22,17 @@ if TYPE_CHECKING:
         parametrize_with_checks,
     )
     from dpigu.audits.evidence import EvidenceError
-    from dpigu.audits.external import ScoresAudit, audit_scores, foreign_scores, read_scores
+    from dpigu.audits.external import (
+        SIGNALS,
+        PlantedCanaries,
+        ScoresAudit,
+        audit_planted,
+        audit_scores,
+        foreign_scores,
+        plant,
+        planted_scores,
+        read_scores,
+    )
     from dpigu.audits.mechanism import audit_mechanism
     from dpigu.audits.membership import ATTACKS, Membership, estimate_membership
     from dpigu.audits.replay import ReplayAudit, audit_replay, made_up_training
@@ -69,6 +79,7 @@ _ROOMS = (
 
 __all__ = [
     "ATTACKS",
+    "SIGNALS",
     "AuditReport",
     "Campaign",
     "CanaryPlan",
@@ -79,6 +90,7 @@ __all__ = [
     "GradientCanaries",
     "Membership",
     "ModelAudit",
+    "PlantedCanaries",
     "ReplayAudit",
     "ScoresAudit",
     "StopWhenContradicted",
@@ -90,6 +102,7 @@ __all__ = [
     "auc",
     "audit_mechanism",
     "audit_model",
+    "audit_planted",
     "audit_replay",
     "audit_scores",
     "check_stage",
@@ -114,6 +127,8 @@ __all__ = [
     "one_run_test",
     "parametrize_with_checks",
     "plan_canaries",
+    "plant",
+    "planted_scores",
     "read_scores",
     "report_data",
     "roc_curve",

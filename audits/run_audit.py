@@ -174,7 +174,9 @@ def audit_model(
             observed=seen.p_values() if seen is not None else None,
             shares=plan.shares,
         )
-        as_claimed = seen and seen.as_claimed(summary["delta"], plan.confidence)
+        as_claimed = None
+        if seen is not None:
+            as_claimed = seen.as_claimed(summary["delta"], plan.confidence)
         report = judge(
             claim_epsilon=claim,
             delta=summary["delta"],

@@ -74,7 +74,7 @@ def _fit(model: nn.Module, x: Tensor, y: Tensor) -> None:
     model.train()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
         optimizer.step()
     optimizer.zero_grad()
     model.eval()

@@ -118,7 +118,8 @@ def open_job(
     Raises: EvidenceError where the folder is of another recipe, other data or another target.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path, key, coins = folder / COINS, secrets.token_bytes(32), ()
+    path, key = folder / COINS, secrets.token_bytes(32)
+    coins: tuple[int, ...] = ()
     stored: dict[str, NDArray[Any]] = {}
     if path.is_file():
         stored = read_arrays(path, ("key", "of", "coins"))

@@ -182,7 +182,7 @@ class Observations:
     @property
     def _expected_in(self) -> float:
         """How many observations of canaries in a batch there would be, by rate and coins."""
-        return self.planned * self.o_Tm.shape[1] / 2 * float(self.rate_T[0])
+        return float(self.planned * self.o_Tm.shape[1] / 2 * self.rate_T[0])
 
 
 def _differs(ratio: Reals, count: NDArray[np.int64]) -> NDArray[np.bool_]:

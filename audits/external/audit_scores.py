@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dpigu.audits.canaries import check_coins
 from dpigu.audits.evidence import EvidenceError
+from dpigu.audits.external.planted import planted_scores
+from dpigu.audits.external.signals import exposure
 from dpigu.audits.report import report_data
 from dpigu.audits.statistics import CombinedTest, check_claim, combined_test, guess_grid
 from dpigu.audits.verdict import AuditReport, invalid_audit, judge
@@ -18,6 +21,10 @@ from numpy.typing import ArrayLike
 ASSUMPTIONS = (
     "As you said: a fair, independent coin for each record alone decided whether it trained.",
     "Every coin that was flipped has its row, and no score was made by looking at a coin.",
+)
+PLANTED = (
+    "The model was trained on the file that was written here, as it is, and on nothing else of it.",
+    "No score was made by looking at which canaries were in that file.",
 )
 NO_COINS = (
     "no coins decided who was in, so members and non-members may differ in more than membership"
@@ -43,6 +50,7 @@ def audit_scores(
     command: str = "scores",
     subject: str = "scores",
     facts: Sequence[tuple[str, str]] = (),
+    assumptions: Sequence[str] = ASSUMPTIONS,
     reproduce: Sequence[str] = (),
 ) -> ScoresAudit:
     """Whether scores contradict a claim; AUC and TPR beside it, coins or not.
@@ -52,6 +60,7 @@ def audit_scores(
         coins: whether independent fair coins decided who was in. Without them no verdict.
         claim_epsilon, delta: the claim. confidence: of the verdict.
         command, subject, facts, reproduce: what the report says of where they are from.
+        assumptions: what a verdict rests on.
 
     The tests and the grid are those of `dpaudit model`; the grid follows from the number of
     records alone.
@@ -87,7 +96,7 @@ def audit_scores(
             lower_bound=combined.one_run.lower_bound,
             ceiling=combined.one_run.ceiling,
             confidence=confidence,
-            assumptions=ASSUMPTIONS,
+            assumptions=assumptions,
             checks=checks,
         )
     except EvidenceError as error:
@@ -111,3 +120,57 @@ def audit_scores(
         reproduce=reproduce,
     )
     return ScoresAudit(report=report, data=data)
+
+
+def audit_planted(
+    folder: Path,
+    file: Path,
+    *,
+    claim_epsilon: float,
+    delta: float,
+    confidence: float = 0.95,
+    signal: str | None = None,
+    reproduce: Sequence[str] = (),
+) -> ScoresAudit:
+    """Whether the scores of a folder's canaries contradict a claim, by the folder's own coins.
+
+    Args:
+        folder: as `plant` made it. file: scores by canary, as `planted_scores` reads them.
+
+    Returns: INVALID AUDIT where coins were changed or scores do not fit the canaries.
+    Raises: DataError for a file that cannot be read.
+    """
+    check_claim(claim_epsilon, delta)
+    try:
+        found = planted_scores(folder, file, signal)
+    except EvidenceError as error:
+        report = invalid_audit(
+            error.problem,
+            remedy=error.remedy,
+            claim_epsilon=claim_epsilon,
+            delta=delta,
+            confidence=confidence,
+            checks=(("failed", str(error)),),
+        )
+        data = report_data(report, command="planted", subject=str(file), reproduce=reproduce)
+        return ScoresAudit(report=report, data=data)
+    inside = found.members == 1
+    facts = [("signal", found.what)]
+    if inside.any() and not inside.all():
+        bits = exposure(found.scores[inside], found.scores[~inside])
+        most = np.log2((~inside).sum() + 1)
+        told = f"median {np.median(bits):.2f} bits, largest {bits.max():.2f}, of {most:.2f}"
+        facts.append(("exposure of those in", told))
+    return audit_scores(
+        found.scores,
+        found.members,
+        coins=True,
+        claim_epsilon=claim_epsilon,
+        delta=delta,
+        confidence=confidence,
+        command="planted",
+        subject=str(file),
+        facts=facts,
+        assumptions=PLANTED,
+        reproduce=reproduce,
+    )

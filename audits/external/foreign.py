@@ -1,65 +1,101 @@
-"""A model that we did not train: weights from safetensors, records from npz, its margin."""
+"""A model that we did not train: weights from safetensors, records from npz, a score of each."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from dpigu.audits.external.tables import read_arrays
-from dpigu.audits.scores import SCORES, scores_of
+from dpigu.audits.external.records import Records
+from dpigu.audits.scores import SCORES
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError, ModelError
-from dpigu.trainers import DataSpec, Scaling, build_model
-from dpigu.trainers.data import BYTES
+from dpigu.trainers import DataSpec, build_model
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+HUGGINGFACE = "huggingface:"
+BATCH = 500
+
 
 def foreign_scores(
-    model: str, weights: Path, members: Path, non_members: Path, classes: int | None = None
+    model: str,
+    weights: Path | None,
+    members: Path,
+    non_members: Path,
+    classes: int | None = None,
+    signal: str = "margin",
 ) -> tuple[Reals, NDArray[np.int64]]:
-    """The margin of every record of two files under a model, and who is a member.
+    """A score of every record of two files under a model, and who is a member.
 
     Args:
-        model: module:factory, or a name of `dpigu.trainers.models.registry.MODELS`.
+        model: module:factory, a name of `dpigu.trainers.models.registry.MODELS`, or
+            huggingface:FOLDER, a causal language model in safetensors; its code is never run.
         weights: a safetensors file; nothing else is opened, and nothing unpickled.
-        members, non_members: .npz with x (bytes, scaled to [−1, 1], or floats as they are) and
-            integer y.
+        members, non_members: .npz with x (bytes, scaled to [−1, 1], floats, or integers as tokens)
+            or x.NAME for each input of a model that takes several by name; and y: integers, one a
+            record, or one a token and −100 for none; floats for the squared error. Without y, x
+            are tokens, each of which is foretold from those before.
         classes: how many; None takes one more than the largest label of both.
+        signal: a name in `dpigu.audits.scores.SCORES`.
 
     Raises: DataError or ModelError for files that are missing or do not fit, or a model that
         cannot be built or score these records.
     """
-    sides = [_records(path) for path in (members, non_members)]
-    (x_in, y_in), (x_out, y_out) = sides
-    if x_in.shape[1:] != x_out.shape[1:] or x_in.dtype != x_out.dtype:
+    inside, outside = (Records.read(path, signal) for path in (members, non_members))
+    if inside.form != outside.form:
         raise DataError(
             "members and non-members differ in shape or type",
             where=f"{members}, {non_members}",
-            got=f"{tuple(x_in.shape[1:])} {x_in.dtype}, {tuple(x_out.shape[1:])} {x_out.dtype}",
+            got=f"{inside.form}, {outside.form}",
         )
-    x, y = np.concatenate([x_in, x_out]), np.concatenate([y_in, y_out])
-    count = classes if classes is not None else max(2, int(y.max()) + 1)
-    if y.min() < 0 or y.max() >= count:
-        raise DataError("a label lies outside the classes", where="y", expected=f"0…{count - 1}")
-    scaling = BYTES if x.dtype == np.uint8 else Scaling()
-    spec = DataSpec(members.stem, len(x_in), count, x.shape[1:], scaling)
-    module = loaded(build_model(model, spec, seed=0), weights)
-    in_n = np.concatenate([np.ones(len(y_in), np.int64), np.zeros(len(y_out), np.int64)])
-    return _scores(module, scaling.apply(x), torch.from_numpy(y.astype(np.int64)), model), in_n
+    both = inside.and_(outside)
+    module = _built(model, weights, both.spec(members.stem, classes, signal))
+    in_n = np.concatenate([np.ones(inside.count, np.int64), np.zeros(outside.count, np.int64)])
+    return _scores(module, both, signal, model), in_n
 
 
-def _records(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    arrays = read_arrays(path, ("x", "y"))
-    x, y = arrays["x"], arrays["y"]
-    if x.ndim < 2 or (x.dtype != np.uint8 and x.dtype.kind != "f"):
-        raise DataError("x must be bytes or floats, one record a row", where=str(path))
-    if y.ndim != 1 or y.dtype.kind not in "iu" or len(x) != len(y) or not len(y):
-        raise DataError("y must be one integer for each record of x", where=str(path))
-    return x, y
+def _built(model: str, weights: Path | None, spec: DataSpec) -> nn.Module:
+    if model.startswith(HUGGINGFACE):
+        return _language_model(Path(model.removeprefix(HUGGINGFACE)))
+    module = build_model(model, spec, seed=0)
+    if weights is None:
+        raise DataError("a model needs weights", where=model, remedy="Give a safetensors file.")
+    return loaded(module, weights)
+
+
+def _language_model(folder: Path) -> nn.Module:
+    """A causal language model of a folder, by its own configuration and safetensors alone."""
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError as error:
+        raise ModelError(
+            "language models need transformers", remedy="Install the extra: dpigu[hf]."
+        ) from error
+    try:
+        found = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"no language model in safetensors: {str(error).splitlines()[0]}", where=str(folder)
+        ) from error
+    return _Logits(found.eval())
+
+
+class _Logits(nn.Module):
+    """A language model that gives its logits as they are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=x, use_cache=False).logits
+        return logits
 
 
 def loaded(module: nn.Module, weights: Path) -> nn.Module:
@@ -86,11 +122,18 @@ def loaded(module: nn.Module, weights: Path) -> nn.Module:
     return module.eval()
 
 
-def _scores(module: nn.Module, x: Tensor, y: Tensor, name: str) -> Reals:
+@torch.no_grad()
+def _scores(module: nn.Module, records: Records, signal: str, name: str) -> Reals:
+    score, found = SCORES[signal], []
     try:
-        scores: Reals = scores_of(SCORES["margin"], module, x, y).numpy()
-    except (RuntimeError, IndexError) as error:  # what torch raises where shapes do not meet
+        for inputs, y in records.batches(BATCH):
+            outputs = module(**inputs) if records.named else module(inputs["x"])
+            if records.next_token:
+                outputs, y = outputs[:, :-1], y[:, 1:]
+            found.append(score(outputs.double(), y))
+    except (RuntimeError, IndexError, TypeError) as error:  # torch's, where shapes do not meet
         raise ModelError(
             f"the model cannot score these records: {str(error).splitlines()[0]}", where=name
         ) from error
+    scores: Reals = torch.cat(found).numpy()
     return scores

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def campaign(
     ctx: click.Context,
+    /,
     preset: str | None,
     config: Path | None,
     data_dir: str | None,

@@ -1,4 +1,4 @@
-"""What `dpaudit scores` and `dpaudit foreign` share: the claim, the report and its command."""
+"""What `dpaudit scores`, `planted` and `foreign` share: the claim, the report and its command."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dpigu.audits import ScoresAudit
 
 FILE = click.Path(path_type=Path)
+SIGNAL_NAMES = ("score", "probability", "squared-error", "log-likelihood", "min-k")
 
 
 def _must_be_said(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
@@ -39,17 +40,23 @@ claim_options: Callable[[Command], Command] = together(
     click.option("--claim-epsilon", type=NOT_NEGATIVE, required=True, help="ε of the claim."),
     delta_option,
     click.option(
-        "--coins/--no-coins",
-        "coins",
-        callback=_must_be_said,
-        help="Whether independent fair coins decided who was in; one of both must be said.",
-    ),
-    click.option(
         "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Of the verdict."
     ),
     click.option("--out", type=FILE, help="A folder for report.html and report.json."),
     require_power_option,
     json_option("the report"),
+)
+
+coins_option: Callable[[Command], Command] = click.option(
+    "--coins/--no-coins",
+    "coins",
+    callback=_must_be_said,
+    help="Whether independent fair coins decided who was in; one of both must be said.",
+)
+signal_option: Callable[[Command], Command] = click.option(
+    "--signal",
+    type=click.Choice(SIGNAL_NAMES),
+    help="What is made of the columns. Default: the first that they make.",
 )
 
 

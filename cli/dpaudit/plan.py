@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from dpigu.audits.wording import down
 from dpigu.cli.dpaudit.group import main
-from dpigu.cli.shared.options import COUNT, POSITIVE, PROBABILITY, SHARE, json_option
+from dpigu.cli.shared.options import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, json_option
 from dpigu.cli.shared.output import print_fields, print_json
 
 if TYPE_CHECKING:
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 
 
 @main.command("plan")
-@click.option("--noise-multiplier", type=POSITIVE, required=True, help="σ of the run.")
-@click.option("--rate", type=SHARE, required=True, help="Its sampling rate.")
-@click.option("--steps", type=COUNT, required=True, help="Its steps.")
+@click.option("--noise-multiplier", type=POSITIVE, help="σ of the run.")
+@click.option("--rate", type=SHARE, help="Its sampling rate.")
+@click.option("--steps", type=COUNT, help="Its steps.")
+@click.option(
+    "--black-box", is_flag=True, help="Only the model will be seen; needs --claim-epsilon."
+)
+@click.option("--claim-epsilon", type=NOT_NEGATIVE, help="The claim, for --black-box.")
 @click.option("--delta", type=PROBABILITY, default=1e-5, show_default=True, help="Of its claim.")
 @click.option("--confidence", type=PROBABILITY, default=0.95, show_default=True)
 @click.option("--canaries", type=COUNT, multiple=True, help="A number to try; repeatable.")
@@ -27,10 +32,15 @@ if TYPE_CHECKING:
 @click.option("--records", type=COUNT, help="Declared records: what the canaries cost of them.")
 @click.option("--picture", type=click.Path(path_type=Path), help="A .png or .svg to draw.")
 @json_option("the plan")
+@click.pass_context
 def power_plan(
-    noise_multiplier: float,
-    rate: float,
-    steps: int,
+    ctx: click.Context,
+    /,
+    noise_multiplier: float | None,
+    rate: float | None,
+    steps: int | None,
+    black_box: bool,
+    claim_epsilon: float | None,
     delta: float,
     confidence: float,
     canaries: tuple[int, ...],
@@ -42,12 +52,20 @@ def power_plan(
     """How many canaries an audit needs against noise that is less than claimed, by simulation.
 
     The canaries are crafted gradients (dpigu train --canary-kind gradient). Those told by the
-    model alone show less.
+    model alone show less: with --black-box the plan says how many guesses must be right.
 
     \b
-    Example:
+    Examples:
       dpaudit plan --noise-multiplier 3.3 --rate 0.17 --steps 300 --picture power.png
+      dpaudit plan --black-box --claim-epsilon 1
     """
+    if black_box:
+        if claim_epsilon is None:
+            raise click.UsageError("--black-box needs --claim-epsilon.", ctx)
+        _black_box(claim_epsilon, delta, confidence, canaries, as_json)
+        return
+    if noise_multiplier is None or rate is None or steps is None:
+        raise click.UsageError("give --noise-multiplier, --rate and --steps; or --black-box.", ctx)
     from dpigu.audits.report.power_picture import draw_power
     from dpigu.audits.statistics.power import CANARIES, NOISE, plan_power
 
@@ -66,6 +84,32 @@ def power_plan(
         print_json(_json(plan))
     else:
         _show(plan, records, picture)
+
+
+def _black_box(
+    epsilon: float, delta: float, confidence: float, canaries: tuple[int, ...], as_json: bool
+) -> None:
+    """A line for each number of canaries: what perfect guesses show, and how many must be right."""
+    from dataclasses import asdict
+
+    from dpigu.audits.statistics.black_box import plan_black_box
+    from dpigu.audits.statistics.power import CANARIES
+
+    rows = plan_black_box(
+        epsilon=epsilon, delta=delta, confidence=confidence, canaries=canaries or CANARIES
+    )
+    if as_json:
+        print_json({"epsilon": epsilon, "delta": delta, "rows": [asdict(row) for row in rows]})
+        return
+    click.echo(f"Claim: ε = {epsilon:g} at δ = {delta:g}, {100 * confidence:g}% confidence.\n")
+    click.echo(f"{'canaries':<10}{'ceiling':>9}   to contradict, of the surest guesses")
+    for row in rows:
+        if row.easiest is None:
+            said = "nothing can: use more canaries"
+        else:
+            ways = [row.needed[0], row.easiest]
+            said = " or ".join(f"{v} of {r} ({v / r:.0%})" for r, v in dict.fromkeys(ways))
+        click.echo(f"{row.canaries:<10}{down(row.ceiling, 2):>9}   {said}")
 
 
 def _json(plan: PowerPlan) -> dict[str, object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dpigu.cli.dpaudit.external import FILE, claim_options, finish
+from dpigu.cli.dpaudit.external import FILE, claim_options, coins_option, finish, signal_option
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.dpaudit.reproduction import reproduction
 
@@ -14,13 +14,27 @@ from dpigu.cli.dpaudit.reproduction import reproduction
 @main.command()
 @click.argument("file", type=FILE)
 @claim_options
+@coins_option
+@signal_option
 @click.pass_context
-def scores(ctx: click.Context, /, file: Path, coins: bool, out: Path | None, **claim: Any) -> None:
+def scores(
+    ctx: click.Context,
+    /,
+    file: Path,
+    coins: bool,
+    signal: str | None,
+    out: Path | None,
+    **claim: Any,
+) -> None:
     """Audit scores and membership from a file: .csv, .parquet or .npz.
 
-    Columns (arrays in an .npz): score, a number, higher for "was in training"; member, 1 or 0.
-    One row for each coin that was flipped. Without coins the verdict is INVALID AUDIT, and AUC
-    and TPR are estimates.
+    Columns (arrays in an .npz): member, 1 or 0; and score, a number, higher for "was in training",
+    or a model's predictions in its place: probability, of the record's own label; prediction and
+    target; log_probabilities of its tokens, a row a record (.npz). A column reference, the same by
+    a model that saw none of the records, is taken off.
+
+    One row for each coin that was flipped. Without coins the verdict is INVALID AUDIT, and AUC and
+    TPR are estimates.
 
     \b
     Examples:
@@ -29,7 +43,7 @@ def scores(ctx: click.Context, /, file: Path, coins: bool, out: Path | None, **c
     """
     from dpigu.audits import audit_scores, read_scores
 
-    values, members = read_scores(file)
+    values, members = read_scores(file, signal)
     options = {name: claim.pop(name) for name in ("as_json", "require_power")}
     audit = audit_scores(
         values, members, coins=coins, subject=str(file), reproduce=reproduction(), **claim
