@@ -13,6 +13,7 @@ from dpigu.audits.external.tables import array_names, read_arrays
 from dpigu.dpcore import DataError
 from dpigu.trainers import TASKS, DataSpec, Scaling
 from dpigu.trainers.data import BYTES
+from dpigu.trainers.data.sources import Shapes
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -95,7 +96,7 @@ class Records:
     def spec(self, name: str, classes: int | None, signal: str) -> DataSpec:
         """What a factory may ask of the data."""
         shapes = {n: x.shape[1:] for n, x in self.inputs.items()}
-        shape = shapes if self.named else shapes["x"]
+        shape: Shapes = shapes if self.named else shapes["x"]
         if signal == "squared-error":
             task = TASKS["regression"]
             return DataSpec(name, self.count, None, shape, Scaling(), task, self.y.shape[1:])

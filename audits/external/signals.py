@@ -36,7 +36,7 @@ def squared_error(prediction: ArrayLike, target: ArrayLike) -> Reals:
     a, b = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if a.shape != b.shape:
         raise DataError("predictions and targets must pair up", got=a.shape, expected=b.shape)
-    return -np.square(a - b).reshape(len(a), -1).sum(1)
+    return np.asarray(-np.square(a - b).reshape(len(a), -1).sum(1))
 
 
 def log_likelihood(log_probabilities: ArrayLike) -> Reals:

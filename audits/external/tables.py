@@ -72,13 +72,15 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """
     with _opened(path) as stored:
         _require(path, stored.files, names)
-        return {name: stored[name] for name in names}
+        found = {name: stored[name] for name in names}
+    return found
 
 
 def array_names(path: Path) -> tuple[str, ...]:
     """The names of an .npz's arrays. Raises: DataError as `read_arrays`."""
     with _opened(path) as stored:
-        return tuple(stored.files)
+        names = tuple(stored.files)
+    return names
 
 
 @contextmanager
