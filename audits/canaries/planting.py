@@ -200,7 +200,7 @@ def plan_canaries(
             remedy="Take the kind 'gradient'.",
         )
     check_confidence(confidence)
-    _check_count(data, count, confidence, KINDS[kind].from_data, _shares(kind))
+    _check_count(data, count, confidence, kind)
     draw = secrets.SystemRandom()
     ids = tuple(range(count))
     if KINDS[kind].from_data:
@@ -258,9 +258,8 @@ def load_plan(folder: RunFolder) -> CanaryPlan:
     return CanaryPlan(**fields)
 
 
-def _check_count(
-    data: Data, count: int, confidence: float, from_data: bool, shares: Mapping[str, float]
-) -> None:
+def _check_count(data: Data, count: int, confidence: float, kind: str) -> None:
+    from_data, shares = KINDS[kind].from_data, _shares(kind)
     most = data.spec.records // 2
     if from_data and count > len(data.train_y):
         raise DataError("there are fewer records than canaries", where="canaries", got=count)
@@ -271,6 +270,15 @@ def _check_count(
             got=count,
             expected=f"at most half of the {data.spec.records} declared records",
             remedy=f"Ask for {most} or fewer.",
+        )
+    by_unit = kind != "gradient" and data.units is not None
+    if by_unit and len(data.protected) + count > data.spec.records:
+        raise DataError(
+            "canaries that are records are units of their own, and the declared number of units "
+            "has no room for them",
+            where="canaries",
+            got=count,
+            remedy="Declare as many units more as there are canaries, or take the kind 'gradient'.",
         )
     least = next(m for m in range(1, 10_000) if _ceiling(m, confidence, shares) > 0)
     if count < least:

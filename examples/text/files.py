@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from dpigu.trainers.data.files import data_folder
 from numpy.typing import NDArray
+from safetensors.numpy import load
+from tokenizers import Tokenizer
+from torch import Tensor
 
 import dpigu
 
@@ -60,6 +65,19 @@ def sst2(folder: Path | None, split: str) -> tuple[list[str], NDArray[np.int64]]
     lines = (data_folder(folder) / "sst2" / f"{split}.tsv").read_text().splitlines()
     sentences, labels = zip(*(line.rsplit("\t", 1) for line in lines), strict=True)
     return list(sentences), np.array(labels, dtype=np.int64)
+
+
+def word_vectors() -> tuple[Tensor, Tokenizer]:
+    """The table of static vectors, 32,000 × 256, that the wheel of `wordllama` ships, and its
+    tokenizer; none of its code runs."""
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The vectors come with a package: pip install wordllama")
+    files = Path(spec.origin).parent
+    weights = load((files / "weights" / "l2_supercat_256.safetensors").read_bytes())
+    table = torch.from_numpy(weights["embedding.weight"].astype(np.float32))
+    text = (files / "tokenizers" / "l2_supercat_tokenizer_config.json").read_text()
+    return table, Tokenizer.from_str(text)
 
 
 def descriptions(folder: Path | None, name: str) -> list[str]:

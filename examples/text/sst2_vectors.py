@@ -10,16 +10,11 @@ run is that of DP-SGD on the 514 weights of the linear model.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
-from files import asked, claim, sst2, trained
-from safetensors.numpy import load
-from tokenizers import Tokenizer
+from files import asked, claim, sst2, trained, word_vectors
 from torch import Tensor
 
 import dpigu
@@ -60,14 +55,7 @@ def main() -> None:
 
 def vectors() -> Callable[[list[str]], Tensor]:
     """From sentences to the mean of their tokens' vectors, in length 1: N × 256."""
-    spec = importlib.util.find_spec("wordllama")
-    if spec is None or spec.origin is None:
-        raise SystemExit("The vectors come with a package: pip install wordllama")
-    files = Path(spec.origin).parent
-    weights = load((files / "weights" / "l2_supercat_256.safetensors").read_bytes())
-    table = torch.from_numpy(weights["embedding.weight"].astype(np.float32))
-    text = (files / "tokenizers" / "l2_supercat_tokenizer_config.json").read_text()
-    tokenizer = Tokenizer.from_str(text)
+    table, tokenizer = word_vectors()
 
     def embed(sentences: list[str]) -> Tensor:
         ids = (tokenizer.encode(s, add_special_tokens=False).ids for s in sentences)

@@ -42,6 +42,7 @@ def group(
       dpigu account group --per-unit 4 --rate 0.01 --steps 500 --noise-multiplier 1 --delta 1e-5
     """
     from dpigu.accountants import group_epsilon
+    from dpigu.accountants.base import rounded_up
 
     if run is not None:
         if given := [name for name, value in mechanism.items() if value is not None]:
@@ -59,7 +60,7 @@ def group(
         told = {"epsilon": answer.value, "delta": delta, "records_per_unit": per_unit}
         print_json({**told, "accountant": answer.accountant, "note": answer.note})
         return
-    text = f"no ε: {answer.note}" if answer.value is None else f"ε = {answer.value:.4f}"
+    text = f"no ε: {answer.note}" if answer.value is None else f"ε = {rounded_up(answer.value)}"
     print_fields([("a person", f"{text} at δ = {delta:g}, with at most {per_unit} records")])
     click.echo("by PLD, under adding or removing all records of one person")
 
