@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dpigu.audits.mechanism import audit_mechanism
     from dpigu.audits.membership import ATTACKS, Membership, estimate_membership
     from dpigu.audits.replay import ReplayAudit, audit_replay, made_up_training
-    from dpigu.audits.report import report_data, write_report
+    from dpigu.audits.report import card, report_data, write_report
     from dpigu.audits.run_audit import ModelAudit, audit_model
     from dpigu.audits.statistics import (
         CombinedTest,
@@ -105,6 +105,7 @@ __all__ = [
     "audit_planted",
     "audit_replay",
     "audit_scores",
+    "card",
     "check_stage",
     "checks_for",
     "clopper_pearson_epsilon",

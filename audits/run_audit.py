@@ -33,7 +33,7 @@ from dpigu.audits.statistics import (
     check_claim,
     combined_test,
 )
-from dpigu.audits.verdict import AuditReport, invalid_audit, judge
+from dpigu.audits.verdict import AuditReport, invalid_audit, judge, told_as_numbers
 from dpigu.dpcore import Adjacency, RunError
 from dpigu.trainers import Data, Run, load_run, recipe_from_file
 from dpigu.trainers.runs import RunFolder
@@ -185,7 +185,7 @@ def audit_model(
             ceiling=combined.one_run.ceiling,
             confidence=plan.confidence,
             against=combined.against,
-            as_claimed=as_claimed if combined.observed else None,
+            beyond=told_as_numbers(as_claimed) if as_claimed and combined.observed else "",
             assumptions=WHITE_BOX_ASSUMPTIONS if plan.white_box else ASSUMPTIONS,
             checks=checks,
         )

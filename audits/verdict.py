@@ -83,8 +83,8 @@ class AuditReport(Judged):
     """One audit's answer: CONTRADICTED if and only if p_value < 1 − confidence.
 
     An invalid audit may leave the claim, p-value, bound and ceiling None. `checks` are
-    (name, result) pairs, `assumptions` plain sentences. `sees_noise`: whether the noise and the
-    clipping were tested by themselves, which have power whatever the ceiling of the guesses.
+    (name, result) pairs, `assumptions` plain sentences. `beyond_guesses`: whether tests
+    beside those of guesses may decide, which have power whatever the ceiling of the guesses.
 
     Raises: DataError where the verdict does not follow from the numbers.
     """
@@ -95,7 +95,7 @@ class AuditReport(Judged):
     lower_bound: float | None
     ceiling: float | None
     confidence: float
-    sees_noise: bool = False
+    beyond_guesses: bool = False
     assumptions: tuple[str, ...] = ()
     checks: tuple[tuple[str, str], ...] = ()
 
@@ -119,7 +119,7 @@ class AuditReport(Judged):
     @property
     def powerless(self) -> bool:
         """Whether it did not contradict, and could hardly have: ceiling < 1.25 · claim."""
-        if self.verdict is not Verdict.NOT_CONTRADICTED or self.sees_noise:
+        if self.verdict is not Verdict.NOT_CONTRADICTED or self.beyond_guesses:
             return False
         assert self.claim_epsilon is not None and self.ceiling is not None
         return self.ceiling < HARDLY * self.claim_epsilon
@@ -153,14 +153,14 @@ def judge(
     ceiling: float,
     confidence: float,
     against: str = "",
-    as_claimed: AsClaimed | None = None,
+    beyond: str = "",
     assumptions: Iterable[str] = (),
     checks: Iterable[tuple[str, str]] = (),
 ) -> AuditReport:
     """The report of an audit that ran: contradicted if and only if p_value < 1 − confidence.
 
     `against` names what was rejected, where that says more than the claim (a run's accounting);
-    `as_claimed` is what tests of the run's noise and clipping found, where they may decide.
+    `beyond` says what tests beside those of guesses found, where they may decide and have power.
     A ceiling of zero cannot support a verdict: INVALID AUDIT, unless the p-value (of another
     valid test among them) rejects all the same.
     Raises: DataError for numbers that cannot be.
@@ -179,9 +179,7 @@ def judge(
         )
     else:
         verdict = Verdict.NOT_CONTRADICTED
-        sentence = _not_contradicted(
-            claim_epsilon, delta, lower_bound, ceiling, confidence, as_claimed
-        )
+        sentence = _not_contradicted(claim_epsilon, delta, lower_bound, ceiling, confidence, beyond)
     return AuditReport(
         verdict=verdict,
         sentence=sentence,
@@ -191,7 +189,7 @@ def judge(
         lower_bound=lower_bound,
         ceiling=ceiling,
         confidence=confidence,
-        sees_noise=as_claimed is not None,
+        beyond_guesses=bool(beyond),
         assumptions=tuple(assumptions),
         checks=tuple(checks),
     )
@@ -255,7 +253,7 @@ def _not_contradicted(
     bound: float,
     ceiling: float,
     confidence: float,
-    as_claimed: AsClaimed | None,
+    beyond: str,
 ) -> str:
     found = (
         f"shows a leak of at least ε = {_down(bound)}"
@@ -265,10 +263,10 @@ def _not_contradicted(
     sentence = (
         f"The evidence does not contradict the claim {_claim(claim, delta)}. At "
         f"{percent(confidence)} confidence it {found}; the most that "
-        f"{'guesses' if as_claimed else 'this audit'} could have shown is ε = {_down(ceiling)}."
+        f"{'guesses' if beyond else 'this audit'} could have shown is ε = {_down(ceiling)}."
     )
-    if as_claimed is not None:
-        sentence += f" {_as_claimed(as_claimed)}"
+    if beyond:
+        sentence += f" {beyond}"
     elif ceiling < HARDLY * claim:
         reach = (
             "That does not pass the claim, so even perfect guesses would have shown no more than"
@@ -281,7 +279,7 @@ def _not_contradicted(
     return sentence + " A claim that is not contradicted is not thereby proven."
 
 
-def _as_claimed(found: AsClaimed) -> str:
+def told_as_numbers(found: AsClaimed) -> str:
     """What the observations show as numbers."""
     sentence = (
         f"As numbers, the releases show noise below {up(found.noise)} of the claimed, and a record "

@@ -212,6 +212,7 @@ __all__ = [
     "build_model",
     "calibrate",
     "calibrate_noise_multiplier",
+    "card",
     "cheapest_trials",
     "check_stage",
     "checks_for",

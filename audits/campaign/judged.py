@@ -23,6 +23,7 @@ from dpigu.audits.statistics.anytime import (
     right_at_most,
 )
 from dpigu.audits.verdict import AuditReport, judge
+from dpigu.audits.wording import down, percent
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -181,6 +182,7 @@ def judged(
         ceiling=anytime_epsilon(n, 0, n, delta, levels[sure]),
         confidence=confidence,
         against=OWN if own is not None and rejects == {every} else "",
+        beyond=_beyond(own, mu, delta, confidence),
         assumptions=(FAIR, SAME),
         checks=checks,
     )
@@ -196,6 +198,17 @@ def judged(
         p_values=p_values,
         scores=scores,
         coins=coins,
+    )
+
+
+def _beyond(own: TradeOffCurve | None, mu: float, delta: float, confidence: float) -> str:
+    """What the test of the accountant's curve found, where there is one."""
+    if own is None:
+        return ""
+    return (
+        f"All guesses together reject every Gaussian curve below μ = {down(mu)}, whatever the "
+        f"mechanism: if its curve is Gaussian, ε is at least {down(mu_to_epsilon(mu, delta))} at "
+        f"{percent(confidence)} confidence."
     )
 
 

@@ -3,6 +3,7 @@
 from dpigu.cli.dpaudit import (
     bound,
     campaign,
+    card,
     foreign,
     mechanism,
     model,
@@ -17,6 +18,7 @@ from dpigu.cli.dpaudit.group import main
 __all__ = [
     "bound",
     "campaign",
+    "card",
     "foreign",
     "main",
     "mechanism",

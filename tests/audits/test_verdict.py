@@ -180,7 +180,7 @@ def test_json_keeps_every_field() -> None:
         "verdict": "NOT CONTRADICTED",
         "headline": "NOT CONTRADICTED",
         "powerless": False,
-        "sees_noise": False,
+        "beyond_guesses": False,
         "sentence": report.sentence,
         "assumptions": ["independent fair coins"],
         "checks": [{"name": "coins", "result": checks[0][1]}],

@@ -95,6 +95,7 @@ def test_a_rule_looks_at_earlier_trials_alone() -> None:
 
 def test_guesses_of_no_signal_show_nothing() -> None:
     found = decided(0.0, 5)
+    assert not found.report.powerless and "whatever the mechanism" in found.report.sentence
     assert found.report.lower_bound == 0.0 and found.mu < 0.4
 
 
