@@ -86,7 +86,7 @@ def _claim(summary: Mapping[str, Any]) -> str:
 
 def _public(report: Mapping[str, Any]) -> bool:
     """Whether the audit's numbers follow from releases and made-up canaries alone."""
-    kind = report.get("kind")
+    kind = str(report.get("kind"))
     return report["p_value"] is not None and kind in KINDS and not KINDS[kind].from_data
 
 
