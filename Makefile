@@ -1,4 +1,4 @@
-# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-hf | test-ray | docs | lessons | portable | lint | laws | deep | crash | bench | gpu; see README.md and docs/testing.md
+# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-device | test-hf | test-ray | docs | lessons | portable | lint | laws | deep | crash | bench | gpu; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ROOMS := dpcore mechanisms accountants trainers audits cli
 LINKS := .links/dpigu
 
-.PHONY: setup setup-hf setup-ray setup-docs demo test test-hf test-ray docs lessons portable portable-sse portable-avx2 portable-threads lint laws deep crash bench gpu
+.PHONY: setup setup-hf setup-ray setup-docs demo test test-device test-hf test-ray docs lessons portable portable-sse portable-avx2 portable-threads lint laws deep crash bench gpu
 
 setup: $(VENV)/.installed
 
@@ -53,6 +53,11 @@ demo: setup
 test: setup
 	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(PYTEST)
+	$(MAKE) test-device
+
+# An emulated accelerator: torch knows it for a whole process, which then cannot fork.
+test-device: setup
+	OMP_NUM_THREADS=1 $(PYTEST) tests/device
 
 # Ray, an extra; without it the tests of a cluster are skipped.
 setup-ray: $(VENV)/.installed-ray
@@ -100,9 +105,10 @@ laws: setup
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/laws
 
 # Tests that try less in `make test`: every preset and situation, at the effort of --quick.
-DEEP := $(sort $(shell grep -rl "mark\.deep" --include="test_*.py" tests)) -m deep
+DEEP := $(filter-out tests/device/%,$(sort $(shell grep -rl "mark\.deep" --include="test_*.py" tests)))
 deep: setup
-	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) $(DEEP)
+	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) $(DEEP) -m deep
+	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/device -m deep
 
 # A run is stopped at every operation on the disk, and 200 processes are killed at random.
 crash: setup

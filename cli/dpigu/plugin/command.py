@@ -15,7 +15,12 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z][a-z0-9]*)+")
 
 @main.group()
 def plugin() -> None:
-    """Stages of your own, as packages."""
+    """Stages of your own, as packages.
+
+    \b
+    Example:
+      dpigu plugin new acme-careful --kind clipper
+    """
 
 
 @plugin.command()

@@ -56,9 +56,16 @@ class _Module:
 
 @cache
 def device() -> torch.device:
-    """The emulated device; the first call makes it known to torch, for the whole process."""
+    """The emulated device, made known to torch for the whole process as this module is imported.
+
+    Torch gives devices their queues at its first backward, and cannot fork afterwards: so tests on
+    it have a process of their own (`make test-device`).
+    """
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     return torch.device(NAME, 0)
+
+
+device()
 
 
 class DeviceTensor(Tensor):

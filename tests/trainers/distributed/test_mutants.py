@@ -68,7 +68,7 @@ MUTANTS = (
     KernelMutant(
         "a rounding margin for the rows of one rank",
         Kernel,
-        "release",
+        "_sums",
         (("self.ranks.total(count)", "count"),),
         kernel.law_the_cap_on_a_batch_counts_the_rows_of_all_ranks,
     ),
@@ -76,7 +76,7 @@ MUTANTS = (
         "noise for the grid on one rank's coordinates",
         Kernel,
         "_mint",
-        (("bands * len(support_K)", "bands * len(own_S)"),),
+        (("bands * len(support_K)", "bands * len(value_K)"),),
         as_one,
     ),
     KernelMutant(
