@@ -46,6 +46,10 @@ WHITE_BOX_ASSUMPTIONS = (
     FAIR,
     "The observations in this folder are of what that training released.",
 )
+STOPPED = (
+    "The run was stopped by choice, and not by what its canaries had shown: after a stop by "
+    "`dpaudit watch` the error of that watch comes on top."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +190,7 @@ def audit_model(
             confidence=plan.confidence,
             against=combined.against,
             beyond=told_as_numbers(as_claimed) if as_claimed and combined.observed else "",
-            assumptions=WHITE_BOX_ASSUMPTIONS if plan.white_box else ASSUMPTIONS,
+            assumptions=_assumed(plan, summary),
             checks=checks,
         )
         audit = ModelAudit(
@@ -209,6 +213,13 @@ def audit_model(
         audit = ModelAudit(report=report, run=folder.path, reproduce=again)
     write_report(folder.private, audit.to_json())
     return audit
+
+
+def _assumed(plan: CanaryPlan, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the verdict rests on; of a run that was stopped, that its canaries did not stop it."""
+    if not plan.white_box:
+        return ASSUMPTIONS
+    return WHITE_BOX_ASSUMPTIONS + (() if summary["epsilon_is"] == "claim" else (STOPPED,))
 
 
 def _check_plan(

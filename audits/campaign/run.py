@@ -97,7 +97,7 @@ def _trained(
         for count, (trial, score) in enumerate(done, start=there + 1):
             job.keep(trial, score)
             bar.advance(count)
-            if judge_now is not None and count >= LEAST and count % LOOK_EVERY == 0:
-                found = judge_now()
-                if found.report.verdict is Verdict.CONTRADICTED:
+            if judge_now is not None and count % LOOK_EVERY == 0:
+                there_are = len(job.scores()[0])  # those before the first that is missing
+                if there_are >= LEAST and judge_now().report.verdict is Verdict.CONTRADICTED:
                     return

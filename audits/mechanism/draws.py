@@ -43,6 +43,7 @@ class Draws:
         std_T: the deviation that is declared, a little above it; at least `claimed_T`.
         multiplier: σ.
         lattice: whether the law promises whole multiples of a grid.
+        grid: whether the grid is known: what a factorisation decodes lies on several.
     """
 
     where: str
@@ -52,6 +53,7 @@ class Draws:
     std_T: Reals
     multiplier: float
     lattice: bool
+    grid: bool
 
 
 def noise_tests(draws: Draws) -> Iterator[NoiseTest]:
@@ -66,7 +68,8 @@ def noise_tests(draws: Draws) -> Iterator[NoiseTest]:
     yield from _spread(draws, noise_TK / draws.claimed_T[:, None])
     yield from _shape(draws, z_TK[draws.live_TK])
     yield from _apart(draws, z_TK)
-    yield from _fineness(draws, noise_TK)
+    if draws.grid:
+        yield from _fineness(draws, noise_TK)
 
 
 def _spread(draws: Draws, z_TK: Reals) -> Iterator[NoiseTest]:

@@ -100,6 +100,7 @@ class _Heard:
     where: str
     multiplier: float
     lattice: bool
+    grid: bool
     noise: list[Reals] = field(default_factory=list)
     live: list[NDArray[np.bool_]] = field(default_factory=list)
     claimed: list[float] = field(default_factory=list)
@@ -122,6 +123,7 @@ class _Heard:
             std_T=np.array(self.std),
             multiplier=self.multiplier,
             lattice=self.lattice,
+            grid=self.grid,
         )
 
 
@@ -172,11 +174,11 @@ def _hear(heard: dict[str, _Heard], name: str, opened: OpenStep, release: Releas
     plain = opened.pipeline.stages.factorisation is None
     lattice, sigma = noiser.law == "gaussian" and plain, noiser.noise_multiplier
     if name not in heard:
-        heard[name] = _Heard(name, sigma, lattice)
+        heard[name] = _Heard(name, sigma, lattice, plain)
     heard[name].hear(release.noised, opened.context.noise_support_K.numpy(), opened.bound)
     for placed in opened.pipeline.stages.of("query"):
         query, answer = placed.stage, release.queries[placed.name]
         where = f"{name}, {placed.name}"
         if where not in heard:
-            heard[where] = _Heard(where, sigma * query.noise_ratio, lattice)
+            heard[where] = _Heard(where, sigma * query.noise_ratio, lattice, True)
         heard[where].hear(answer, np.ones(query.size, dtype=bool), query.bound)

@@ -22,6 +22,12 @@ from torch.utils._pytree import tree_leaves
 Fingerprints = NDArray[np.uint64]
 
 
+WORD = (
+    " If they are of different people with equal inputs, say whose each record is (`units`), or "
+    "give your word for it (`common_inputs`)."
+)
+
+
 def record_fingerprints(key: bytes, x: Tree) -> Fingerprints:
     """One keyed BLAKE2b of 64 bits a record's input (a tree, N × …), in order."""
     columns = [_rows(v) for v in tree_leaves(x)]
@@ -52,8 +58,9 @@ def refuse_shared(data: Data, public: Data | None) -> None:
 
     Whose the records are settles it, where that is known of both splits: no unit may have records
     in both. Else an input stands for a record, and any shared one counts, in any order and with
-    any label. Where `common_inputs` are declared, an input stands for nobody, and a split is
-    refused if it is the training split itself, in any order.
+    any label. Where `common_inputs` are declared, an input stands for nobody among those held out,
+    and they are refused only if they are the training split itself, in any order. Public records
+    get no such word: stages learn from their gradients as they are.
 
     Raises: DataError, for the eyes of whoever runs it: that it is raised depends on the records.
     """
@@ -73,7 +80,7 @@ def refuse_shared(data: Data, public: Data | None) -> None:
         others.append(("public", public, "training"))
     for name, whose, split in others:
         found = split_fingerprints(key, whose, split)
-        if data.spec.common_inputs:
+        if data.spec.common_inputs and whose is data:
             if np.array_equal(np.sort(found), np.sort(own)):
                 raise DataError(
                     f"the {name} split is the training split, and nothing would protect it",
@@ -85,9 +92,8 @@ def refuse_shared(data: Data, public: Data | None) -> None:
                 f"the {name} split shares records with the training split, by their inputs, and "
                 "nothing would protect them",
                 where=whose.spec.name,
-                remedy="Split by record before anything else. If they are of different people "
-                "with equal inputs, say whose each record is (`units`), or give your word for it "
-                "(`common_inputs`).",
+                remedy="Split by record before anything else."
+                + (WORD if whose is data else " Take public records that nobody has to protect."),
             )
 
 

@@ -59,6 +59,7 @@ def begun(
     lineage = lineage_of(prepared.model)
     table = _table(prepared, loop, optimizer, lineage)
     check_same(ranks, "configuration", table)
+    check_same(ranks, "noise", why_not_private(prepared, noise))
     check_ranks(ranks, prepared.data, prepared.public)
     spending = None if budget is None else ranks.first(lambda: Spending.begun(budget, prepared))
     pay = None if spending is None else spending.pay

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from dpigu.dpcore import CalibratedPlan, NoiseSource, Ranks, RunError, SystemNoise
 from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers.distributed import check_same as check_same_on_ranks
 from dpigu.trainers.engines import Loss
 from dpigu.trainers.lifecycle.lineage import Ancestor, lineage_of
 from dpigu.trainers.lifecycle.prepare import PreparedRun, prepare
@@ -103,6 +104,7 @@ def reopened(
         noise = noise if noise is not None else SystemNoise()
         if not head.not_private:
             check_same("noise", why_not_private(prepared, noise), "", run)
+        check_same_on_ranks(ranks, "noise", why_not_private(prepared, noise))
         where_budget = None if budget is None else Path(budget)
         spending = ranks.first(lambda: Spending.resumed(run, table, where_budget, prepared))
         pay = None if spending is None else spending.pay

@@ -94,11 +94,11 @@ def _what(summary: Mapping[str, Any]) -> list[str]:
 
 def _how(summary: Mapping[str, Any]) -> list[str]:
     noise = sorted({f"{phase['noise_multiplier']:.3g}" for phase in summary["phases"]})
-    one = _one(summary)
+    one, turns = _one(summary), _turns(summary)
     return [
         f"In each of {summary['steps']} steps every {one} took part with probability "
-        f"{summary['rate']:.2%}, by a coin of its own.",
-        *_turns(summary),
+        f"{summary['rate']:.2%}{', on average,' if turns else ','} by a coin of its own.",
+        *turns,
         f"What it contributed was cut to a fixed length, and noise of {' or '.join(noise)} times "
         "that length was added to the sum. Only the noised sum went on.",
         f"ε was computed by the {summary['accountant'].upper()} accountant from the ledger of the "

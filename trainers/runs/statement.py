@@ -80,7 +80,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
         f"positives: {_listed(powers)}.",
         f"Profile: ε at δ, all at once, by PLD: {', '.join(points)}."
         + ("" if claimed_by == "PLD" else PROFILE.format(claimed_by)),
-        f"Sampling: Poisson, every {one} by itself, anew for every step.",
+        f"Sampling: Poisson, every {one} by itself, {_anew(summary['phases'])}.",
         f"Released: {', '.join(summary['released'])}.",
         f"Tuning: {'not stated' if tuned is None else tuned}; it is not charged.",
     ]
@@ -194,6 +194,12 @@ def _turns(phases: Sequence[Mapping[str, Any]]) -> str:
         "the noise of these steps is correlated, and the steps of one period, or a part of them, "
         "are charged as one release. "
     )
+
+
+def _anew(phases: Sequence[Mapping[str, Any]]) -> str:
+    """When the coins are tossed: at every step, or at those where it is a record's turn."""
+    turns = [phase["name"] for phase in phases if phase["period"] > 1]
+    return "anew for every step" + (f", or for every turn ({_listed(turns)})" if turns else "")
 
 
 def _looks(phases: Sequence[Mapping[str, Any]]) -> str:

@@ -150,6 +150,20 @@ def test_it_stops_where_it_contradicts(tmp_path: Path, untrained: list[int]) -> 
     assert found.report.verdict is Verdict.CONTRADICTED and len(untrained) < 400
 
 
+def test_trials_that_are_done_before_the_first_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backwards(
+        work: Callable[[int], float], tasks: Sequence[int], workers: int, log: Path
+    ) -> Iterator[tuple[int, float]]:
+        for task in reversed(tasks):
+            yield task, work(task)
+
+    monkeypatch.setattr("dpigu.audits.campaign.run.spread", backwards)
+    monkeypatch.setattr(Job, "trained_score", lambda job, inside: 5.0 * inside)
+    assert started(tmp_path / "a", until_contradicted=True).look.trials == 40
+
+
 def test_what_is_of_another_campaign_is_refused(tmp_path: Path, untrained: list[int]) -> None:
     torch.manual_seed(1)
     started(tmp_path / "a")

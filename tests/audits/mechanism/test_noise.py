@@ -13,7 +13,7 @@ from dpigu.audits.mechanism.noise import NoiseAudit, audit_noise, places
 from dpigu.audits.statistics import Reals, bonferroni
 from dpigu.dpcore import Kernel, Plan, ReproducibleNoise
 from dpigu.dpcore.noise.laws import grid_of
-from dpigu.mechanisms import PRESETS, ClippedCount, FloatGaussian
+from dpigu.mechanisms import PRESETS, BandedToeplitz, ClippedCount, FloatGaussian, Gaussian
 
 from benchmarks.audits.audit_calibration import allowed
 from tests.support.zoo import kernels as zoo
@@ -28,7 +28,7 @@ def drawn(change: Callable[[Reals], Reals] = lambda z: z, steps: int = 6) -> Dra
     live_TK = np.ones(z_TK.shape, dtype=bool)
     live_TK[: steps // 2, 200:] = False
     ones_T = np.ones(steps)
-    return Draws("made up", np.round(z_TK / GRID) * GRID, live_TK, ones_T, ones_T, 1.0, True)
+    return Draws("made up", np.round(z_TK / GRID) * GRID, live_TK, ones_T, ones_T, 1.0, True, True)
 
 
 def test_what_is_claimed_is_contradicted_as_seldom_as_is_said() -> None:
@@ -113,8 +113,15 @@ def noise_of(plan: Plan, kernel: type[Kernel] = Kernel, seed: int = 1) -> NoiseA
         *(PRESETS[n].plan(20) for n in ("adadpigu", "rgp", "quantile-clipping", "dpsur", "bandmf")),
         zoo.plan(queries=(ClippedCount(),)),
         zoo.plan(noiser=FloatGaussian(noise_multiplier=1.0)),
+        zoo.plan(
+            noiser=Gaussian(noise_multiplier=1.9),
+            factorisation=BandedToeplitz(bands=1, column=(3.0,)),
+        ),
     ],
-    ids=["adadpigu", "rgp", "quantile-clipping", "dpsur", "bandmf", "a query", "gaussian-float"],
+    ids=[
+        *("adadpigu", "rgp", "quantile-clipping", "dpsur", "bandmf", "a query", "gaussian-float"),
+        "a column of another length",
+    ],
 )
 def test_the_kernels_noise_is_what_it_claims(plan: Plan) -> None:
     audit = noise_of(plan)

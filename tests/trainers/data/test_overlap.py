@@ -54,6 +54,16 @@ def test_common_inputs_are_of_nobody_but_a_split_is_not_the_other_one(
     assert not any(character.isdigit() for character in str(refused.value))
 
 
+def test_no_word_lets_training_records_into_public_ones() -> None:
+    """Stages learn from public records without noise, so one shared input is refused as ever."""
+    train_x, public_x = points(0), points(2)
+    public_x[5] = train_x[7]
+    private = with_word(splits(train_x, points(1)))
+    with pytest.raises(DataError, match="the public split shares records"):
+        refuse_shared(private, splits(public_x, points(3)))
+    refuse_shared(private, splits(points(2), points(3)))
+
+
 def test_whose_a_record_is_settles_it_where_that_is_known() -> None:
     """The same inputs of other people pass; other inputs of the same person do not."""
     draw = {"records": 40, "classes": 2, "units": np.arange(40), "records_per_unit": 1}
