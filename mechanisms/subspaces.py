@@ -84,7 +84,7 @@ class ReleasedSubspace:
 @register("subspace", "public-subspace")
 @dataclass(frozen=True, kw_only=True)
 class PublicSubspace:
-    """The principal directions of public records' gradients at the present weights.
+    """The principal directions of public records' gradients, renewed every few steps.
 
     basis: the K eigenvectors of largest eigenvalue of M = (1/M) Σ_i ĝ_i ĝ_iᵀ, over M public records
 
@@ -92,8 +92,8 @@ class PublicSubspace:
     directions to itself, those of its part's own moment (K_G ∝ √D_G, for parts alike).
 
     Public means that no privacy is at stake: another data set, given for the purpose. With
-    fewer than K records, random directions make up the number. The directions are those of the
-    step before: stages learn after a release.
+    fewer than K records, random directions make up the number. A refresh takes the weights of
+    its step, and serves from the next on: stages learn after a release.
 
     Args:
         size: K; min(K, D) directions are given.
@@ -107,6 +107,7 @@ class PublicSubspace:
 
     Source: Zhou, Wu and Banerjee 2021 (arXiv 2007.03813), section 3.1: the top eigenspace of the
     second moment of public gradients; by groups Yu et al. 2021, GEP (arXiv 2102.12677).
+    The code of both takes it at every step, at the step's own weights.
     Privacy: no bound needed; reads public gradients and the public seed only; checked by
     tests/mechanisms/test_subspaces.py.
     """

@@ -37,8 +37,8 @@ class PerGroup:
     Errors: `GrammarError` if there is not one weight a group.
 
     Source: `equal` is the per-layer clipping of McMahan et al. 2018 (arXiv 1710.06963);
-    `dimension` is this project's; group-wise with a joint bound: He et al. 2023
-    (arXiv 2212.01539).
+    `dimension` is the rule of TensorFlow Federated's per-vector clipping; group-wise with a joint
+    bound: He et al. 2023 (arXiv 2212.01539).
     Privacy: declares the joint bound C; reads the record's norm in each group; the kernel caps
     the factors jointly; checked by tests/mechanisms/clippers/test_per_group.py.
     """

@@ -27,8 +27,8 @@ class ClippedCount:
     Args:
         noise_ratio: its noise multiplier over the gradient's, above 0.
 
-    Source: Andrew, Thakkar, McMahan and Ramaswamy 2021 (arXiv 1905.03871), section 3; their
-    σ_b = B/20 on the count is noise_ratio = B/(10·z).
+    Source: Andrew, Thakkar, McMahan and Ramaswamy 2021 (arXiv 1905.03871), section 3; they
+    recommend σ_b = B/20 on the count, which is noise_ratio = B/(10·z); 20 is this project's.
     Privacy: bound ½; reads the record's own norm and the clipper's released bound; checked by
     tests/mechanisms/clippers/test_quantile.py.
     """

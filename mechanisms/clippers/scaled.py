@@ -65,7 +65,8 @@ class Normalised:
     Args:
         bound: C, finite and above 0.
 
-    Source: Bu et al. 2023 (arXiv 2206.07136), AUTO-V; Das et al. 2021, normalized gradients.
+    Source: Bu et al. 2023 (arXiv 2206.07136), AUTO-V; Das et al. 2021 (arXiv 2106.07094), who
+    normalise updates of federated clients.
     Privacy: declares the bound C; reads the record's own norm; the kernel caps the factor;
     checked by tests/mechanisms/clippers/test_scaled.py.
     """

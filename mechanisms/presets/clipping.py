@@ -26,7 +26,10 @@ def automatic_clipping(steps: int, *, bound: float = 0.5) -> Plan:
     return one_phase(steps, bound, clipper=Automatic(bound=bound))
 
 
-@preset("normalised-clipping", source="Das et al. 2021; Bu et al. 2023 (arXiv 2206.07136)")
+@preset(
+    "normalised-clipping",
+    source="Das et al. 2021 (arXiv 2106.07094); Bu et al. 2023 (arXiv 2206.07136)",
+)
 def normalised_clipping(steps: int, *, bound: float = 0.5) -> Plan:
     """Scale every row to exactly the bound."""
     return one_phase(steps, bound, clipper=Normalised(bound=bound))

@@ -67,8 +67,8 @@ def dpsur(
 ) -> Plan:
     """DPSUR: keep an update only where a charged look says that it helps.
 
-    The defaults are the authors' for MNIST at ε = 2: σ_v = 1 beside σ_t = 1.5, 256 records looked
-    at beside batches of 1,024, and the threshold −C_v where the noise has 2·C_v·σ_v.
+    The defaults are the authors' for MNIST at ε = 2: σ_v = 1 beside σ_t = 1.5, looks at 256
+    records beside batches of 1,024, and the threshold −C_v where the noise has 2·C_v·σ_v.
 
     Args:
         look_bound: C_v, the clipping norm of one record's change of loss, in nats.

@@ -58,7 +58,7 @@ def random_selection(steps: int, *, bound: float = 0.5, ratio: float = 0.5) -> P
     return one_phase(steps, bound, scheduler=RandomFreeze(ratio=ratio, end=ratio))
 
 
-@preset("linear-probing", source="Abadi et al. 2016, section 5.3")
+@preset("linear-probing", source="after Abadi et al. 2016, section 5.3")
 def linear_probing(steps: int, *, bound: float = 0.5) -> Plan:
     """The last layer alone."""
     return one_phase(steps, bound, scheduler=NamedLayers())

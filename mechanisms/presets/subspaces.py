@@ -51,7 +51,7 @@ def decomposed(
     )
 
 
-@preset("pdp-sgd", source="Zhou et al. 2021 (arXiv 2007.03813)")
+@preset("pdp-sgd", source="after Zhou et al. 2021 (arXiv 2007.03813)")
 def pdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     """PDP-SGD: drop the noise outside a subspace of released gradients.
 
@@ -70,7 +70,7 @@ def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     return one_phase(steps, bound, subspace=subspace, posts=(ProjectReleased(),))
 
 
-@preset("pcdp-sgd", source="Sha et al. 2023 (arXiv 2312.03792, withdrawn)")
+@preset("pcdp-sgd", source="after Sha et al. 2023 (arXiv 2312.03792, withdrawn)")
 def pcdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
     """PCDP-SGD: project each record's gradient to a subspace before it is clipped."""
     return after_plain(steps, bound, size, rows=(Project(size=size),), posts=(Lift(),))

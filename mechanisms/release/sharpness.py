@@ -27,7 +27,7 @@ class Sharpness:
     State: `direction_D`, the released gradient at length 1, float64.
 
     Source: Park, Kim, Choi and Lee 2023, "Differentially Private Sharpness-Aware Training"
-    (arXiv 2306.05651), DP-SAT, Algorithm 1.
+    (arXiv 2306.05651), DP-SAT, Algorithm 1; the default ρ is this project's.
     Privacy: post-processing of released gradients and weights, so nothing more is charged;
     checked by tests/mechanisms/release/test_sharpness.py.
     """

@@ -75,7 +75,8 @@ class LowRank:
     with the matrices first. float64 and int64.
 
     Source: Yu et al. 2021, RGP (arXiv 2106.09352): carriers from historical
-    updates.
+    updates. Their code starts from a fresh random R at every step, takes W/‖W‖ less an earlier one
+    for history and the gradient of L alone, and leaves the last layer as it is.
     Privacy: no bound of its own, the clipper bounds z; one record's row depends on its own
     gradient and on carriers from released gradients and the public seed; checked by
     tests/mechanisms/rows/test_low_rank.py.

@@ -27,9 +27,9 @@ class ChannelMoments:
             coordinate is a channel.
 
     Errors: a model without these buffers is refused before anything is spent.
-    Source: Tramèr and Boneh 2021 (arXiv 2011.11660), section 3; there each half is clipped by
-    itself, at a median that was read off the private records and not charged. Here the bound is
-    a constant, and one release carries both halves.
+    Source: Tramèr and Boneh 2021 (arXiv 2011.11660), section 3; there each half is released once,
+    from a full pass at a noise of its own, clipped at a median that was read off the private
+    records and not charged. Here the bound is a constant, and each step releases both halves.
     Privacy: the row of one record, clipped to the phase's bound; fitted from releases only;
     checked by tests/mechanisms/statistics/test_moments.py.
     """

@@ -65,7 +65,7 @@ class Threshold:
         below: β, finite.
         deviations: λ, in standard deviations of the noise, finite.
 
-    Source: Fu et al., DPSUR, arXiv 2311.14056, Algorithm 1, line 12.
+    Source: Fu et al., DPSUR, arXiv 2311.14056, Algorithm 2, line 14.
     Privacy: reads a released value only; the look that it comes from is charged whatever it
     decides; checked by tests/mechanisms/statistics/test_selective_update.py.
     """

@@ -220,7 +220,8 @@ class RandomFreeze:
 
     State: `seed` and `size`, no dimensions, int64, on the host: public, and never changed.
 
-    Source: Zhu and Blaschko, arXiv 2112.00845 (random freeze, with a growing frozen part).
+    Source: Zhu and Blaschko, arXiv 2112.00845 (random freeze, with a growing frozen part); their
+    code draws once an epoch, and ends with a tenth live.
     Privacy: reads the public seed and the clock only; noise is drawn on the whole support;
     checked by tests/mechanisms/support/test_schedulers.py.
     """

@@ -35,7 +35,8 @@ class AdamBC(torch.optim.Optimizer):
         parameters: as for any optimizer of torch.
         lr: η. betas: β₁, β₂, the memory of the moving means, each corrected for its start at 0.
         floor: φ, the least second moment in units of the noise variance, above 0; a step is at
-            most η·m̂/√(φ·n̂). The paper's γ' is φ·n̂.
+            most η·m̂/√(φ·n̂). The paper's γ′ in the place of φ·n̂ is a constant,
+            tuned, and there is no 1e-8 outside the root.
         weight_decay: times θ, added to the gradient.
 
     Errors: `RunError` for a step without `know_noise`.
