@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import Accountant, checked_delta, checked_epsilon
 from dpigu.accountants.pld import PLD
-from dpigu.accountants.rdp import RDP
 from dpigu.accountants.registry import get_accountant
+from dpigu.accountants.renyi_orders.rdp import RDP
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 

@@ -15,7 +15,7 @@ from dpigu.accountants.base import (
     checked_epsilon,
 )
 from dpigu.accountants.events import Term, flatten, has_guarantee, joined_gaussian
-from dpigu.accountants.rdp import rdp_delta, rdp_epsilon
+from dpigu.accountants.renyi_orders.rdp import rdp_delta, rdp_epsilon
 from dpigu.dpcore.adjacency import Adjacency
 
 from dpigu.names import AccountantName

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dpigu.accountants.base import Epsilon, checked_adjacency
 from dpigu.accountants.events import Term, flatten, joined_gaussian
 from dpigu.accountants.pld import PLD
-from dpigu.accountants.rdp import one_release, rdp_epsilon
+from dpigu.accountants.renyi_orders.rdp import one_release, rdp_epsilon
 from dpigu.dpcore.adjacency import Adjacency
 
 from dpigu.names import AccountantName
@@ -108,7 +108,7 @@ def _reach(terms: list[Term], delta_error: float) -> float:
 
     Source: Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848), Remark 5.6.
     """
-    from dpigu.accountants.renyi import epsilon_at
+    from dpigu.accountants.renyi_orders.orders import epsilon_at
 
     releases = sum(term.count for term in terms)
     together = rdp_epsilon(tuple(terms), delta_error / 4)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from dpigu.accountants.base import Accountant
 from dpigu.accountants.pld import PLD
 from dpigu.accountants.prv import PRV
-from dpigu.accountants.rdp import RDP
+from dpigu.accountants.renyi_orders.rdp import RDP
 from dpigu.dpcore.errors import AccountingError
 
 ACCOUNTANTS: Mapping[str, Accountant] = MappingProxyType(

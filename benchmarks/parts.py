@@ -21,8 +21,8 @@ from dpigu.trainers.engines import GhostEngine
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostRows
 
-from benchmarks.contenders import non_private, ours
 from benchmarks.nets import NETS
+from benchmarks.peers.contenders import non_private, ours
 from benchmarks.step import CLOCKS
 
 PARTS = ("forward and backward", "norms", "clipped sums", "rest")

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.machine import available_bytes, describe_machine, memory_of_this_process
 from benchmarks.nets import NETS
+from benchmarks.peers.contenders import CONTENDERS, Contender
 
 SIZES = (50, 100, 250)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

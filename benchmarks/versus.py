@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[1]
 STEP = """
 import sys, time, torch
-from benchmarks.contenders import CONTENDERS
+from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.nets import NETS
 net, batch, microbatch, pipeline = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 torch.set_num_threads(1)

@@ -24,8 +24,8 @@ from dpigu.trainers.engines import GhostEngine, norms_of, trainable
 from dpigu.trainers.engines.microbatch import automatic, evened
 from dpigu.trainers.tasks.losses import cross_entropy
 
-from benchmarks.contenders import last_phase, pieces
 from benchmarks.nets import NETS
+from benchmarks.peers.contenders import last_phase, pieces
 from benchmarks.step import CLOCKS
 
 PRESET, RECORDS, BATCH = "adadpigu", 10_000, 1000

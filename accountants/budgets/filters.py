@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dpigu.accountants.base import checked_delta, checked_epsilon
 from dpigu.accountants.events import Term, has_guarantee
-from dpigu.accountants.rdp import composed_rdp
+from dpigu.accountants.renyi_orders.rdp import composed_rdp
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import BudgetError
 

@@ -1,18 +1,7 @@
 """`dpaudit` with all its commands: what is imported here is attached."""
 
-from dpigu.cli.dpaudit import (
-    bound,
-    campaign,
-    card,
-    foreign,
-    mechanism,
-    model,
-    plan,
-    planted,
-    replay,
-    scores,
-    watch,
-)
+from dpigu.cli.dpaudit import bound, campaign, card, mechanism, model, plan, replay, watch
+from dpigu.cli.dpaudit.elsewhere import foreign, planted, scores
 from dpigu.cli.dpaudit.group import main
 
 __all__ = [

@@ -15,7 +15,7 @@ from dp_accounting import (
 )
 from dpigu.accountants import Epsilon
 from dpigu.accountants.events import Term, flatten
-from dpigu.accountants.rdp import RDP
+from dpigu.accountants.renyi_orders.rdp import RDP
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 

@@ -9,7 +9,7 @@ import pytest
 from dp_accounting import DpEvent, NonPrivateDpEvent
 from dpigu.accountants import calibrate_noise_multiplier, get_accountant, max_steps_within
 from dpigu.accountants.calibrate import _edge, _log_ratio
-from dpigu.accountants.rdp import RDP
+from dpigu.accountants.renyi_orders.rdp import RDP
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 from hypothesis import given, settings

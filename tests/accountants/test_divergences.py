@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
-from dpigu.accountants import divergences
-from dpigu.accountants.divergences import Reals, gaussian_divergences
+from dpigu.accountants.renyi_orders import divergences
+from dpigu.accountants.renyi_orders.divergences import Reals, gaussian_divergences
 
 pytestmark = pytest.mark.numerical
 

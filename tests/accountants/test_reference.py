@@ -24,7 +24,7 @@ from dpigu.accountants import get_accountant, paper_sigma
 from dpigu.accountants.events import flatten
 from dpigu.accountants.pld import GRID, PLD, _resolved, discretisation
 from dpigu.accountants.prv import PRV, _interval
-from dpigu.accountants.rdp import RDP
+from dpigu.accountants.renyi_orders.rdp import RDP
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import AccountingError
 from scipy.stats import norm

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from dp_accounting.rdp import compute_epsilon
 from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS, compute_delta
-from dpigu.accountants.divergences import gaussian_divergences
-from dpigu.accountants.renyi import ORDERS, delta_at, epsilon_at
+from dpigu.accountants.renyi_orders.divergences import gaussian_divergences
+from dpigu.accountants.renyi_orders.orders import ORDERS, delta_at, epsilon_at
 
 RELEASES = [(0.17, 1.1), (0.01, 0.7), (1e-4, 0.5), (0.9, 8.0), (1.0, 2.0)]
 

@@ -8,8 +8,8 @@ import platform
 import time
 
 from benchmarks import draw
-from benchmarks.contenders import CONTENDERS
 from benchmarks.machine import describe_machine, memory_of_this_process
+from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.step import race, rows, sizes_of
 
 FIELDS = [

@@ -10,7 +10,7 @@ from dpigu.dpcore import Bounded, GrammarError, PrivacyError, Released, Space
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import minted
+from tests.support.laws.stage_steps import minted
 
 pytestmark = pytest.mark.numerical
 

@@ -44,8 +44,8 @@ from torch import Tensor
 
 from tests.laws.noise.noise_words import Ones
 from tests.laws.noise.test_noise import StopAt
-from tests.support.law_data import RECORDS, linear, points, settings_of
-from tests.support.strategies import dpsgd
+from tests.support.laws.data import RECORDS, linear, points, settings_of
+from tests.support.laws.strategies import dpsgd
 from tests.support.zoo.wild_stages import WildQuery
 
 LEVEL = 1e-6

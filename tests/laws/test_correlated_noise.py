@@ -59,7 +59,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from tests.laws.noise.test_noise import StopAt
-from tests.support.law_data import linear, points, settings_of
+from tests.support.laws.data import linear, points, settings_of
 
 SIZE, BATCH, SIGMA = 4, 4.0, 1.5
 COLUMNS = st.lists(st.floats(-1, 1), min_size=0, max_size=3).map(lambda rest: (1.3, *rest))

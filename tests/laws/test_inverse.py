@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.support.stage_steps import minted, release_of
-from tests.support.strategies import SPACE, registered, stages
+from tests.support.laws.stage_steps import minted, release_of
+from tests.support.laws.strategies import SPACE, registered, stages
 
 pytestmark = pytest.mark.numerical
 

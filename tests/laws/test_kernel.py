@@ -26,7 +26,7 @@ from dpigu.mechanisms import Flat, Gaussian
 from torch import Tensor
 
 from tests.laws.noise.noise_words import Rising
-from tests.support.strategies import SPACE
+from tests.support.laws.strategies import SPACE
 from tests.support.zoo.wild_stages import Mixed, Unmixed, WildClipper, WildQuery
 
 pytestmark = pytest.mark.numerical

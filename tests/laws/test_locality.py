@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.support.exact import same
-from tests.support.law_engines import ENGINES, Task, row_of, tasks
-from tests.support.strategies import NOT_FINITE, Opened, batches, steps
+from tests.support.laws.engines import ENGINES, Task, row_of, tasks
+from tests.support.laws.strategies import NOT_FINITE, Opened, batches, steps
 
 pytestmark = pytest.mark.numerical
 

@@ -16,7 +16,7 @@ from torch import nn
 from tests.laws.test_sensitivity import Misshapen
 from tests.mutants import broken_boundary, broken_public, broken_rows
 from tests.mutants.table import MUTANTS
-from tests.support.strategies import opened
+from tests.support.laws.strategies import opened
 from tests.support.zoo.strange_stages import Warm
 
 assert broken_boundary and broken_public and broken_rows

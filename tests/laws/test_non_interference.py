@@ -41,8 +41,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.support.exact import same, same_release
-from tests.support.law_data import points, settings_of
-from tests.support.strategies import SPACE, Opened, batches, begun, dpsgd, opened, plans, public_MD
+from tests.support.laws.data import points, settings_of
+from tests.support.laws.strategies import (
+    SPACE,
+    Opened,
+    batches,
+    begun,
+    dpsgd,
+    opened,
+    plans,
+    public_MD,
+)
 from tests.support.zoo.wild_stages import WildQuery
 
 TINY, LOUD = 2.0**-50, 2.0**35

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from tests.support.stage_steps import context, release_of
+from tests.support.laws.stage_steps import context, release_of
 
 pytestmark = pytest.mark.numerical
 

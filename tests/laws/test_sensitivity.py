@@ -39,7 +39,7 @@ from hypothesis.errors import NoSuchExample
 from torch import Tensor
 
 from tests.support.exact import exact_distance_square, exact_square, same_release
-from tests.support.strategies import (
+from tests.support.laws.strategies import (
     BOUNDS,
     DTYPES,
     HUGE,

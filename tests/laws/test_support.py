@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.laws.noise.noise_words import Ones, with_ones
-from tests.support.strategies import Opened, batches, opened, registered, stages, steps
+from tests.support.laws.strategies import Opened, batches, opened, registered, stages, steps
 from tests.support.zoo.wild_stages import Shifted
 
 pytestmark = pytest.mark.numerical

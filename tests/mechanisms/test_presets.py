@@ -19,7 +19,7 @@ from dpigu.mechanisms.presets.preset import preset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, normal, steps_of
+from tests.support.laws.stage_steps import SPACE, normal, steps_of
 
 NAMES = sorted(PRESETS)
 PRIVATE = [name for name in NAMES if name != "non-private"]

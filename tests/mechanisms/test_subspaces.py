@@ -14,8 +14,8 @@ from dpigu.trainers import Settings, Tensors, build_model, load_data, train
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.laws.stage_steps import context, normal, release_of
 from tests.support.linear import orthonormal
-from tests.support.stage_steps import context, normal, release_of
 
 pytestmark = pytest.mark.numerical
 

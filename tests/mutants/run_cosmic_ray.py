@@ -80,7 +80,7 @@ TESTS: dict[str, list[str]] = {
         "tests/accountants/test_suite.py",
         "tests/accountants/test_calibrate.py",
     ],
-    "dpigu.accountants.rdp": [
+    "dpigu.accountants.renyi_orders.rdp": [
         "tests/accountants/test_suite.py",
         "tests/accountants/test_reference.py",
     ],

@@ -7,7 +7,7 @@ from dpigu.dpcore import Reads
 from dpigu.dpcore.grammar.values import View
 from torch import Tensor
 
-from tests.support.stage_steps import minted, normal
+from tests.support.laws.stage_steps import minted, normal
 
 
 def applied(post, reads: Reads, value_K: Tensor, variance_K: Tensor | None = None):

@@ -8,7 +8,7 @@ from dpigu.mechanisms import Flat, Gaussian
 from dpigu.trainers import Data, Settings
 from torch import nn
 
-from tests.support.law_data import linear, points, settings_of
+from tests.support.laws.data import linear, points, settings_of
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dpigu.trainers import make_private
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from tests.support.law_data import linear, points
+from tests.support.laws.data import linear, points
 
 OPTIONS: dict[str, Any] = {
     "delta": 1e-5,

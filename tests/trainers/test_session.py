@@ -26,7 +26,7 @@ from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs import RunFolder
 from torch import Tensor, nn
 
-from tests.support.law_data import linear, points, settings_of
+from tests.support.laws.data import linear, points, settings_of
 
 
 def flat(model: nn.Module) -> Tensor:

@@ -16,7 +16,7 @@ from dpigu.accountants.budgets.filters import (
     terms_of,
 )
 from dpigu.accountants.events import Term, flatten
-from dpigu.accountants.rdp import composed_rdp
+from dpigu.accountants.renyi_orders.rdp import composed_rdp
 from dpigu.dpcore.errors import BudgetError, DpiguError
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st

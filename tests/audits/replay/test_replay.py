@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import dpigu
-from tests.support.law_data import linear, points, settings_of
+from tests.support.laws.data import linear, points, settings_of
 
 PRIVATE = [name for name in PRESETS if name != "non-private"]
 RECORDS = 10

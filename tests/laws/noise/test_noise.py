@@ -26,8 +26,8 @@ from scipy import stats
 from torch import Tensor
 
 from tests.laws.noise.noise_words import Ones, with_ones
-from tests.support.law_data import linear, points, settings_of
-from tests.support.strategies import SPACE, Opened, batches, dpsgd, opened, steps
+from tests.support.laws.data import linear, points, settings_of
+from tests.support.laws.strategies import SPACE, Opened, batches, dpsgd, opened, steps
 from tests.support.zoo.wild_stages import WildQuery
 
 LEVEL = 1e-6

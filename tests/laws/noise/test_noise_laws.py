@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.noise.noise_quantile import errors, ranges
 from tests.laws.noise.test_noise import QUERY
 from tests.support.exact import exact_distance_square
-from tests.support.strategies import Opened, batches, dpsgd, opened, steps
+from tests.support.laws.strategies import Opened, batches, dpsgd, opened, steps
 
 
 def plan_with(noiser: Noiser) -> Plan:

@@ -16,8 +16,8 @@ from hypothesis.strategies import DrawFn
 from torch import Tensor
 
 from tests.support.exact import exact_square
-from tests.support.law_engines import ENGINES, Task, applies, row_of, tasks
-from tests.support.strategies import GROUPINGS, Opened, batches, steps
+from tests.support.laws.engines import ENGINES, Task, applies, row_of, tasks
+from tests.support.laws.strategies import GROUPINGS, Opened, batches, steps
 from tests.support.zoo.wild_stages import WildQuery
 
 pytestmark = pytest.mark.numerical

@@ -12,7 +12,7 @@ from dpigu.dpcore.precision import EMULATED, EXACT, full_precision, refuse_emula
 from dpigu.trainers.engines.layers import norm_methods
 from torch import Tensor
 
-from tests.support.strategies import dpsgd, opened
+from tests.support.laws.strategies import dpsgd, opened
 
 WANTED = [exact for _, _, exact in EXACT]
 

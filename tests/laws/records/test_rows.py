@@ -12,7 +12,7 @@ from dpigu.dpcore.rows import Transform
 from dpigu.mechanisms import RowTopK
 from torch import Tensor
 
-from tests.support.strategies import SPACE
+from tests.support.laws.strategies import SPACE
 from tests.support.zoo.wild_stages import Mixed, Shifted
 
 pytestmark = pytest.mark.numerical

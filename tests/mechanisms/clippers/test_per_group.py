@@ -20,7 +20,7 @@ from dpigu.mechanisms import Gaussian, PerGroup
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, normal
+from tests.support.laws.stage_steps import SPACE, context, normal
 
 pytestmark = pytest.mark.numerical
 

@@ -12,7 +12,7 @@ from dpigu.mechanisms import ClippedCount, Flat, Gaussian, Quantile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import context, minted, normal, release_of, steps_of
+from tests.support.laws.stage_steps import context, minted, normal, release_of, steps_of
 
 ONE = Space.flat("one", 1)
 SHARES = st.floats(-0.5, 1.5)

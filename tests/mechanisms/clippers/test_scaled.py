@@ -10,7 +10,7 @@ from dpigu.mechanisms import Automatic, Flat, Normalised
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import normal
+from tests.support.laws.stage_steps import normal
 
 pytestmark = pytest.mark.numerical
 

@@ -11,7 +11,7 @@ from dpigu.mechanisms import JamesStein, SoftThreshold
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, minted, normal
+from tests.support.laws.stage_steps import SPACE, context, minted, normal
 
 pytestmark = pytest.mark.numerical
 

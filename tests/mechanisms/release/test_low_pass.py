@@ -10,7 +10,7 @@ from dpigu.mechanisms import Flat, Gaussian, LowPass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, normal, steps_of
+from tests.support.laws.stage_steps import SPACE, normal, steps_of
 
 STEPS = 6
 FILTERS = st.tuples(

@@ -10,7 +10,7 @@ from dpigu.mechanisms import Flat, Gaussian, Sharpness
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, normal, release_of
+from tests.support.laws.stage_steps import SPACE, context, normal, release_of
 
 pytestmark = pytest.mark.numerical
 

@@ -9,7 +9,7 @@ from dpigu.mechanisms import AdaClip, AffineRestorer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, minted, normal, release_of
+from tests.support.laws.stage_steps import SPACE, context, minted, normal, release_of
 
 pytestmark = pytest.mark.numerical
 

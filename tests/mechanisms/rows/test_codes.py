@@ -10,8 +10,8 @@ from dpigu.mechanisms.rows.codes import Decode, Encode, codes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.laws.stage_steps import context, normal
 from tests.support.linear import applied, matrix_of, true_variance
-from tests.support.stage_steps import context, normal
 
 pytestmark = pytest.mark.numerical
 

@@ -13,7 +13,7 @@ from dpigu.mechanisms import AffineRestorer, Flat, Gaussian, GroupStandardizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import context, normal, release_of, steps_of
+from tests.support.laws.stage_steps import context, normal, release_of, steps_of
 
 pytestmark = pytest.mark.numerical
 

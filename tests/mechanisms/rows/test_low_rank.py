@@ -14,8 +14,8 @@ from dpigu.trainers.runs import Checkpoint, checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.laws.stage_steps import context, normal, release_of, steps_of
 from tests.support.linear import applied, true_variance
-from tests.support.stage_steps import context, normal, release_of, steps_of
 
 pytestmark = pytest.mark.numerical
 

@@ -15,6 +15,7 @@ from dpigu.mechanisms.subspaces import ReleasedSubspace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.laws.stage_steps import SPACE, context, normal, release_of, steps_of
 from tests.support.linear import (
     applied,
     matrix_of,
@@ -22,7 +23,6 @@ from tests.support.linear import (
     subspace_reads,
     true_variance,
 )
-from tests.support.stage_steps import SPACE, context, normal, release_of, steps_of
 
 pytestmark = pytest.mark.numerical
 

@@ -16,7 +16,7 @@ from dpigu.mechanisms import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, minted, normal, release_of, steps_of
+from tests.support.laws.stage_steps import SPACE, context, minted, normal, release_of, steps_of
 
 pytestmark = pytest.mark.numerical
 

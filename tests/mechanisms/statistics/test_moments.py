@@ -30,7 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.support.stage_steps import release_of
+from tests.support.laws.stage_steps import release_of
 
 pytestmark = pytest.mark.numerical
 

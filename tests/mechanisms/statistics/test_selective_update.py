@@ -24,7 +24,7 @@ from dpigu.mechanisms.statistics.selective_update import LossChange, Threshold
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import context, release_of
+from tests.support.laws.stage_steps import context, release_of
 
 LOOKING = Pipeline(
     clipper=Flat(bound=1.0), noiser=Gaussian(noise_multiplier=2.0), statistic=LossChange()

@@ -13,8 +13,8 @@ from dpigu.trainers import train
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.law_data import linear, points, settings_of
-from tests.support.stage_steps import context, normal, release_of
+from tests.support.laws.data import linear, points, settings_of
+from tests.support.laws.stage_steps import context, normal, release_of
 
 pytestmark = pytest.mark.numerical
 

@@ -9,7 +9,7 @@ from dpigu.mechanisms import NamedLayers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context
+from tests.support.laws.stage_steps import SPACE, context
 
 NAMES = st.lists(st.sampled_from(SPACE.names), unique=True)
 

@@ -22,7 +22,7 @@ from dpigu.mechanisms.support.schedulers import kept
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import context
+from tests.support.laws.stage_steps import context
 
 UNFREEZING = [LinearUnfreeze, CosineUnfreeze, StepUnfreeze, ExponentialUnfreeze]
 SIZES = st.integers(2, 200)

@@ -9,7 +9,7 @@ from dpigu.mechanisms import Coherent, MeanAbsolute, Random, WeightMagnitude
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, normal, release_of
+from tests.support.laws.stage_steps import SPACE, context, normal, release_of
 
 pytestmark = pytest.mark.numerical
 

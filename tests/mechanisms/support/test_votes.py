@@ -12,7 +12,7 @@ from dpigu.mechanisms.support.votes import TopVotes, VoteCount
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.stage_steps import SPACE, context, normal, release_of, steps_of
+from tests.support.laws.stage_steps import SPACE, context, normal, release_of, steps_of
 
 RATIOS = st.integers(1, 100).map(lambda percent: percent / 100)
 VALUES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from dpigu.accountants import rdp
-from dpigu.accountants.rdp import RDP
+from dpigu.accountants.renyi_orders import rdp
+from dpigu.accountants.renyi_orders.rdp import RDP
 from dpigu.dpcore import Pipeline, Plan, PoissonSampler, Transform
 from dpigu.dpcore import kernel as kernel_module
 from dpigu.dpcore.claim import ledger
@@ -23,8 +23,8 @@ from tests.laws import test_non_interference as non_interference
 from tests.laws import test_support as support
 from tests.laws.records import test_execution as execution
 from tests.mutants.core.core_table import KernelMutant
-from tests.support.law_engines import tasks
-from tests.support.strategies import stages, steps
+from tests.support.laws.engines import tasks
+from tests.support.laws.strategies import stages, steps
 
 MAPPED = {"here": steps(), "g_BD": locality.TAME}
 COMPOSED = "math.ceil(count / phase.period)"

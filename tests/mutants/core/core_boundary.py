@@ -15,7 +15,7 @@ from tests.laws import test_support as support
 from tests.laws.noise import test_noise as noise
 from tests.laws.records import test_execution as execution
 from tests.mutants.core.core_table import KernelMutant
-from tests.support.strategies import batches, steps
+from tests.support.laws.strategies import batches, steps
 
 TAME = batches(min_size=1, wild=False, dtypes=(torch.float64,))
 STEPS = {"here": noise.WITH_QUERIES, "g_BD": batches()}

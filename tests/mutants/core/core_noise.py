@@ -15,7 +15,7 @@ from tests.laws.noise import test_noise_laws as noise_laws
 from tests.laws.noise import test_randomness as randomness
 from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
 from tests.mutants.core.core_table import KernelMutant
-from tests.support.strategies import batches
+from tests.support.laws.strategies import batches
 
 DRAWN = "to_device(drawn_S, sum_S.device)"
 WORDS = "randomness.system_words(count)"

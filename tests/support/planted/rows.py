@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.audits.replay import test_replay as replays
 from tests.mutants import broken_boundary, broken_public, broken_records, broken_rows
-from tests.support.law_data import points
+from tests.support.laws.data import points
 from tests.support.planted import kernels as wrong
 from tests.support.planted import runs, stages
 from tests.support.planted.bug import (

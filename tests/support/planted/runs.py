@@ -15,7 +15,7 @@ from dpigu.trainers.phases.phase import RunningPhase
 from torch import Tensor, nn
 
 from tests.audits.replay.test_replay import RECORDS, raw_gradients
-from tests.support.law_data import linear, settings_of
+from tests.support.laws.data import linear, settings_of
 
 PLAN = Plan((Phase("main", Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian()), 3),))
 SETTINGS = replace(settings_of(), expected_batch=0.85 * RECORDS, evaluations=2)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.law_data import RECORDS
+from tests.support.laws.data import RECORDS
 
 PLACES = st.integers(0, 39)
 SHARED = {"split": st.sampled_from(["held-out", "public"]), "ours": PLACES, "theirs": PLACES}

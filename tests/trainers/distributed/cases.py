@@ -59,8 +59,8 @@ from torch import Tensor, nn
 from tests.mutants.test_core_mutants import plant
 from tests.support.depth import BRIEF
 from tests.support.dpigu_command import dpigu
-from tests.support.law_data import linear, points, settings_of
-from tests.support.strategies import opened
+from tests.support.laws.data import linear, points, settings_of
+from tests.support.laws.strategies import opened
 
 
 def ranks() -> Ranks:

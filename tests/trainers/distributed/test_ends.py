@@ -11,7 +11,7 @@ from dpigu.dpcore import DataError
 from dpigu.trainers.runs import RunFolder
 
 from tests.support.depth import DEEP
-from tests.support.law_data import settings_of
+from tests.support.laws.data import settings_of
 from tests.support.rank_groups import Failed, RankGroup, rank_group
 from tests.trainers.distributed import cases
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.laws.strategies import SPACE, batches, dpsgd, plans
+from tests.support.laws.strategies import stages as any_stage
 from tests.support.rank_groups import Failed, RankGroup
-from tests.support.strategies import SPACE, batches, dpsgd, plans
-from tests.support.strategies import stages as any_stage
 from tests.trainers.distributed import cases
 
 pytestmark = pytest.mark.numerical

@@ -15,8 +15,8 @@ from dpigu.trainers.phases.slots import Slots
 from dpigu.trainers.runs import LedgerFile
 
 from tests.mutants.core.core_table import KernelMutant
+from tests.support.laws.strategies import dpsgd
 from tests.support.rank_groups import RankGroup
-from tests.support.strategies import dpsgd
 from tests.trainers.distributed import cases
 from tests.trainers.distributed import test_ends as ends
 from tests.trainers.distributed import test_kernel_on_ranks as kernel

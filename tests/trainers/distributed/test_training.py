@@ -12,7 +12,7 @@ from dpigu.mechanisms import Flat, Gaussian, LossChange, Threshold, training_acc
 from dpigu.trainers.calibration import epsilon_of_ledger
 from dpigu.trainers.runs import RunFolder
 
-from tests.support.law_data import RECORDS, settings_of
+from tests.support.laws.data import RECORDS, settings_of
 from tests.support.rank_groups import RankGroup
 from tests.trainers.distributed import cases
 

@@ -21,7 +21,7 @@ from dpigu.trainers.engines.vmap_rules import attention
 from dpigu.trainers.tasks import TASKS
 from torch import Tensor, nn
 
-from tests.support.law_engines import row_of
+from tests.support.laws.engines import row_of
 from tests.support.zoo.hf_zoo import CAUSAL, MODELS, made, records
 
 COUNT = 4

@@ -21,7 +21,7 @@ from dpigu.trainers.data.units import UnitIds
 from dpigu.trainers.runs import RunFolder
 
 from tests.support.dpigu_command import dpigu, dpigu_json, one_line
-from tests.support.law_data import linear, points, settings_of
+from tests.support.laws.data import linear, points, settings_of
 
 PERSONS, EACH, STEPS = 40, 3, 6
 OWNERS = np.arange(PERSONS * EACH) % PERSONS

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.stage_steps import normal
+from tests.support.laws.stage_steps import normal
 
 pytestmark = pytest.mark.numerical
 

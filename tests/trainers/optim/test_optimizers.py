@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.stage_steps import normal, release_of
+from tests.support.laws.stage_steps import normal, release_of
 
 pytestmark = pytest.mark.numerical
 

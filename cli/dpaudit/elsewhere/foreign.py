@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dpigu.cli.dpaudit.external import FILE, claim_options, coins_option, finish
+from dpigu.cli.dpaudit.elsewhere.external import FILE, claim_options, coins_option, finish
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.dpaudit.reproduction import reproduction
 

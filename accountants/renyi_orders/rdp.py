@@ -67,21 +67,21 @@ class RDP:
 
 def rdp_epsilon(terms: tuple[Term, ...], delta: float) -> float:
     """RDP's ε of canonical terms at δ."""
-    from dpigu.accountants.renyi import epsilon_at
+    from dpigu.accountants.renyi_orders.orders import epsilon_at
 
     return epsilon_at(composed_rdp(terms)[1], delta)
 
 
 def rdp_delta(terms: tuple[Term, ...], epsilon: float) -> float:
     """RDP's δ of canonical terms at ε."""
-    from dpigu.accountants.renyi import delta_at
+    from dpigu.accountants.renyi_orders.orders import delta_at
 
     return delta_at(composed_rdp(terms)[1], epsilon)
 
 
 def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The orders α and Σ_terms count · r_{q,z}(α)."""
-    from dpigu.accountants.renyi import ORDERS
+    from dpigu.accountants.renyi_orders.orders import ORDERS
 
     rdp = ORDERS * 0.0
     for term in terms:
@@ -92,7 +92,7 @@ def composed_rdp(terms: tuple[Term, ...]) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1024)
 def one_release(rate: float, noise_multiplier: float) -> np.ndarray:
     """r(α) of one release at every order; kept, and not to be changed."""
-    from dpigu.accountants.divergences import gaussian_divergences
-    from dpigu.accountants.renyi import ORDERS
+    from dpigu.accountants.renyi_orders.divergences import gaussian_divergences
+    from dpigu.accountants.renyi_orders.orders import ORDERS
 
     return gaussian_divergences(rate, noise_multiplier, ORDERS)

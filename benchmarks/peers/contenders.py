@@ -28,8 +28,8 @@ from dpigu.trainers.tasks.losses import cross_entropy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.jax_contender import SEQUENTIAL, compiled
 from benchmarks.nets import Net
+from benchmarks.peers.jax_contender import SEQUENTIAL, compiled
 
 Step = Callable[[int], None]
 Prepare = Callable[[Net, int], Step]

@@ -1,0 +1,1 @@
+"""Other libraries, as the benchmark runs them."""

@@ -1,0 +1,1 @@
+"""The commands for models that were trained elsewhere, a file each."""
