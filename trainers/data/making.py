@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dpigu.trainers.data.sources import Source, form_of, shapes_of
 from dpigu.trainers.data.sources.images import image_folders
 from dpigu.trainers.data.sources.leaves import Inputs, holds_bytes
 from dpigu.trainers.data.sources.padding import Padding
-from dpigu.trainers.data.sources.tables import Columns, is_table
+from dpigu.trainers.data.sources.tables import columns_from_dict, is_table
 from dpigu.trainers.data.units import UnitIds, column_of, unit_of
 from dpigu.trainers.tasks import Task, task_named, task_of
 
@@ -39,7 +39,7 @@ def data_from(
     name: str = "data",
     target: str | None = None,
     inputs: str | Sequence[str] | None = None,
-    columns: Columns | None = None,
+    columns: Mapping[str, Any] | None = None,
     scaling: Scaling | None = None,
     weight_bound: float | None = None,
     pad_to: int | None = None,
@@ -71,7 +71,8 @@ def data_from(
         name: what the data is called.
         target: the column or key that is the target.
         inputs: the keys of a dict that are inputs; one name gives the model that tensor alone.
-        columns: what is declared of a table's columns: a `Scaling`, or a list of categories.
+        columns: what is declared of a table's columns by name: a `Scaling` (or a dict of its
+            fields), or a list of categories.
         scaling: of float and byte inputs; bytes are brought to [−1, 1] where none is given.
         weight_bound: the largest weight; a weight multiplies its record's loss.
         pad_to: the length that sequences are padded or cut to; the model also gets the mask.
@@ -94,7 +95,7 @@ def data_from(
         padding=None if pad_to is None else Padding(pad_to, pad_token),
         target=target,
         keys=inputs,
-        columns=columns or {},
+        columns=columns_from_dict(columns or {}, name),
         own_tokens=chosen is not None and chosen.name == KEEPS_TOKENS,
         weighted=weight_bound is not None,
         owners=units if isinstance(units, str) else None,

@@ -117,7 +117,7 @@ def _refusal(module: nn.Module, path: str, groups: int) -> ModelError:
     mended = "dpigu.fix(model)" if path else f"model = torch.nn.{_told(replacement)}"
     return ModelError(
         "it keeps statistics of other records, so no record has a gradient of its own",
-        where=path or "the model",
+        where=f"module {path}" if path else "the model",
         got=type(module).__name__,
         remedy=f"Normalise within the record, by GroupNorm: {mended}.",
     )

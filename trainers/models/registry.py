@@ -162,7 +162,8 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
         "unknown model",
         got=name,
         expected=", ".join((*MODELS, "or module:factory")),
-        remedy=did_you_mean(name, MODELS),
+        remedy=did_you_mean(name, MODELS)
+        or "If it was an object in Python, name a factory that makes it, or one of these.",
     )
 
 

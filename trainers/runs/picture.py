@@ -90,7 +90,7 @@ def _png(runs: Sequence[Curves]) -> bytes:
 
 def _panel(axes: Axes, runs: Sequence[Curves], name: str) -> None:
     """One quantity of every run against the steps, with its last value beside a lone line."""
-    label, scale = _label(name, runs[0].summary)
+    label, scale = _label(name, [run.summary for run in runs])
     axes.set_title(label, loc="left", fontsize=10)
     axes.margins(x=0.08, y=0.15)
     for run in runs:
@@ -138,9 +138,10 @@ def _targets(axes: Axes, runs: Sequence[Curves]) -> None:
         )
 
 
-def _label(name: str, summary: Mapping[str, Any]) -> tuple[str, float]:
+def _label(name: str, summaries: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
     if name == "epsilon":
-        return f"ε at δ = {summary['delta']:g}", 1
+        deltas = {summary["delta"] for summary in summaries}
+        return f"ε at δ = {deltas.pop():g}" if len(deltas) == 1 else "ε, each at its own δ", 1
     if name in BESIDE:
         return BESIDE[name]
     measured = name.removeprefix("test_")

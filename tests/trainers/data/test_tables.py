@@ -80,6 +80,18 @@ def test_a_table_in_memory_is_read_like_a_file(files: tuple[Path, Path]) -> None
     assert data.train_x.shape == (3, 4) and data.train_x.dtype == torch.float32
 
 
+def test_columns_of_a_configuration_are_those_of_python(files: tuple[Path, Path]) -> None:
+    """Plain data means what the objects mean, and what means nothing is refused."""
+    train, test = files
+    options = {"train": train, "test": test, "records": 3, "classes": 2, "target": "rich"}
+    plain = data_from(**options, columns=tables.columns_to_dict(COLUMNS))
+    made = data_from(**options, columns=COLUMNS)
+    assert torch.equal(plain.test_x, made.test_x)
+    for wrong in ("columns.toml", {"age": {"scale": 2.0}}, {"city": "Ulm"}):
+        with pytest.raises(ConfigurationError, match="column"):
+            data_from(**options, columns=wrong)
+
+
 def test_columns_survive_a_configuration() -> None:
     table = tables.columns_to_dict(COLUMNS)
     assert tables.columns_from_dict(table, "here") == COLUMNS

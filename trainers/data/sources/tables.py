@@ -25,15 +25,24 @@ LOOKED_FOR = "Give its path, or name the folder that holds it as `data_dir`."
 
 
 def columns_from_dict(table: Any, where: str) -> Columns:
-    """What is declared of columns, from plain data: {divisor, mean, std}, or a list of words.
+    """What is declared of columns: a `Scaling` or {divisor, mean, std}, or a list of words.
 
     Errors: `ConfigurationError` for anything else.
     """
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(
+            "what is declared of columns goes by their names",
+            where=f"{where}: columns",
+            got=table,
+            expected="{'age': {'divisor': 100}, 'town': ['…', '…']}",
+        )
     found: dict[str, Column] = {}
-    for name, declared in table.items() if isinstance(table, Mapping) else ():
-        if isinstance(declared, Mapping) and declared.keys() <= {"divisor", "mean", "std"}:
+    for name, declared in table.items():
+        if isinstance(declared, Scaling):
+            found[name] = declared
+        elif isinstance(declared, Mapping) and declared.keys() <= {"divisor", "mean", "std"}:
             found[name] = Scaling(**declared)
-        elif isinstance(declared, list) and declared:
+        elif isinstance(declared, list | tuple) and declared:
             found[name] = tuple(str(word) for word in declared)
         else:
             raise ConfigurationError(
