@@ -1,4 +1,4 @@
-# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-device | test-hf | test-ray | docs | lessons | portable | lint | laws | deep | crash | bench | gpu; see README.md and docs/testing.md
+# make setup | setup-hf | setup-ray | setup-docs | demo | test | test-device | test-hf | test-ray | docs | lessons | notebooks | portable | lint | laws | deep | crash | bench | gpu; see README.md and docs/testing.md
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ROOMS := dpcore mechanisms accountants trainers audits cli
 LINKS := .links/dpigu
 
-.PHONY: setup setup-hf setup-ray setup-docs demo test test-device test-hf test-ray docs lessons portable portable-sse portable-avx2 portable-threads lint laws deep crash bench gpu
+.PHONY: setup setup-hf setup-ray setup-docs demo test test-device test-hf test-ray docs lessons notebooks portable portable-sse portable-avx2 portable-threads lint laws deep crash bench gpu
 
 setup: $(VENV)/.installed
 
@@ -41,9 +41,14 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 docs: setup-docs $(LINKS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
-# Every lesson of docs/learn, from top to bottom; LESSONS='--write first.md' keeps what they print.
+# Every lesson of docs/learn that needs no extra, cell by cell; LESSONS='--write first.md' keeps
+# what they print.
 lessons: setup
 	OMP_NUM_THREADS=1 $(BIN)/python docs/hooks/lessons.py $(LESSONS)
+
+# The same as notebooks, in notebooks/; the site has them too.
+notebooks: setup
+	$(BIN)/python docs/hooks/notebooks.py notebooks
 
 demo: setup
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); \

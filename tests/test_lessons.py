@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,33 @@ def test_written_outputs_are_those_of_the_run(run, tmp_path: Path) -> None:
     page.write_text(GOOD.replace("x = 2", "x = 3"))
     run(page, write=True)
     assert page.read_text() == GOOD.replace("x = 2", "x = 3").replace("\n2\n", "\n3\n")
+
+
+def test_a_notebook_has_the_pages_text_code_output_and_picture_in_their_order(
+    run, tmp_path: Path
+) -> None:
+    from notebooks import notebook
+
+    page = tmp_path / "lesson.md"
+    (tmp_path / "drawn.png").write_bytes(b"picture")
+    page.write_text("<!-- extra: hf -->\n" + GOOD + "\n![Words](drawn.png)\n\n[More](../x.md).\n")
+    head, title, first, second, end = notebook(page)["cells"]
+    assert "docs/learn/lesson.md" in head["source"] and title["source"] == "# A lesson"
+    assert (first["source"], first["outputs"]) == ("x = 2", [])
+    stream, picture = second["outputs"]
+    assert second["source"] == "print(x)" and stream["text"] == "2\n"
+    assert base64.b64decode(picture["data"]["image/png"]) == b"picture"
+    assert end["source"] == "More (`../x.md`)."
+    run(page, write=False)
+
+
+def test_every_lesson_is_a_notebook_without_fences(run) -> None:
+    from notebooks import LEARN, lessons, notebook
+
+    assert {page.name for page in LEARN.glob("*.md")} - {p.name for p in lessons()} == {"index.md"}
+    for page in lessons():
+        made = "\n".join(cell["source"] for cell in notebook(page)["cells"])
+        assert "```python" not in made and "```text" not in made
 
 
 def test_every_lesson_is_listed_and_imports_from_the_public_face_alone() -> None:

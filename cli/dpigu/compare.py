@@ -23,12 +23,10 @@ COLUMNS = ("run", "preset", "data", "ε", "δ", "σ", "steps", "batch")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("comparison.png"),
-    show_default=True,
-    help="The picture.",
+    help="The picture  [default: comparison.png beside the first run]",
 )
 @json_option("the table")
-def compare(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Draw several runs and print what each reached and cost.
 
     Runs that were trained on the same records cost more together than each by itself, and the
@@ -45,6 +43,7 @@ def compare(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
     for name, path in zip(_names(runs), runs, strict=True):
         folder = RunFolder.existing(path)
         found.append(Curves(name, folder.metrics(), folder.summary()))
+    out = out if out is not None else runs[0].resolve().parent / "comparison.png"
     disk.write_whole(out, compared(found))
     if as_json:
         print_json([dict(zip(_head(found), row, strict=True)) for row in _rows(found)])
@@ -89,7 +88,7 @@ def _row(name: str, summary: Any, measured: list[str]) -> list[str]:
 
     private = summary["private"]
     claim = rounded_up(summary["claimed_epsilon"], 3) if private else "not private"
-    sigmas = dict.fromkeys(f"{phase['noise_multiplier']:.3g}" for phase in summary["phases"])
+    sigmas = dict.fromkeys(f"{phase['noise_multiplier']:#.3g}" for phase in summary["phases"])
     values = [summary.get(f"test_{metric}") for metric in measured]
     return [
         *(name, summary["preset"], summary["data"], claim, f"{summary['delta']:g}"),

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import commands
+import notebooks
 import reference
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 """The file that a link leads to."""
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -22,12 +24,17 @@ PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 TABLES = {"<!-- settings -->": reference.settings_table, "<!-- stages -->": reference.stages_tables}
 """What stands in a page for a table that is made from the code."""
 
+BUTTON = "\n\n[Open as a notebook]({name}.ipynb){{ .md-button download={name}.ipynb }}\n\n"
+"""What a lesson has below its title."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference, the pages beside docs/, and every file that a page links to."""
+    """Add the reference, the lessons' notebooks, the pages beside docs/, and what pages link to."""
     made = {**reference.pages(ROOT), "reference/commands.md": commands.page()}
     for name in PAGES:
         made[name] = _each_link((ROOT / name).read_text(), _within)
+    for page in notebooks.lessons():
+        made[f"learn/{page.stem}.ipynb"] = notebooks.written(page)
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
     for page in [page for page in files if page.src_uri.endswith(".md")]:
@@ -44,6 +51,8 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     for mark, table in TABLES.items():
         if mark in markdown:
             markdown = markdown.replace(mark, table(ROOT))
+    if (DOCS / page.file.src_uri) in notebooks.lessons():
+        markdown = markdown.replace("\n\n", BUTTON.format(name=Path(page.file.src_uri).stem), 1)
     return _each_link(markdown, lambda link: _inside(page.file.src_uri, link))
 
 

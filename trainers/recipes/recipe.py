@@ -40,7 +40,7 @@ from dpigu.trainers.data.sources.tables import (
 )
 from dpigu.trainers.models import default_model
 from dpigu.trainers.recipes.assignments import assigned, clipped_at
-from dpigu.trainers.recipes.defaults import defaults_for
+from dpigu.trainers.recipes.defaults import defaults_for, steps_by_size
 from dpigu.trainers.settings import Settings
 
 PATHS = ("data", "test", "public")
@@ -247,9 +247,12 @@ def recipe_for(
     chosen = dataclass_from(Settings, {**defaults, **settings}, "settings")
     if steps is not None and epochs is not None:
         raise ConfigurationError("give steps or epochs, and not both", where="settings")
+    sampler = chosen.sampler(declared)
     if epochs is not None:
-        steps = steps_of(epochs, chosen.sampler(declared))
-    plan = PRESETS[preset].plan(steps if steps is not None else default_steps)
+        steps = steps_of(epochs, sampler)
+    elif steps is None:
+        steps = default_steps if default_steps is not None else steps_by_size(sampler.rate)
+    plan = PRESETS[preset].plan(steps)
     if clip is not None or plan.private:
         plan = clipped_at(plan, clip if clip is not None else default_clip)
     return Recipe(

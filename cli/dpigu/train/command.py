@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 from dpigu.cli.dpigu.group import main
 from dpigu.cli.dpigu.train.canaries import planned_canaries, planted, with_planned_canaries
-from dpigu.cli.dpigu.train.report import plan_line, report
+from dpigu.cli.dpigu.train.report import length_line, plan_line, report
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,
@@ -232,6 +232,8 @@ def _start(
         if show:
             calibrated = recipe_from_file(folder.public / "config.toml").plan
             click.echo(printable(plan_line(recipe, calibrated)))
+            if not _given("config", "steps", "epochs"):
+                click.echo(printable(length_line(recipe)))
 
     return run_training(
         recipe.plan,
@@ -300,6 +302,11 @@ def _refuse_beside_resume() -> None:
                 f"{parameter.opts[0]} cannot stand beside --resume: the run goes on as it was "
                 "configured."
             )
+
+
+def _given(*names: str) -> bool:
+    """Whether the user gave any of these options."""
+    return any(click.get_current_context().params.get(name) is not None for name in names)
 
 
 def _refuse_kind_alone(canaries: int | None) -> None:

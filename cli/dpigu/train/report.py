@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_line(recipe: Recipe, plan: Plan) -> str:
-    """Phases, σ and the target, in one line."""
+    """Phases, σ and the target, in one line; below it why the accountant, if nobody named one."""
     from dpigu.cli.shared.recipes import declared_records
     from dpigu.trainers.calibration import accountant_for
 
@@ -35,8 +35,24 @@ def plan_line(recipe: Recipe, plan: Plan) -> str:
         calibrated = settings.noise_multiplier is None
         line += f"{' calibrated to' if calibrated else ', within'} ε ≤ {settings.epsilon:g}"
     sampler = settings.sampler(declared_records(recipe))
-    accountant = accountant_for(plan, sampler, settings).name.upper()
-    return f"{line} at δ = {settings.delta:g} ({accountant})"
+    accountant, why = accountant_for(plan, sampler, settings)
+    line += f" at δ = {settings.delta:g} ({accountant.upper()})"
+    if settings.accountant == "auto":
+        less = "; --accountant prv takes longer and needs less noise" if accountant == "rdp" else ""
+        line += f"\naccountant {accountant.upper()}: {why}{less}"
+    return line
+
+
+def length_line(recipe: Recipe) -> str:
+    """The plan's steps, for a user who gave none: where they come from."""
+    from dpigu.cli.shared.recipes import declared_records
+
+    records = declared_records(recipe)
+    epochs = recipe.plan.steps * recipe.settings.sampler(records).rate
+    return (
+        f"steps      {recipe.plan.steps}, {epochs:.3g} epochs: the default for {records} records "
+        f"of {Path(recipe.data).stem}; --epochs or --steps changes it"
+    )
 
 
 def report(run: Run, out: Path, seconds: float) -> None:

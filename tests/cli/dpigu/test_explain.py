@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from dpigu.cli.dpigu.train.report import length_line, plan_line
+from dpigu.trainers import Settings, recipe_for
 
 from tests.support.dpigu_command import dpigu, one_line, strict_json, train
 
@@ -41,9 +44,39 @@ def test_compare_prints_a_row_a_run_and_draws(run: tuple[Path, str], tmp_path: P
     assert head.split()[:4] == ["run", "preset", "data", "ε"] and head.split()[-1] == "accuracy"
     assert low.split()[0] == "low" and high.split()[0] == "high"
     assert float(low.split()[3]) < float(high.split()[3])
+    assert low.split()[5] == "2.00" and high.split()[5] == "1.00"
     assert "cost more together" in after[1] and picture.is_file()
     rows = strict_json(dpigu("compare", out, "--out", picture, "--json").stdout)
     assert rows[0]["run"] == "low"
+
+
+def test_compare_draws_beside_the_first_run_where_no_place_is_given(
+    run: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _ = run
+    monkeypatch.chdir(tmp_path)
+    assert str(out.parent / "comparison.png") in dpigu("compare", out).stdout
+    assert (out.parent / "comparison.png").is_file() and not any(tmp_path.iterdir())
+
+
+def test_train_says_where_its_accountant_and_its_steps_come_from() -> None:
+    settings = Settings(epsilon=4.0, expected_batch=60)
+    recipe = recipe_for("dpsgd", "my.csv", records=600, classes=2)
+    assert "accountant RDP: quick, for a short run" in plan_line(recipe, recipe.plan)
+    named = dataclasses.replace(recipe, settings=dataclasses.replace(settings, accountant="rdp"))
+    assert "accountant" not in plan_line(named, named.plan)
+    assert "200, 20 epochs: the default for 600 records" in length_line(recipe)
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps"), [(0.1, 200), (0.02, 1000), (1e-4, 1000), (1.0, 100)], ids=str
+)
+def test_data_of_yours_is_trained_on_for_twenty_epochs_within_bounds(
+    rate: float, steps: int
+) -> None:
+    recipe = recipe_for("dpsgd", "my.csv", records=100_000, classes=2, rate=rate)
+    assert recipe.plan.steps == steps
+    assert recipe_for("dpsgd", "digits", rate=rate).plan.steps == 200
 
 
 @pytest.mark.parametrize("command", ["explain", "compare"])
