@@ -65,13 +65,13 @@ def test_train_says_where_its_accountant_and_its_steps_come_from() -> None:
     assert "accountant RDP: quick, for a short run" in plan_line(recipe, recipe.plan)
     named = dataclasses.replace(recipe, settings=dataclasses.replace(settings, accountant="rdp"))
     assert "accountant" not in plan_line(named, named.plan)
-    assert "200, 20 epochs: the default for 600 records" in length_line(recipe)
+    assert "300, 30 epochs: the default for 600 records" in length_line(recipe)
 
 
 @pytest.mark.parametrize(
-    ("rate", "steps"), [(0.1, 200), (0.02, 1000), (1e-4, 1000), (1.0, 100)], ids=str
+    ("rate", "steps"), [(0.1, 300), (0.02, 1000), (1e-4, 1000), (1.0, 100)], ids=str
 )
-def test_data_of_yours_is_trained_on_for_twenty_epochs_within_bounds(
+def test_data_of_yours_is_trained_on_for_thirty_epochs_within_bounds(
     rate: float, steps: int
 ) -> None:
     recipe = recipe_for("dpsgd", "my.csv", records=100_000, classes=2, rate=rate)
