@@ -6,9 +6,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dp_accounting import DpEvent, NonPrivateDpEvent
 from dpigu.dpcore.errors import GrammarError
 from dpigu.dpcore.grammar.spaces import Space
 from dpigu.dpcore.grammar.stages import (
@@ -32,6 +31,9 @@ from dpigu.dpcore.grammar.stages import (
     reads_of,
 )
 from dpigu.dpcore.noise import LAWS
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
 
 
 class Placed(NamedTuple):
@@ -191,6 +193,8 @@ class Pipeline:
         z_eff = (Σ_k z_k⁻²)^(−1/2), with z for the gradient and z · noise_ratio_k for query k.
         """
         if not self.private:
+            from dp_accounting import NonPrivateDpEvent  # slow to load: stages need no accountant
+
             return NonPrivateDpEvent()
         precision = 1.0 + sum(query.noise_ratio**-2 for query in self.queries)
         return LAWS[self.noiser.law].event(self.noiser.noise_multiplier / math.sqrt(precision))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dp_accounting import (
-    ComposedDpEvent,
-    DpEvent,
-    NonPrivateDpEvent,
-    SelfComposedDpEvent,
-)
 from dpigu.dpcore.adjacency import Adjacency
 from dpigu.dpcore.errors import GrammarError
 from dpigu.dpcore.grammar.pipeline import Pipeline
 from dpigu.dpcore.grammar.stages import Decision, name_of, reads_of
 from dpigu.dpcore.sampling import PoissonSampler
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
 
 Inherited = Literal["weights", "optimizer"]
 SLOTS = ("", ".selective_update")
@@ -118,6 +115,8 @@ class Phase:
         event = self.sampler(sampler).event(self.pipeline.event())
         if (selective := self.selective_update) is None:
             return event
+        from dp_accounting import ComposedDpEvent
+
         deciding = selective.sampler(sampler).event(selective.pipeline.event())
         return ComposedDpEvent([event, deciding])
 
@@ -231,6 +230,8 @@ class Plan:
 
         This is the only source of the event that accountants read.
         """
+        from dp_accounting import ComposedDpEvent, NonPrivateDpEvent, SelfComposedDpEvent
+
         if not self.private:
             return NonPrivateDpEvent()
         counts = tuple(phase.steps for phase in self.phases) if charged is None else charged

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from dp_accounting import DpEvent, GaussianDpEvent
 from dpigu.dpcore.devices import require, to_device
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.noise.rounded import rounded_gaussian
 from dpigu.dpcore.noise.sources import NoiseSource
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
 
 LawName = Literal["gaussian", "gaussian-float"]
 
@@ -73,6 +75,8 @@ class Law(Protocol):
 
 class _Gaussian:
     def event(self, noise_multiplier: float) -> DpEvent:
+        from dp_accounting import GaussianDpEvent
+
         return GaussianDpEvent(noise_multiplier)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 from dpigu.cli.dpigu.stages.commands import stages
-from dpigu.cli.shared.options import json_option
+from dpigu.cli.shared.options import COUNT, json_option
 from dpigu.cli.shared.output import print_json
 
 if TYPE_CHECKING:
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Repeatable.")
 @click.option("--beside", multiple=True, metavar="NAME", help="A stage that it needs with it.")
+@click.option(
+    "--examples",
+    type=COUNT,
+    default=25,
+    show_default=True,
+    help="How much each check tries. Before a stage is published, try 100 or more.",
+)
 @json_option("every check and its outcome")
 @click.pass_context
 def check(
@@ -25,6 +34,7 @@ def check(
     name: str,
     assignments: tuple[str, ...],
     beside: tuple[str, ...],
+    examples: int,
     as_json: bool,
 ) -> None:
     """Run every conformance check that applies to a stage.
@@ -37,19 +47,19 @@ def check(
     Examples:
       dpigu stages check group-standardizer
       dpigu stages check linear-unfreeze --set ratio=0.2
+      dpigu stages check top-k --examples 100
     """
     from dpigu.audits.conformance.check import described, example_of
     from dpigu.audits.conformance.suite import checks_for
     from dpigu.dpcore.registry import lookup, options_of
-    from hypothesis.configuration import set_hypothesis_home_dir
 
-    set_hypothesis_home_dir(ctx.with_resource(tempfile.TemporaryDirectory()))
-    ctx.call_on_close(lambda: set_hypothesis_home_dir(None))
+    ctx.with_resource(_trying(examples))
     entry = lookup(name)
     stage = example_of(entry, _assigned(assignments))
     checks = checks_for(stage, [example_of(lookup(other)) for other in beside])
     if not as_json:
-        click.echo(f"{described(stage)}, a {entry.kind}: {len(checks)} checks")
+        effort = f"{len(checks)} checks, up to {examples} examples each"
+        click.echo(f"{described(stage)}, a {entry.kind}: {effort}")
     outcomes: list[dict[str, Any]] = []
     for one in checks:
         outcomes.append(_outcome(one, stage))
@@ -63,10 +73,29 @@ def check(
                 "kind": entry.kind,
                 "options": options_of(stage),
                 "passed": passed,
+                "examples": examples,
                 "checks": outcomes,
             }
         )
     ctx.exit(0 if passed else 1)
+
+
+@contextmanager
+def _trying(examples: int) -> Iterator[None]:
+    """So many examples a check from Hypothesis, which leaves nothing in the working folder."""
+    from hypothesis import settings
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    before = settings.get_current_profile_name()
+    settings.register_profile("stages-check", settings(), max_examples=examples)
+    with tempfile.TemporaryDirectory() as home:
+        set_hypothesis_home_dir(home)
+        settings.load_profile("stages-check")
+        try:
+            yield
+        finally:
+            settings.load_profile(before)
+            set_hypothesis_home_dir(None)
 
 
 def _outcome(check: Check, stage: Any) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_the_command_prints_a_line_for_each_check_and_ends_with_0(tmp_path, monk
     result = dpigu("stages", "check", "masked-weights")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "masked-weights(), a point: 8 checks"
+    assert lines[0] == "masked-weights(), a point: 8 checks, up to 25 examples each"
     assert lines[1:] == [f"passed  {c.name}" for c in checks_for("masked-weights")]
     assert list(tmp_path.iterdir()) == []
 
