@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dpigu.accountants.base import Epsilon, checked_adjacency
 from dpigu.accountants.events import Term, flatten, joined_gaussian
-from dpigu.accountants.pld import PLD
+from dpigu.accountants.pld import MANY, PLD
 from dpigu.accountants.renyi_orders.rdp import one_release, rdp_epsilon
 from dpigu.dpcore.adjacency import Adjacency
 
@@ -57,6 +57,9 @@ class PRV:
         pld = PLD().epsilon(event, delta, adjacency)
         if pld.value is None or not terms:
             return replace(pld, accountant=self.name)
+        if len(terms) > MANY:
+            reason = f"prv-accountant would look at {len(terms)} different releases one by one"
+            return _fallback(pld, reason)
         try:
             lower, estimate, upper = _interval(terms, float(delta), pld.value)
         except FAILURES as failure:

@@ -2,11 +2,13 @@
 
     python -m benchmarks.step --net cifar --batch 1000 --json
 
-Every contender runs the batch in one piece and in microbatches of 50, 100 and 250, in paired
-rounds in one process: a round times each contender at each size once. A row has the median of
-its fastest size, and the median over rounds of its time over the non-private step's: `ratio` to
-the one in one piece, `ratio_best` to the fastest one. Peak memory is that of a process of its
-own, from after the imports to the end of two steps, net and batch included.
+Every contender first runs the batch in one piece and in microbatches of 50, 100 and 250, each
+once. Sizes that were near its fastest then run in paired rounds in one process: a round times each
+contender at each of them once. A row has the median of its fastest size, and the median over
+rounds of its time over the non-private step's: `ratio` to the one in one piece, `ratio_best` to
+the fastest one. Peak memory is that of a process of its own, from after the imports to the end of
+two steps, net and batch included. It tells on stderr what it does, and stops within `--minutes`:
+rounds take at most half of them (two there are always), peaks what is left.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from benchmarks.peers.contenders import CONTENDERS, Contender
 SIZES = (50, 100, 250)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 SMALL = 20
+NEAR = 1.3
+"""Sizes that took longer than their contender's fastest by more than this run no rounds."""
 
 
 def timed(step: Callable[[int], None], size: int, clock: Callable[[], float]) -> float:
@@ -90,15 +94,19 @@ def race(
     limit: float,
     only: Sequence[str],
     clock: Callable[[], float],
+    until: float,
 ) -> tuple[dict[tuple[int, int], list[float]], list[str]]:
-    """Times by contender and size, one a round; and who was left out, with the reason."""
+    """Times by contender and size, one a round; and who was left out, with the reason.
+
+    No round but the second begins after `until`, in seconds of `time.monotonic`.
+    """
     matrix = 4 * sum(p.numel() for p in NETS[net].make().parameters())
     steps: dict[int, tuple[Callable[[int], None], list[int]]] = {}
     left_out = []
     for at, contender in enumerate(CONTENDERS):
         if not contender.takes(net) or (only and contender.library not in only):
             continue
-        name = f"{contender.pipeline}, {contender.library} {contender.engine}"
+        name = named(contender)
         if contender.matrices and estimate(net, contender, batch, clock) > limit:
             left_out.append(f"{name}: a step would pass {limit:.0f} s")
             continue
@@ -107,21 +115,43 @@ def race(
             left_out.append(f"{name}: no microbatch fits into memory")
             continue
         steps[at] = contender.prepare(NETS[net], batch), sizes
-    for step, sizes in steps.values():
+    first: dict[tuple[int, int], float] = {}
+    for at, (step, sizes) in steps.items():
         for size in sizes:
             step(size)
-    times: dict[tuple[int, int], list[float]] = {}
-    for _ in range(rounds):
-        for at, (step, sizes) in steps.items():
-            for size in sizes:
-                times.setdefault((at, size), []).append(timed(step, size, clock))
+            first[at, size] = timed(step, size, clock)
+            say(f"{named(CONTENDERS[at])} in {size}: {first[at, size]:.3f} s")
+    times: dict[tuple[int, int], list[float]] = {key: [] for key in near(first, batch)}
+    for done in range(rounds):
+        if done >= 2 and time.monotonic() > until:
+            break
+        for at, size in times:
+            times[at, size].append(timed(steps[at][0], size, clock))
+        say(f"round {done + 1} of {rounds}")
     return times, left_out
 
 
+def near(first: Mapping[tuple[int, int], float], batch: int) -> list[tuple[int, int]]:
+    """Every contender's sizes that took about as long as its fastest, and the yardstick in one
+    piece."""
+    best: dict[int, float] = {}
+    for (at, _), took in first.items():
+        best[at] = min(took, best.get(at, took))
+    return [key for key, took in first.items() if took <= NEAR * best[key[0]] or key == (0, batch)]
+
+
+def named(contender: Contender) -> str:
+    return f"{contender.pipeline}, {contender.library} {contender.engine}"
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
 def rows(
-    net: str, batch: int, times: Mapping[tuple[int, int], Sequence[float]], memory: bool
+    net: str, batch: int, times: Mapping[tuple[int, int], Sequence[float]], until: float
 ) -> Iterator[dict[str, object]]:
-    """One row a contender, at its fastest microbatch."""
+    """One row a contender, at its fastest microbatch; memory as long as `until` lies ahead."""
     best: dict[int, int] = {}
     for at, size in sorted(times, key=lambda key: statistics.median(times[key]), reverse=True):
         best[at] = size
@@ -140,7 +170,9 @@ def rows(
             "seconds": statistics.median(times[at, best[at]]),
             "ratio": ratio(at, batch),
             "ratio_best": ratio(at, best[0]),
-            "peak_bytes": peak_bytes(net, batch, at, best[at]) if memory else None,
+            "peak_bytes": peak_bytes(net, batch, at, best[at])
+            if time.monotonic() < until
+            else None,
         }
 
 
@@ -159,6 +191,7 @@ def main() -> None:
     parser.add_argument("--net", choices=sorted(NETS), required=True)
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="*", default=(), help="libraries, torch among them")
     parser.add_argument("--microbatches", nargs="*", type=int, default=SIZES)
@@ -180,18 +213,30 @@ def main() -> None:
         size = given.microbatches[0]
         print(measure_peak(given.net, given.batch, CONTENDERS[given.peak_of], size))
         return
-    began, clock = os.getloadavg()[0], CLOCKS[given.clock]
+    began, clock, start = os.getloadavg()[0], CLOCKS[given.clock], time.monotonic()
+    half, end = start + 30 * given.minutes, start + 60 * given.minutes
     times, left_out = race(
-        given.net, given.batch, given.microbatches, given.rounds, given.limit, given.only, clock
+        given.net,
+        given.batch,
+        given.microbatches,
+        given.rounds,
+        given.limit,
+        given.only,
+        clock,
+        half,
     )
-    table = list(rows(given.net, given.batch, times, not given.no_memory))
+    table = []
+    for row in rows(given.net, given.batch, times, start if given.no_memory else end):
+        table.append(row)
+        if not given.json:
+            print(line(row), flush=True)
     if given.out is not None:
         command = " ".join(sys.argv[1:]).replace(f" --out {given.out}", "")
         about = {
             "command": f"python -m benchmarks.step {command}",
             "net": given.net,
             "batch": given.batch,
-            "rounds": given.rounds,
+            "rounds": len(next(iter(times.values()))),
             "clock": given.clock,
             "machine": describe_machine(given.threads),
             "load": [round(began, 2), round(os.getloadavg()[0], 2)],
@@ -204,8 +249,6 @@ def main() -> None:
         print(json.dumps(table, indent=1))
         return
     print(f"{given.net}, batch {given.batch}, torch {torch.__version__}, {given.threads} threads")
-    for row in table:
-        print(line(row))
     for reason in left_out:
         print(f"left out: {reason}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scipy.special import gammaln, log_ndtr
 
 Reals = NDArray[np.float64]
 
-MOST_TERMS, PIECE = 1000, 125
+MOST_TERMS, PIECE = 1000, 40
 """Where a series has not converged by then, its order is left out."""
 NEGLIGIBLE = 30.0
 """A term is too small to count when its logarithm is this far below the sum's."""
@@ -51,8 +52,14 @@ def _log_a(q: float, z: np.float64, orders: Reals) -> Reals:
 def _whole(q: float, z: np.float64, order: int) -> float:
     """ln Σ_i C(α, i) q^i (1 − q)^(α − i) e^((i² − i)/2z²)."""
     i = np.arange(order + 1.0)
-    terms = _log_binomial(order, i) + i * math.log(q) + (order - i) * math.log1p(-q)
+    terms = _whole_binomial(order) + i * math.log(q) + (order - i) * math.log1p(-q)
     return float(np.logaddexp.reduce(terms + (i * i - i) / (2 * z**2)))
+
+
+@lru_cache(maxsize=256)
+def _whole_binomial(order: int) -> Reals:
+    """ln C(α, i) for i from 0 to α; kept, and not to be changed."""
+    return _log_binomial(order, np.arange(order + 1.0))
 
 
 def _fractional(q: float, z: np.float64, orders: Reals) -> Reals:

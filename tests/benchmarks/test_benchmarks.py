@@ -10,7 +10,7 @@ import time
 from benchmarks import draw
 from benchmarks.machine import describe_machine, memory_of_this_process
 from benchmarks.peers.contenders import CONTENDERS
-from benchmarks.step import race, rows, sizes_of
+from benchmarks.step import near, race, rows, sizes_of
 
 FIELDS = [
     "pipeline",
@@ -25,22 +25,28 @@ FIELDS = [
 
 
 def test_a_race_has_a_row_for_every_contender_of_ours() -> None:
-    times, left_out = race("mnist", 8, (4,), 1, 60.0, ("torch", "dpigu"), time.perf_counter)
-    table = list(rows("mnist", 8, times, memory=False))
+    times, left_out = race("mnist", 8, (4,), 1, 60.0, ("torch", "dpigu"), time.perf_counter, 0.0)
+    table = list(rows("mnist", 8, times, until=0.0))
     assert left_out == []
     assert [list(row) for row in table] == [FIELDS] * len(table)
     names = {(r["pipeline"], r["library"], r["engine"]) for r in table}
     assert names == {
         (c.pipeline, c.library, c.engine) for c in CONTENDERS if c.library in ("torch", "dpigu")
     }
-    assert set(times) == {(at, size) for at in range(6) for size in (4, 8)}
+    assert {at for at, _ in times} == set(range(6)) and (0, 8) in times
+    assert {size for _, size in times} <= {4, 8} and {len(of) for of in times.values()} == {1}
+
+
+def test_sizes_that_were_slow_at_first_run_no_rounds_but_the_yardstick() -> None:
+    first = {(0, 8): 3.0, (0, 4): 1.0, (2, 8): 1.0, (2, 4): 1.2, (2, 2): 1.4}
+    assert near(first, 8) == [(0, 8), (0, 4), (2, 8), (2, 4)]
 
 
 def test_ratios_are_of_times_of_the_same_round_and_a_row_is_the_fastest_size() -> None:
     """Exactly: the contender takes 3 and 2 times as long in rounds of 1 s and of 10 s."""
     times = {(0, 8): [1.0, 10.0, 1.0], (0, 4): [0.5, 5.0, 0.5]}
     times |= {(2, 8): [9.0, 90.0, 9.0], (2, 4): [3.0, 20.0, 3.0]}
-    plain, ours = rows("mnist", 8, times, memory=False)
+    plain, ours = rows("mnist", 8, times, until=0.0)
     assert (plain["physical_batch"], plain["ratio"], plain["ratio_best"]) == (4, 0.5, 1.0)
     assert (ours["physical_batch"], ours["seconds"]) == (4, 3.0)
     assert (ours["ratio"], ours["ratio_best"]) == (3.0, 6.0)
