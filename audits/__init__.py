@@ -12,7 +12,7 @@ if __name__ != "dpigu.audits":
     raise ImportError("import dpigu.audits, or take what you need from dpigu")
 
 if TYPE_CHECKING:
-    from dpigu.audits.campaign import Campaign, Target, crafted_target, run_campaign
+    from dpigu.audits.campaign import Campaign, Targets, crafted_targets, run_campaign
     from dpigu.audits.canaries import CanaryPlan, GradientCanaries, load_plan, plan_canaries
     from dpigu.audits.conformance import (
         Check,
@@ -94,7 +94,7 @@ __all__ = [
     "ReplayAudit",
     "ScoresAudit",
     "StopWhenContradicted",
-    "Target",
+    "Targets",
     "Verdict",
     "Watched",
     "accounted_curve",
@@ -110,7 +110,7 @@ __all__ = [
     "checks_for",
     "clopper_pearson_epsilon",
     "combined_test",
-    "crafted_target",
+    "crafted_targets",
     "estimate_membership",
     "f_dp_epsilon_if_gaussian",
     "fdp_one_run_test",

@@ -1,7 +1,7 @@
-"""Many independent trainings, each with one record in or out by a coin: told by the final model."""
+"""Many independent trainings, each with records in or out by coins: told by the final models."""
 
-from dpigu.audits.campaign.judged import Campaign, Thresholds
+from dpigu.audits.campaign.judged import Campaign
 from dpigu.audits.campaign.run import run_campaign
-from dpigu.audits.campaign.target import Target, crafted_target
+from dpigu.audits.campaign.target import Targets, crafted_targets
 
-__all__ = ["Campaign", "Target", "Thresholds", "crafted_target", "run_campaign"]
+__all__ = ["Campaign", "Targets", "crafted_targets", "run_campaign"]

@@ -1,12 +1,14 @@
-"""What a campaign's scores say: guesses by rules that earlier trials chose, tested at any time."""
+"""What a campaign's scores say: a verdict and bounds that are valid at any time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from dpigu.audits.campaign.guesses import BEYOND, Coins, Guesses, guesses_of
 from dpigu.audits.statistics import (
     OWN,
     Reals,
@@ -16,82 +18,53 @@ from dpigu.audits.statistics import (
     mu_to_epsilon,
 )
 from dpigu.audits.statistics.anytime import (
+    anytime_chance,
     anytime_epsilon,
-    anytime_lower,
-    log_e_value,
-    log_e_value_of_claim,
+    gains_by_chance,
+    gains_by_claim,
+    log_e_process,
     right_at_most,
 )
 from dpigu.audits.verdict import AuditReport, judge
 from dpigu.audits.wording import down, percent
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-FAIR = "Each model was trained by itself, with fresh noise, and a fair coin put the record in."
+FAIR = "Each model was trained by itself, with fresh noise, and a fair coin put each record in."
 SAME = "The trainings were of the recipe in this folder, and their scores are the models'."
 SHARES = {"(ε, δ), sure guesses": 0.5, "trade-off curve, all guesses": 0.5}
 """The tests that may decide, and their shares of the error."""
-BEYOND = 2.5
-"""Standard deviations from the other side's mean beyond which a guess is sure."""
-BOUNDED = 25
-"""Trials between two looks whose bounds are taken; the largest counts."""
 PILOT = 4
 """A quarter of the trials fixes the threshold of Clopper-Pearson's bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thresholds:
-    """The two rules of one trial, by the scores before it: "in" above, "out" below."""
-
-    middle: float
-    high: float
-    low: float
-
-    @classmethod
-    def after(cls, scores_n: Reals, coins_n: NDArray[np.int64]) -> Thresholds | None:
-        """From earlier trials; None before two on each side."""
-        inside, outside = scores_n[coins_n == 1], scores_n[coins_n == 0]
-        if min(len(inside), len(outside)) < 2:
-            return None
-        spread = BEYOND * float(np.sqrt((inside.var(ddof=1) + outside.var(ddof=1)) / 2))
-        return cls(
-            middle=float(inside.mean() + outside.mean()) / 2,
-            high=float(outside.mean()) + spread,
-            low=float(inside.mean()) - spread,
-        )
-
-
-@dataclass(frozen=True)
 class Look:
-    """The counts after so many trials.
+    """The counts after all trials; a trial has a guess for each target.
 
     Args:
-        trials: all of them, those without a guess too. guessed: with a guess by the middle.
-        right: of these. sure_right, sure_wrong: of the sure guesses.
+        trials: models. guessed: coins guessed by the middle. right: of these.
+        beyond: deviations of the rule whose sure guesses show most. sure_right, sure_wrong: of it.
     """
 
     trials: int
     guessed: int
     right: int
+    beyond: float
     sure_right: int
     sure_wrong: int
 
-
-def looks_of(scores: Reals, coins: NDArray[np.int64]) -> list[Look]:
-    """A look after every trial; each trial's rules come from those before it alone."""
-    looks, guessed, right, sure_right, sure_wrong = [], 0, 0, 0, 0
-    for i in range(len(scores)):
-        rules = Thresholds.after(scores[:i], coins[:i])
-        if rules is not None:
-            inside, score = bool(coins[i]), float(scores[i])
-            guessed += 1
-            right += (score > rules.middle) == inside
-            sure_in, sure_out = score > rules.high, score < rules.low
-            if sure_in != sure_out:
-                sure_right += sure_in == inside
-                sure_wrong += sure_in != inside
-        looks.append(Look(i + 1, guessed, right, sure_right, sure_wrong))
-    return looks
+    @classmethod
+    def at(cls, guesses: Guesses, rule: int) -> Look:
+        """The counts, with the sure guesses of one rule."""
+        there, k = ~np.isnan(guesses.right_N), guesses.targets
+        return cls(
+            trials=len(there),
+            guessed=int(there.sum()) * k,
+            right=round(float(guesses.right_N[there].sum()) * k),
+            beyond=BEYOND[rule],
+            sure_right=round(float(guesses.sure_right_RN[rule].sum()) * k),
+            sure_wrong=round(float(guesses.sure_wrong_RN[rule].sum()) * k),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +75,10 @@ class Campaign:
         report: the verdict; its lower bound holds for any mechanism.
         mu: μ of the largest Gaussian curve that is rejected, whatever the mechanism.
         gaussian_epsilon: ε of μ-GDP: a bound where the mechanism's curve is Gaussian.
-        clopper_pearson: ε by counting, where the trials were not stopped early: no verdict.
-        fitted_mu: the two sides' distance over their spread: an estimate.
+        clopper_pearson: ε by counting the first target, where the trials were not stopped early:
+            no verdict.
+        fitted_mu: the two sides' distance over their spread, mean of the targets: an estimate.
+        scores, coins: of N trials and K targets.
     """
 
     report: AuditReport
@@ -115,13 +90,14 @@ class Campaign:
     fitted_epsilon: float
     p_values: Mapping[str, float]
     scores: Reals = field(repr=False)
-    coins: NDArray[np.int64] = field(repr=False)
+    coins: Coins = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`, without scores and coins."""
         return {
             **self.report.to_json(),
             "trials": self.look.trials,
+            "targets": self.coins.shape[1],
             "guessed": self.look.guessed,
             "right": self.look.right,
             "sure_right": self.look.sure_right,
@@ -136,9 +112,34 @@ class Campaign:
         }
 
 
+def p_values_of(
+    guesses: Guesses, *, epsilon: float, delta: float, own: TradeOffCurve | None
+) -> dict[str, float]:
+    """Each test's 1/max E over all looks: a p-value at any stopping time, by Ville's inequality.
+
+    Args:
+        own: the curve of the run's accountant; without it both tests are of (ε, δ) alone.
+    """
+    most = right_at_most(own if own is not None else approximate_dp_tradeoff(epsilon, delta))
+    sure, every = SHARES
+    gains = {
+        sure: gains_by_claim(guesses.sure_right_RN, guesses.sure_wrong_RN, epsilon, delta),
+        every: gains_by_chance(guesses.right_N, most),
+    }
+    return {
+        name: math.exp(-max(0.0, float(log_e_process(gains_RN).max())))
+        for name, gains_RN in gains.items()
+    }
+
+
+def combined(p_values: Mapping[str, float]) -> float:
+    """One p-value of all tests, each with its share of the error."""
+    return min(1.0, *(p / SHARES[name] for name, p in p_values.items()))
+
+
 def judged(
-    scores: Reals,
-    coins: NDArray[np.int64],
+    scores_NK: Reals,
+    coins_NK: Coins,
     *,
     epsilon: float,
     delta: float,
@@ -148,56 +149,48 @@ def judged(
 ) -> Campaign:
     """Test a claim on scores in the order of their trials, with any number of looks.
 
-    Each test's p-value is the smallest of 1/E over the looks, each bound the largest: a
-    consequence of Ville's inequality.
-
     Args:
-        scores: one a trial or more. coins: 1 where the record was in.
+        scores_NK: of N models and K targets. coins_NK: 1 where the target was in.
         own: the curve of the run's accountant; without it both tests are of (ε, δ) alone.
     """
-    looks, error = looks_of(scores, coins), 1 - confidence
+    error = 1 - confidence
     levels = {name: error * share for name, share in SHARES.items()}
     sure, every = SHARES
-    most = right_at_most(own if own is not None else approximate_dp_tradeoff(epsilon, delta))
-    claim_logs = (
-        log_e_value_of_claim(k.sure_right, k.sure_wrong, k.trials, epsilon, delta) for k in looks
-    )
-    p_values = {
-        sure: _p_value(claim_logs),
-        every: _p_value(log_e_value(k.right, k.guessed, most) for k in looks),
-    }
-    some = [*looks[::BOUNDED], looks[-1]]
-    bound = max(
-        anytime_epsilon(k.sure_right, k.sure_wrong, k.trials, delta, levels[sure]) for k in some
-    )
-    chance = max(anytime_lower(k.right, k.guessed, levels[every]) for k in some)
-    mu = max(0.0, 2 * float(ndtri(chance)))
-    n = len(scores)
+    guesses = guesses_of(scores_NK, coins_NK)
+    p_values = p_values_of(guesses, epsilon=epsilon, delta=delta, own=own)
+    right_RN, wrong_RN = guesses.sure_right_RN, guesses.sure_wrong_RN
+    bound = anytime_epsilon(right_RN, wrong_RN, delta, levels[sure])
+    mu = max(0.0, 2 * float(ndtri(anytime_chance(guesses.right_N, levels[every]))))
     rejects = {name for name, p in p_values.items() if p / SHARES[name] < error}
+    perfect_RN = np.ones_like(right_RN)
     report = judge(
         claim_epsilon=epsilon,
         delta=delta,
-        p_value=min(1.0, *(p / SHARES[name] for name, p in p_values.items())),
+        p_value=combined(p_values),
         lower_bound=bound,
-        ceiling=anytime_epsilon(n, 0, n, delta, levels[sure]),
+        ceiling=anytime_epsilon(perfect_RN, 0 * perfect_RN, delta, levels[sure]),
         confidence=confidence,
         against=OWN if own is not None and rejects == {every} else "",
         beyond=_beyond(own, mu, delta, confidence),
         assumptions=(FAIR, SAME),
         checks=checks,
     )
-    fitted = _fitted(scores, coins)
+    fitted = _fitted(scores_NK, coins_NK)
+    wealth_R = [
+        float(log_e_process(gains_by_claim(right_N, wrong_N, bound, delta))[-1])
+        for right_N, wrong_N in zip(right_RN, wrong_RN, strict=True)
+    ]
     return Campaign(
         report=report,
-        look=looks[-1],
+        look=Look.at(guesses, int(np.argmax(wealth_R))),
         mu=mu,
         gaussian_epsilon=mu_to_epsilon(mu, delta),
-        clopper_pearson=_counted(scores, coins, delta, confidence),
+        clopper_pearson=_counted(scores_NK[:, 0], coins_NK[:, 0], delta, confidence),
         fitted_mu=fitted,
         fitted_epsilon=mu_to_epsilon(fitted, delta),
         p_values=p_values,
-        scores=scores,
-        coins=coins,
+        scores=scores_NK,
+        coins=coins_NK,
     )
 
 
@@ -212,30 +205,32 @@ def _beyond(own: TradeOffCurve | None, mu: float, delta: float, confidence: floa
     )
 
 
-def _p_value(logs: Iterable[float]) -> float:
-    """1/max E, at most 1."""
-    return float(np.exp(-max(0.0, *logs, 0.0)))
+def _fitted(scores_NK: Reals, coins_NK: Coins) -> float:
+    """(mean in − mean out) / common spread, mean of the targets: an estimate of μ."""
+    found = []
+    for scores_N, inside_N in zip(scores_NK.T, coins_NK.T == 1, strict=True):
+        inside, outside = scores_N[inside_N], scores_N[~inside_N]
+        if min(len(inside), len(outside)) < 2:
+            return 0.0
+        spread = math.sqrt((inside.var(ddof=1) + outside.var(ddof=1)) / 2)
+        found.append(float(inside.mean() - outside.mean()) / spread if spread > 0 else 0.0)
+    return max(0.0, float(np.mean(found)))
 
 
-def _fitted(scores: Reals, coins: NDArray[np.int64]) -> float:
-    """(mean in − mean out) / common spread: μ, if the scores were normal. No bound."""
-    inside, outside = scores[coins == 1], scores[coins == 0]
-    if min(len(inside), len(outside)) < 2:
+def _counted(scores_N: Reals, coins_N: Coins, delta: float, confidence: float) -> float:
+    """Clopper-Pearson's bound, its threshold by the first quarter of the trials, on the others."""
+    first, inside_N = len(scores_N) // PILOT, coins_N == 1
+    pilot = scores_N[:first][~inside_N[:first]]
+    members, accused = inside_N[first:], scores_N[first:]
+    if len(pilot) < 2 or members.all() or not members.any():
         return 0.0
-    spread = float(np.sqrt((inside.var(ddof=1) + outside.var(ddof=1)) / 2))
-    return max(0.0, float(inside.mean() - outside.mean()) / spread) if spread > 0 else 0.0
-
-
-def _counted(scores: Reals, coins: NDArray[np.int64], delta: float, confidence: float) -> float:
-    """Clopper-Pearson's bound with the high threshold of the first quarter, on the others."""
-    first = len(scores) // PILOT
-    rules = Thresholds.after(scores[:first], coins[:first])
-    accused, inside = scores[first:], coins[first:] == 1
-    if rules is None or inside.all() or not inside.any():
-        return 0.0
-    above = accused > rules.high
-    false_positives, false_negatives = int((above & ~inside).sum()), int((~above & inside).sum())
-    non_members, members = int((~inside).sum()), int(inside.sum())
+    above = accused > pilot.mean() + BEYOND[0] * pilot.std(ddof=1)
+    false_positives, false_negatives = int((above & ~members).sum()), int((~above & members).sum())
     return clopper_pearson_epsilon(
-        false_positives, non_members, false_negatives, members, delta, confidence
+        false_positives,
+        int((~members).sum()),
+        false_negatives,
+        int(members.sum()),
+        delta,
+        confidence,
     )

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from dpigu.audits.campaign.judged import Campaign, judged
-from dpigu.audits.campaign.target import Target
+import numpy as np
+from dpigu.audits.campaign.guesses import Coins, guesses_of
+from dpigu.audits.campaign.judged import Campaign, combined, judged, p_values_of
+from dpigu.audits.campaign.target import Targets
 from dpigu.audits.campaign.work import LOG, Job, open_job
-from dpigu.audits.statistics import accounted_curve, check_confidence
-from dpigu.audits.verdict import Verdict
+from dpigu.audits.statistics import Reals, accounted_curve, check_confidence
 from dpigu.audits.workers import Workers, spread
 from dpigu.dpcore import DataError
 from dpigu.trainers import Data, Recipe, Tensors, calibrate
 from dpigu.trainers.calibration import epsilon_of
 from dpigu.trainers.progress import Progress
 
-LOOK_EVERY = 10
-"""Trials between two looks of a campaign that stops as soon as it contradicts."""
-LEAST = 20
+LEAST, MORE = 20, 1.05
+"""The first look of a campaign that stops as soon as it contradicts, and from look to look."""
 
 
 def run_campaign(
     recipe: Recipe,
     data: Data,
-    target: Target,
+    targets: Targets,
     folder: Path | str,
     *,
     trials: int,
@@ -36,18 +36,18 @@ def run_campaign(
     until_contradicted: bool = False,
     progress: bool = False,
 ) -> Campaign:
-    """Train `trials` models, each with the target by a fair coin, and test the recipe's claim.
+    """Train `trials` models, each target in by a fair coin of its own, and test the recipe's claim.
 
     What is there already is not trained again; more trials may be asked for later, and the answer
     stays valid. The trainings of a campaign spend privacy each by itself: its folder is private.
 
     Args:
-        data: the declared number of records or fewer; one is left out to make room for the target.
-        target: as `crafted_target` makes it, or any record and initial model.
-        folder: its coins and scores, one a trial.
+        data: the declared number of records or fewer; as many are left out as there are targets.
+        targets: as `crafted_targets` makes them, or any records and initial model.
+        folder: its coins and scores.
         workers: processes, one torch thread each, or a cluster.
         claim_epsilon: the claim; None takes the recipe's own.
-        until_contradicted: stop at the first look that contradicts, every ten trials.
+        until_contradicted: stop at the first look that contradicts, each 5% of the trials later.
 
     Raises: DataError for fewer than 20 trials or records of several tensors; EvidenceError for a
         folder of another campaign; RunError where a worker fails.
@@ -61,43 +61,62 @@ def run_campaign(
     if claim is None:
         raise DataError("this recipe claims no ε", remedy="Give the claim as `claim_epsilon`.")
     own = accounted_curve(plan.event(), plan.adjacency) if claim == own_epsilon else None
-    job = open_job(Path(folder), trials, plan, recipe.settings, without_one(data), target)
+    job = open_job(
+        Path(folder), trials, plan, recipe.settings, without(data, len(targets.labels)), targets
+    )
+    done = job.done()
 
-    def judge_now() -> Campaign:
-        scores, coins = job.scores()
-        return judged(
-            scores,
-            coins,
-            epsilon=claim,
-            delta=plan.delta,
-            confidence=confidence,
-            own=own,
-            checks=(("scores", f"{len(scores)} trials, each of this recipe, data and coin"),),
-        )
+    def contradicts() -> bool:
+        scores_NK, coins_NK = _first_of(job, done)
+        if len(scores_NK) < LEAST:
+            return False
+        guesses = guesses_of(scores_NK, coins_NK)
+        p_values = p_values_of(guesses, epsilon=claim, delta=plan.delta, own=own)
+        return combined(p_values) < 1 - confidence
 
-    _trained(job, workers, progress, judge_now if until_contradicted else None)
-    return judge_now()
+    _trained(job, done, workers, progress, contradicts if until_contradicted else None)
+    scores_NK, coins_NK = _first_of(job, done)
+    return judged(
+        scores_NK,
+        coins_NK,
+        epsilon=claim,
+        delta=plan.delta,
+        confidence=confidence,
+        own=own,
+        checks=(("scores", f"{len(scores_NK)} trials, each of this recipe, data and coins"),),
+    )
 
 
-def without_one(data: Data) -> Data:
-    """The data with room for one more record within what is declared."""
-    kept = data.spec.records - 1
+def without(data: Data, count: int) -> Data:
+    """The data with room for so many more records within what is declared."""
+    kept = data.spec.records - count
     return dataclasses.replace(data, train=Tensors(data.train_x[:kept], data.train_y[:kept]))
 
 
+def _first_of(job: Job, done: Mapping[int, list[float]]) -> tuple[Reals, Coins]:
+    """Scores and coins of the trials that are done, up to the first that is not."""
+    count = next((i for i in range(len(job.coins_NK)) if i not in done), len(job.coins_NK))
+    return np.array([done[i] for i in range(count)]), job.coins_NK[:count]
+
+
 def _trained(
-    job: Job, workers: Workers, progress: bool, judge_now: Callable[[], Campaign] | None
+    job: Job,
+    done: dict[int, list[float]],
+    workers: Workers,
+    progress: bool,
+    contradicts: Callable[[], bool] | None,
 ) -> None:
-    """Run what is missing; with `judge_now`, stop at the first look that contradicts."""
-    missing = job.missing()
-    there = len(job.coins) - len(missing)
+    """Run what is missing; with `contradicts`, stop at the first look at which it holds."""
+    trials, look = len(job.coins_NK), float(LEAST)
+    missing = [i for i in range(trials) if i not in done]
     work = spread(job.score, missing, workers, job.folder / LOG)
-    with Progress(len(job.coins), show=progress and bool(missing)) as bar, closing(work) as done:
-        bar.advance(there)
-        for count, (trial, score) in enumerate(done, start=there + 1):
-            job.keep(trial, score)
-            bar.advance(count)
-            if judge_now is not None and count % LOOK_EVERY == 0:
-                there_are = len(job.scores()[0])  # those before the first that is missing
-                if there_are >= LEAST and judge_now().report.verdict is Verdict.CONTRADICTED:
+    with Progress(trials, show=progress and bool(missing)) as bar, closing(work) as found:
+        bar.advance(len(done))
+        for trial, scores in found:
+            job.keep(trial, scores)
+            done[trial] = scores
+            bar.advance(len(done))
+            if contradicts is not None and len(done) >= look:
+                look = MORE * len(done)
+                if contradicts():
                     return

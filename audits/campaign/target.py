@@ -1,4 +1,4 @@
-"""The record whose membership is told, and the weights that every training starts from.
+"""The records whose membership is told, and the weights that every training starts from.
 
 A claim of DP holds for every record and every initial model, so an audit may take the worst.
 """
@@ -19,62 +19,77 @@ STEPS, LEARNING_RATE = 300, 0.01
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Target:
-    """A record x with its label, and the initial model."""
+class Targets:
+    """K records x with their labels, and the initial model."""
 
     x: Tensor
-    label: int
+    labels: tuple[int, ...]
     model: nn.Module
 
 
-def crafted_target(data: Data, model: nn.Module, *, worst_case: bool = True) -> Target:
-    """A record that is 0 but on the coordinate that the data vary least on, and where to start.
+def crafted_targets(
+    data: Data, model: nn.Module, *, count: int = 1, worst_case: bool = True
+) -> Targets:
+    """Records that are 0 but on a coordinate each that the data hardly vary on, and where to start.
 
-    On that coordinate, where every other record has nearly the same value, the record has the end
-    of the declared range that is farther from it. In a linear model the other records then move
-    the record's own logits by Σr·(1 + v·x) for the sum r of their residuals and their common value
-    v there: by nothing where v·x = −1, as with digits, whose corner is −1. The label is the one
-    that the initial model thinks least likely, which makes the gradient large.
+    There, where every other record has nearly the same value, a target has the end of the declared
+    range that is farther from it. In a linear model the other records then move a target's own
+    logits by Σr·(1 + v·x) for the sum r of their residuals and their common value v there: by
+    nothing where v·x = −1, as with digits, whose corners are −1.
+
+    The worst-case initial weights fit the held-out records, so that records like them have small
+    gradients, and are sure that target j is of class 2j, where its label is 2j + 1. In a linear
+    model its row is then (e_2j − e_2j+1) ⊗ (x_j, 1) at every step, as long as a row may be, and
+    orthogonal to every other target's.
 
     Args:
         data: its held-out split is public, and trains the initial weights.
         model: untrained; it is not changed.
-        worst_case: start from weights that fit the held-out records, so that the records of the
-            training split have small gradients and the crafted one a large one.
+        count: K.
+        worst_case: as above; otherwise the model's own weights, and for each target the label that
+            they think least likely.
 
-    Raises: DataError for data that are no classification of one tensor a record.
+    Raises: DataError for data that are no classification of one tensor a record, or for more
+        targets than pairs of classes or coordinates.
     Source: Annamalai and De Cristofaro 2024 (arXiv 2405.14106) for the initial weights.
     """
     if data.spec.task != CLASSIFICATION or not isinstance(data.train_x, Tensor):
         raise DataError("a crafted record needs a classification of tensors", where=data.spec.name)
+    most = min((data.spec.classes or 0) // 2, data.train_x[0].numel())
+    if not 1 <= count <= most:
+        raise DataError("too many crafted records", got=count, expected=f"1 to {most}")
     start = copy.deepcopy(model)
+    x_KD = _crafted(data, count)
     if worst_case:
-        _fit(start, data.test_x, data.test_y)
-    x = _crafted(data)
-    with torch.no_grad():
-        label = int(start.eval()(x[None])[0].argmin())
-    return Target(x=x, label=label, model=start)
+        rivals_K = data.train_y.new_tensor([2 * j for j in range(count)])
+        _fit(start, data, x_KD, rivals_K)
+        labels = tuple(2 * j + 1 for j in range(count))
+    else:
+        with torch.no_grad():
+            labels = tuple(start.eval()(x_KD).argmin(1).tolist())
+    return Targets(x=x_KD, labels=labels, model=start.eval())
 
 
-def _crafted(data: Data) -> Tensor:
+def _crafted(data: Data, count: int) -> Tensor:
     scaling = data.spec.scaling
     ends = scaling.apply(torch.tensor([0.0, float(scaling.divisor)]).numpy())
     low, high = float(ends[0]), float(ends[1])
     flat_ND = data.train_x.reshape(len(data.train_x), -1)
-    place = int(flat_ND.std(0).argmin())
-    common = float(flat_ND[:, place].mean())
-    x_D = torch.full((flat_ND.shape[1],), min(max(0.0, low), high))
-    x_D[place] = high if abs(high - common) >= abs(low - common) else low
-    return x_D.reshape(data.train_x.shape[1:])
+    x_KD = torch.full((count, flat_ND.shape[1]), min(max(0.0, low), high))
+    for j, place in enumerate(flat_ND.std(0).argsort(stable=True)[:count].tolist()):
+        common = float(flat_ND[:, place].mean())
+        x_KD[j, place] = high if abs(high - common) >= abs(low - common) else low
+    return x_KD.reshape(count, *data.train_x.shape[1:])
 
 
-def _fit(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Train on public records, in full batches, without noise."""
+def _fit(model: nn.Module, data: Data, x: Tensor, labels: Tensor) -> None:
+    """Train on public records and on records of our own, in full batches, without noise."""
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    cost = nn.functional.cross_entropy
     model.train()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
+        total = cost(model(data.test_x), data.test_y) + cost(model(x), labels)
+        torch.autograd.backward(total)
         optimizer.step()
     optimizer.zero_grad()
-    model.eval()

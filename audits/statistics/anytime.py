@@ -11,55 +11,82 @@ Dunsche, Wei and Zikas 2026 (arXiv 2602.06518).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 from dpigu.audits.statistics.fdp import TradeOffCurve
-from dpigu.audits.statistics.one_run import check_confidence, check_counts
+from dpigu.audits.statistics.one_run import Reals, check_confidence
 from scipy.optimize import minimize_scalar
-from scipy.special import betainc, betaln
 
-_HALVINGS = 60
-_LARGEST_LOG = 690.0  # e-values beyond are given as this one
+_HALVINGS = 40
 _LARGEST_EPSILON = 50.0
-_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
-"""Of the wealth that is staked on a guess of "(ε, δ)"."""
+_SHARES = tuple(0.95 / 2**k for k in range(9))
+"""Of the wealth that is staked on a trial."""
 
 
-def log_e_value(right: int, trials: int, chance: float) -> float:
-    """ln E of "every trial is right with probability at most `chance`, whatever came before".
+def log_e_process(gains_RN: Reals) -> Reals:
+    """ln E after each of N trials, for gains of mean at most 0 given what came before; shape (N,).
 
-    E = ∫_c^1 (p/c)^k ((1 − p)/(1 − c))^(n−k) dp / (1 − c), k right of n at c = `chance`. Each
-    factor of the integrand has mean at most 1 for a trial that is right with probability at most
-    c < p, so E is an e-process, also where the rule of each trial was chosen by those before it.
-    In closed form, B(k+1, n−k+1)·(1 − I_c(k+1, n−k+1)) over c^k (1 − c)^(n−k+1).
+    E_n = mean over R rules and the stakes s of Π_{i ≤ n} (1 + s·x_i). Each factor has mean at most
+    1 under the claim, and so has E at every stopping time.
 
-    Raises: DataError for counts that cannot be.
+    Args:
+        gains_RN: at least −1 each; a rule's own row is chosen by earlier trials alone.
     """
-    k, n = check_counts(right=right, trials=trials)
-    if not chance < 1:
-        return 0.0
-    share = float(betainc(n - k + 1, k + 1, 1 - chance))  # 1 − I_c(k+1, n−k+1)
-    if share <= 0:
-        return -math.inf
-    top = float(betaln(k + 1, n - k + 1)) + math.log(share)
-    bottom = (k * math.log(chance) if k else 0.0) + (n - k + 1) * math.log1p(-chance)
-    return min(top - bottom, _LARGEST_LOG)
+    logs_SRN = np.log1p(np.multiply.outer(np.array(_SHARES), np.atleast_2d(gains_RN)))
+    paths_PN = logs_SRN.cumsum(-1).reshape(-1, logs_SRN.shape[-1])
+    return np.asarray(np.logaddexp.reduce(paths_PN, 0) - math.log(len(paths_PN)))
 
 
-def anytime_lower(right: int, trials: int, level: float) -> float:
-    """The largest chance that `log_e_value` rejects after these trials, at this level; 0 if none.
+def gains_by_chance(right_N: Reals, chance: float) -> Reals:
+    """x of "each guess of a trial is right with probability at most `chance`": r/c − 1.
 
-    E falls as the chance rises below k/n, so the limit is bisected for, from below. The largest
-    of all looks' limits is a limit too.
+    Args:
+        right_N: the share of a trial's guesses that are right; NaN where none was made, which
+            gains nothing.
+    """
+    return np.nan_to_num(right_N / chance - 1, nan=0.0)
+
+
+def gains_by_claim(right_RN: Reals, wrong_RN: Reals, epsilon: float, delta: float) -> Reals:
+    """x of "(ε, δ)-DP", from guesses of fair coins: (right − e^ε·wrong − δ)/(e^ε + δ).
+
+    For "in" and for "out" alike (ε, δ)-DP has P[right] ≤ e^ε P[wrong] + δ/2, given all other coins
+    and whatever came before. So right − e^ε·wrong − δ has mean at most 0, and so has its mean over
+    the targets of one model, however they depend on each other.
+
+    Args:
+        right_RN, wrong_RN: shares of all of a trial's targets; the others are abstained from.
+    """
+    worst = math.exp(min(epsilon, 700.0)) + delta
+    return (right_RN - (worst - delta) * wrong_RN - delta) / worst
+
+
+def largest_rejected(gains_at: Callable[[float], Reals], high: float, level: float) -> float:
+    """The largest claim in (0, `high`) that some look at its trials rejects at `level`; 0 if none.
+
+    Every gain falls as the claim rises, so each look rejects all claims below one that it rejects:
+    the limit is bisected for, from below.
     """
     check_confidence(1 - level)
-    low, high, wanted = 0.0, right / trials if trials else 0.0, -math.log(level)
+    low, wanted = 0.0, -math.log(level)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if middle > 0 and log_e_value(right, trials, middle) >= wanted:
-            low = middle
-        else:
-            high = middle
+        rejected = float(log_e_process(gains_at(middle)).max()) >= wanted
+        low, high = (middle, high) if rejected else (low, middle)
     return low
+
+
+def anytime_chance(right_N: Reals, level: float) -> float:
+    """The largest chance of a right guess that is rejected; `gains_by_chance` says of what."""
+    return largest_rejected(lambda chance: gains_by_chance(right_N, chance), 1.0, level)
+
+
+def anytime_epsilon(right_RN: Reals, wrong_RN: Reals, delta: float, level: float) -> float:
+    """The largest ε that is rejected at this δ; `gains_by_claim` says of what."""
+    return largest_rejected(
+        lambda epsilon: gains_by_claim(right_RN, wrong_RN, epsilon, delta), _LARGEST_EPSILON, level
+    )
 
 
 def right_at_most(curve: TradeOffCurve) -> float:
@@ -75,40 +102,3 @@ def right_at_most(curve: TradeOffCurve) -> float:
         options={"xatol": 1e-10},
     )
     return min(1.0, 1 - (float(found.fun) - 1e-8) / 2)
-
-
-def log_e_value_of_claim(
-    right: int, wrong: int, trials: int, epsilon: float, delta: float
-) -> float:
-    """ln E of "(ε, δ)-DP" from guesses of fair coins, abstentions among the trials.
-
-    Let a trial be right (1), wrong (1) or abstained from. For "in" and for "out" alike, (ε, δ)-DP
-    has P[right] ≤ e^ε P[wrong] + δ/2, so X = right − e^ε·wrong − δ has mean at most 0, whatever
-    came before. Then Π(1 + λX) is an e-process for λ ≤ 1/(e^ε + δ); E is its mean over a grid of λ.
-
-    Raises: DataError for counts that cannot be.
-    """
-    check_counts(right=right, trials=trials - wrong)
-    check_counts(wrong=wrong, trials=trials)
-    worst = math.exp(min(epsilon, 700.0)) + delta
-    logs = [
-        right * math.log1p(share / worst * (1 - delta))
-        + wrong * math.log1p(-share)
-        + (trials - right - wrong) * math.log1p(-share / worst * delta)
-        for share in _SHARES
-    ]
-    top = max(logs)
-    return min(top + math.log(sum(math.exp(x - top) for x in logs) / len(logs)), _LARGEST_LOG)
-
-
-def anytime_epsilon(right: int, wrong: int, trials: int, delta: float, level: float) -> float:
-    """The largest ε that `log_e_value_of_claim` rejects at this level: it falls as ε rises."""
-    check_confidence(1 - level)
-    low, high, wanted = 0.0, _LARGEST_EPSILON, -math.log(level)
-    if log_e_value_of_claim(right, wrong, trials, 0.0, delta) < wanted:
-        return 0.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        rejected = log_e_value_of_claim(right, wrong, trials, middle, delta) >= wanted
-        low, high = (middle, high) if rejected else (low, middle)
-    return low

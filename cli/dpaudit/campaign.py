@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 @data_dir_option
 @click.option("--trials", type=COUNT, default=200, show_default=True, help="Models to train.")
 @click.option(
+    "--targets", "count", type=COUNT, default=1, show_default=True, help="Crafted records a model."
+)
+@click.option(
     "--use", "used", type=COUNT, help="Of the data's records only the first so many, declared."
 )
 @click.option(
@@ -49,8 +52,8 @@ if TYPE_CHECKING:
     type=click.Choice(("worst-case", "plain")),
     default="worst-case",
     show_default=True,
-    help="worst-case: weights that fit the held-out records, so that the crafted record stands "
-    "out; plain: the model's own.",
+    help="worst-case: weights that fit the held-out records, so that crafted records stand out; "
+    "plain: the model's own.",
 )
 @click.option("--claim-epsilon", type=NOT_NEGATIVE, help="The claim, in place of the recipe's ε.")
 @click.option("--until-contradicted", is_flag=True, help="Stop at the first look that contradicts.")
@@ -73,6 +76,7 @@ def campaign(
     config: Path | None,
     data_dir: str | None,
     trials: int,
+    count: int,
     used: int | None,
     init: str,
     claim_epsilon: float | None,
@@ -85,7 +89,7 @@ def campaign(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a recipe many times, a crafted record in or out by a coin; tell by final models alone.
+    """Train a recipe many times, crafted records in or out by coins; tell by final models alone.
 
     The answer is valid after any number of trials: the same command with more --trials goes on,
     and an interrupted one continues where it stopped. Each training spends privacy by itself, so
@@ -94,10 +98,10 @@ def campaign(
     \b
     Examples:
       dpaudit campaign --preset dpsgd --data digits --use 1000 --model linear --epsilon 10 \\
-        --rate 1 --steps 5 --learning-rate 8 --momentum 0 --trials 200 --out campaigns/a
+        --rate 1 --steps 5 --learning-rate 8 --momentum 0 --trials 500 --targets 5 --out campaigns/a
       dpaudit campaign --config runs/a/public/config.toml --trials 500 --out campaigns/b
     """
-    from dpigu.audits.campaign import crafted_target, run_campaign
+    from dpigu.audits.campaign import crafted_targets, run_campaign
     from dpigu.cli.shared.recipes import recipe_from
     from dpigu.trainers import build_model
 
@@ -106,12 +110,12 @@ def campaign(
     if used is not None:
         data = _first(data, used)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
-    target = crafted_target(data, model, worst_case=init == "worst-case")
+    targets = crafted_targets(data, model, count=count, worst_case=init == "worst-case")
     try:
         found = run_campaign(
             recipe,
             data,
-            target,
+            targets,
             out,
             trials=trials,
             workers=workers if workers is not None else len(os.sched_getaffinity(0)),
@@ -144,9 +148,9 @@ def _show(found: Campaign) -> None:
     show_verdict(report.told())
     assert report.p_value is not None and report.lower_bound is not None
     assert report.ceiling is not None
-    sure = f"{look.sure_right} right, {look.sure_wrong} wrong"
+    sure = f"{look.sure_right} right, {look.sure_wrong} wrong beyond {look.beyond} deviations"
     fields = [
-        ("trials", f"{look.trials} models; {look.right} of {look.guessed} guesses right"),
+        ("trials", f"{look.trials} models; {look.right} of {look.guessed} coins guessed right"),
         ("p-value", f"{p_text(report.p_value)} at the claim, all tests together"),
         ("lower bound", f"ε ≥ {down(report.lower_bound)}, by sure guesses: {sure}"),
         ("ceiling", f"ε = {down(report.ceiling)}, had every trial been guessed, and rightly"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -23,6 +24,8 @@ CONFIGURATION, LEDGER = "config.toml", "ledger.jsonl"
 COMMITMENT = "audit-commitment.json"
 """To the plan of an audit; it tells how many canaries were planted, and of what kind."""
 SUMMARY, METRICS, LOCK = "summary.json", "metrics.jsonl", "lock"
+
+_version = functools.cache(metadata.version)  # it reads a file each time
 
 PUBLIC = (
     "Everything in this folder is covered by the run's privacy claim (see STATEMENT.txt): it was\n"
@@ -252,7 +255,7 @@ def refuse_occupied(path: Path) -> None:
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     names = ("dpigu", "torch", "numpy", "scipy", "dp-accounting", "prv-accountant")
-    return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}}
+    return {"python": platform.python_version(), **{n: _version(n) for n in names}}
 
 
 def printable(text: str) -> str:
