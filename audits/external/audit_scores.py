@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from dpigu.audits.canaries import check_coins
 from dpigu.audits.evidence import EvidenceError
+from dpigu.audits.external.made_up import beyond_baseline
 from dpigu.audits.external.planted import planted_scores
 from dpigu.audits.external.signals import exposure
 from dpigu.audits.report import report_data
@@ -47,6 +48,7 @@ def audit_scores(
     claim_epsilon: float,
     delta: float,
     confidence: float = 0.95,
+    baseline: ArrayLike | None = None,
     command: str = "scores",
     subject: str = "scores",
     facts: Sequence[tuple[str, str]] = (),
@@ -59,17 +61,24 @@ def audit_scores(
         scores: one a record, higher for "member"; members: 1 where it was in.
         coins: whether independent fair coins decided who was in. Without them no verdict.
         claim_epsilon, delta: the claim. confidence: of the verdict.
+        baseline: scores by a classifier that never saw the model, where the non-members were made
+            up and no coins were tossed; what the model tells beyond it is an estimate.
         command, subject, facts, reproduce: what the report says of where they are from.
         assumptions: what a verdict rests on.
 
     The tests and the grid are those of `dpaudit model`; the grid follows from the number of
     records alone.
-    Raises: DataError where scores and members do not pair up, or are no numbers of a side.
+    Raises: DataError where scores and members do not pair up, are no numbers of a side, or come
+        with coins and a baseline.
     """
     check_claim(claim_epsilon, delta)
     s_n, in_n = np.asarray(scores, dtype=np.float64), np.asarray(members)
     if s_n.ndim != 1 or s_n.shape != in_n.shape:
         raise DataError("scores and members must pair up", got=s_n.shape, expected=in_n.shape)
+    if baseline is not None:
+        if coins:
+            raise DataError("a baseline is for made-up records; coins need none", where="baseline")
+        facts = (*facts, *beyond_baseline(s_n, baseline, in_n, confidence).facts())
     checks: list[tuple[str, str]] = []
     combined: CombinedTest | None = None
     try:

@@ -16,27 +16,30 @@ from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError
 from numpy.typing import NDArray
 
-MEMBER = "member"
+MEMBER, BASELINE = "member", "baseline"
 WIDE = ("log_probabilities", "prediction", "target")
 """Arrays of an .npz that may have more than one number a record."""
 PYARROW = "pyarrow>=14"
 _TRUTH = {"1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
 
 
-def read_scores(path: Path, signal: str | None = None) -> tuple[Reals, NDArray[np.int64]]:
-    """A signal (float64, NaN let through) and membership (0 or 1) of a file, in its order.
+def read_scores(
+    path: Path, signal: str | None = None
+) -> tuple[Reals, NDArray[np.int64], Reals | None]:
+    """A signal (float64, NaN let through), membership (0 or 1) and, if there, the baseline.
 
     Args:
         path: .csv with a header line, .parquet, or .npz; columns or arrays `member` (1, 0, true,
             false), and those of a signal of `dpigu.audits.external.signals`: `score`, a number
-            that is higher for "member", or a model's predictions. Others are not read.
+            that is higher for "member", or a model's predictions; and `baseline`, the same by
+            a classifier that never saw the model. Others are not read.
         signal: which, where the columns make more than one.
 
     Raises: DataError for a file that is missing, of another kind, or without these columns.
     """
     columns = read_columns(path, (MEMBER,))
     scores = signal_for(columns.keys() - {MEMBER}, signal).of(columns)
-    return scores, _membership(path, columns[MEMBER])
+    return scores, _membership(path, columns[MEMBER]), columns.get(BASELINE)
 
 
 def read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -138,7 +141,12 @@ def _known(path: Path, found: Iterable[str], needed: tuple[str, ...]) -> tuple[s
     """The names that mean something here, once each."""
     there = list(found)
     _require(path, there, needed)
-    known = {*needed, "reference", *(name for s in SIGNALS.values() for name in s.columns)}
+    known = {
+        *needed,
+        "reference",
+        BASELINE,
+        *(name for s in SIGNALS.values() for name in s.columns),
+    }
     if twice := sorted({name for name in known if there.count(name) > 1}):
         raise DataError(f"there are two columns {' and '.join(twice)}", where=str(path))
     return tuple(name for name in there if name in known)

@@ -21,7 +21,7 @@ Bools: TypeAlias = NDArray[np.bool_]
 Attack: TypeAlias = Callable[[Reals, Reals, Bools], Reals]
 
 OWN_VARIANCE_FROM = 64
-"""With fewer shadow models than these, all records share one variance a side (as LiRA advises)."""
+"""With fewer shadow models than these, all records share one variance (as LiRA advises)."""
 LEAST_VARIANCE = 1e-12  # margins that all shadows give alike say no more than this precisely
 
 
@@ -36,25 +36,39 @@ def loss(phi_N: Reals, phi_SN: Reals, in_SN: Bools) -> Reals:
 def lira_online(phi_N: Reals, phi_SN: Reals, in_SN: Bools) -> Reals:
     """log N(φ; μ_in, σ²_in) − log N(φ; μ_out, σ²_out) of each record, shape (N,).
 
+    μ is the median of a record's margins on a side, σ their deviation; with few shadow models one
+    σ serves both sides and all records, which then moves no rank.
+
     Errors: DataError where a record has no shadow model on a side.
-    Source: Carlini et al. 2022, "Membership Inference Attacks From First Principles".
+    Source: Carlini et al. 2022, "Membership Inference Attacks From First Principles", and the
+    authors' code, which takes medians.
     """
-    return _log_density(phi_N, phi_SN, in_SN) - _log_density(phi_N, phi_SN, ~in_SN)
+    sides = [_fitted(phi_SN, of_SN) for of_SN in (in_SN, ~in_SN)]
+    if len(phi_SN) < OWN_VARIANCE_FROM:
+        shared_N = (sides[0][1] + sides[1][1]) / 2
+        sides = [(centre_N, shared_N) for centre_N, _ in sides]
+    seen_N, unseen_N = (
+        -0.5 * ((phi_N - centre_N) ** 2 / variance_N + np.log(variance_N))
+        for centre_N, variance_N in sides
+    )
+    return np.asarray(seen_N - unseen_N)
 
 
 def lira_offline(phi_N: Reals, phi_SN: Reals, in_SN: Bools) -> Reals:
     """(φ − μ_out)/σ_out of each record, shape (N,): by the shadows that leave it out alone.
 
-    It ranks as P[N(μ_out, σ²_out) < φ] does, and does not saturate.
+    It ranks as P[N(μ_out, σ²_out) < φ] does, and does not saturate. The authors' code gives the
+    density, −½ of this squared − log σ_out, which accuses margins that are far too low as well.
+
     Errors: DataError where every shadow model trained a record.
     Source: Carlini et al. 2022, the offline variant.
     """
-    mean_N, variance_N = _moments(phi_SN, ~in_SN)
-    return np.asarray((phi_N - mean_N) / np.sqrt(variance_N))
+    centre_N, variance_N = _fitted(phi_SN, ~in_SN)
+    return np.asarray((phi_N - centre_N) / np.sqrt(variance_N))
 
 
 def rmia(phi_N: Reals, phi_SN: Reals, in_SN: Bools, a: float = 0.3, gamma: float = 1.0) -> Reals:
-    """The share of all records z with p(x)/P(x) ≥ γ·p(z)/P(z), for each x; shape (N,), offline.
+    """The share of all records z with p(x)/P(x) > γ·p(z)/P(z), for each x; shape (N,), offline.
 
     P = ½((1 + a)·P_out + 1 − a): P_out is the mean probability by the shadows that leave the
     record out, and a·P_out + 1 − a stands for those that trained it. Every record serves as z, as
@@ -65,7 +79,7 @@ def rmia(phi_N: Reals, phi_SN: Reals, in_SN: Bools, a: float = 0.3, gamma: float
     """
     out_N = _means(expit(phi_SN), ~in_SN)
     ratio_N = expit(phi_N) / (0.5 * ((1 + a) * out_N + 1 - a))
-    below_N = np.searchsorted(np.sort(gamma * ratio_N), ratio_N, side="right")
+    below_N = np.searchsorted(np.sort(gamma * ratio_N), ratio_N, side="left")
     return np.asarray(below_N / len(ratio_N), dtype=np.float64)
 
 
@@ -105,23 +119,16 @@ ATTACKS: Mapping[str, Named] = {
 """Every attack by name, in the order of reports."""
 
 
-def _log_density(phi_N: Reals, phi_SN: Reals, of_SN: Bools) -> Reals:
-    """log N(φ; μ, σ²) of each record by those shadows, without the constant."""
-    mean_N, variance_N = _moments(phi_SN, of_SN)
-    return np.asarray(-0.5 * ((phi_N - mean_N) ** 2 / variance_N + np.log(variance_N)))
-
-
-def _moments(phi_SN: Reals, of_SN: Bools) -> tuple[Reals, Reals]:
-    """Mean and variance of each record's margins over those shadows; with few of them, one
-    variance for all records: the squares within records over their degrees of freedom."""
+def _fitted(phi_SN: Reals, of_SN: Bools) -> tuple[Reals, Reals]:
+    """Median and variance of each record's margins over those shadows, shapes (N,); with few of
+    them the mean variance of all records."""
     mean_N = _means(phi_SN, of_SN)
-    square_N = (np.where(of_SN, phi_SN - mean_N, 0.0) ** 2).sum(0)
-    free_N = of_SN.sum(0) - 1
+    centre_N = np.nanmedian(np.where(of_SN, phi_SN, np.nan), axis=0)
+    variance_N = np.where(of_SN, phi_SN - mean_N, 0.0) ** 2
+    variance_N = variance_N.sum(0) / of_SN.sum(0)
     if len(phi_SN) < OWN_VARIANCE_FROM:
-        square_N, free_N = square_N.sum(keepdims=True), free_N.sum(keepdims=True)
-    if (free_N < 1).any():
-        raise DataError("too few shadow models on one side of a record", got=len(phi_SN))
-    return mean_N, np.maximum(square_N / free_N, LEAST_VARIANCE)
+        variance_N = np.full_like(variance_N, variance_N.mean())
+    return np.asarray(centre_N), np.maximum(variance_N, LEAST_VARIANCE)
 
 
 def _means(values_SN: Reals, of_SN: Bools) -> Reals:

@@ -40,7 +40,8 @@ def scores(
     a model that saw none of the records, is taken off.
 
     One row for each coin that was flipped. Without coins the verdict is INVALID AUDIT, and AUC and
-    TPR are estimates.
+    TPR are estimates. Where the non-members are made up, a column baseline, the scores of a
+    classifier that never saw the model, lets the report say what the model tells beyond it.
 
     \b
     Examples:
@@ -49,9 +50,15 @@ def scores(
     """
     from dpigu.audits import audit_scores, read_scores
 
-    values, members = read_scores(file, signal)
+    values, members, baseline = read_scores(file, signal)
     options = {name: claim.pop(name) for name in ("as_json", "require_power")}
     audit = audit_scores(
-        values, members, coins=coins, subject=str(file), reproduce=reproduction(), **claim
+        values,
+        members,
+        coins=coins,
+        baseline=baseline,
+        subject=str(file),
+        reproduce=reproduction(),
+        **claim,
     )
     finish(ctx, audit, out, options)

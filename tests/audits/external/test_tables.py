@@ -41,5 +41,5 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
 
 def test_the_ending_may_be_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "S.CSV").write_text("score,member\n0.5,0\n2,true\n")
-    scores, members = read_scores(tmp_path / "S.CSV")
+    scores, members, _ = read_scores(tmp_path / "S.CSV")
     assert scores.tolist() == RIGHT["score"] and members.tolist() == RIGHT["member"]
