@@ -97,9 +97,10 @@ class OpenStep:
         """C at this step."""
         return float(self.pipeline.bound(self.states))
 
-    def showing(self, public_MD: Tensor | None) -> OpenStep:
-        """The same step with these gradients of public records."""
-        return replace(self, context=replace(self.context, public_MD=public_MD))
+    def showing(self, public_MD: Tensor | None, weights_D: Tensor | None = None) -> OpenStep:
+        """The same step with these gradients of public records, and where it stands."""
+        context = replace(self.context, public_MD=public_MD, weights_D=weights_D)
+        return replace(self, context=context)
 
     def dense(self, g_BD: Tensor) -> list[Rows]:
         """The rows of these gradients, in memory; nothing for a batch of no records."""

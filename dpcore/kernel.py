@@ -12,7 +12,7 @@ import torch
 from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.grammar.pipeline import Placed
 from dpigu.dpcore.grammar.spaces import _MINT, Bounded, Released
-from dpigu.dpcore.grammar.stages import Clipper
+from dpigu.dpcore.grammar.stages import Clipper, size_of
 from dpigu.dpcore.grammar.values import Release, State
 from dpigu.dpcore.noise import LAWS, NoiseSource, SystemNoise
 from dpigu.dpcore.noise.correlated import Correlation
@@ -73,7 +73,7 @@ def guarded_vectors(
     reads = pipeline.reads(placed, states)
     finite_BG = torch.where(good_B[:, None], norms_BG, 1.0)
     q_BQ = torch.func.vmap(lambda n_G: query.vector(state, n_G, reads))(finite_BG)
-    expected = torch.Size((len(norms_BG), query.size))
+    expected = torch.Size((len(norms_BG), size_of(query, norms_BG.shape[1])))
     q_BQ = of_shape(q_BQ.to(torch.float64), expected, f"vectors of {placed.name}")
     norm_B = joint_norm(q_BQ)
     bound = torch.full_like(norm_B, query.bound)
@@ -138,7 +138,8 @@ class Kernel:
         if gradient is not noised or context.noise_support_K is not support_D:
             masked_D = torch.where(support_D, gradient.value, 0)
             gradient = gradient.derive(masked_D, torch.where(support_D, gradient.variance, 0))
-        release = Release(gradient, noised, answers, support_D, context.clock, context.public_MD)
+        shown = (context.clock, context.public_MD, context.weights_D)
+        release = Release(gradient, noised, answers, support_D, *shown)
         return release, pipeline.updated(states, context, release)
 
     def _sums(
@@ -149,7 +150,7 @@ class Kernel:
         clip_state = states[stages.name_in("clipper")]
         zeros = partial(torch.zeros, dtype=torch.float64, device=pipeline.device)
         total_K = zeros(pipeline.output.size)
-        sums = {p.name: zeros(p.stage.size) for p in stages.of("query")}
+        sums = {p.name: zeros(size_of(p.stage, pipeline.group_count)) for p in stages.of("query")}
         count = 0
         for rows in batch:
             with full_precision():

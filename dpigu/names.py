@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 AccountantName = Literal["rdp", "prv", "pld"]
 """`dpigu.accountants`: who states ε."""
-OptimizerName = Literal["sgd", "adam", "adam-bc"]
+OptimizerName = Literal["sgd", "adam", "adam-bc", "muon", "shampoo"]
 """`dpigu.trainers.optim`: what steps along the released gradient."""
 ScheduleName = Literal["constant", "linear", "cosine"]
 """`dpigu.trainers.settings`: the learning rate over the steps."""

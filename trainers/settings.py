@@ -36,11 +36,12 @@ class Settings:
         rate: the Poisson sampling rate.
         epochs: steps × rate, in place of the plan's steps, which then say how its phases share
             them.
-        optimizer: sgd, adam, or adam-bc (Adam without the noise's part of its second moment).
+        optimizer: sgd, adam, adam-bc (Adam without the noise's part of its second moment), muon
+            or shampoo (along a matrix's singular directions).
         learning_rate: the peak learning rate.
         schedule: constant, or falling to 0 over all steps, linear or cosine.
         warmup: the share of the steps over which the learning rate rises from 0 to that.
-        momentum: of sgd.
+        momentum: of sgd, muon and shampoo.
         weight_decay: of any optimizer.
         average: what is evaluated and kept: the last weights (none), their moving average (ema),
             or their mean over the last steps (tail).
@@ -166,7 +167,7 @@ class Settings:
     def factory(self) -> OptimizerFactory:
         """Makes the optimizer."""
         options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        if self.optimizer == "sgd":
+        if self.optimizer in ("sgd", "muon", "shampoo"):
             options["momentum"] = self.momentum
         return partial(OPTIMIZERS[self.optimizer], **options)
 

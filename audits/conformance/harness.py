@@ -112,7 +112,9 @@ class Harness:
 
     def opened(self) -> OpenStep:
         """The next step, before its rows."""
-        return self._driver.open(self.states, self.clock, self.scenario.public_MD(self.done))
+        scenario = self.scenario
+        opened = self._driver.open(self.states, self.clock)
+        return opened.showing(scenario.public_MD(self.done), scenario.context().weights_D)
 
     def step(self, g_BD: Tensor | None = None) -> Release:
         """One step of the kernel, on these gradients or on the scenario's."""

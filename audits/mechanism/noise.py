@@ -181,4 +181,4 @@ def _hear(heard: dict[str, _Heard], name: str, opened: OpenStep, release: Releas
         where = f"{name}, {placed.name}"
         if where not in heard:
             heard[where] = _Heard(where, sigma * query.noise_ratio, lattice, True)
-        heard[where].hear(answer, np.ones(query.size, dtype=bool), query.bound)
+        heard[where].hear(answer, np.ones(len(answer.value), dtype=bool), query.bound)

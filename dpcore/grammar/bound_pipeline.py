@@ -28,6 +28,7 @@ class StepContext:
     transform: Transform
     versions: Mapping[tuple[str, str], int]
     public_MD: Tensor | None = None
+    weights_D: Tensor | None = None
 
     @property
     def noise_support_K(self) -> Tensor:
@@ -67,9 +68,14 @@ class BoundPipeline:
     def groups(self) -> tuple[Tensor | None, int]:
         """The clipper's group of every coordinate of a row, None if all are in one; and G."""
         by = self.stages.clipper.groups
-        if by == "all":
-            return None, 1
-        return self.output.groups(by).to(self.device), self.output.group_count(by)
+        groups_K = None if by == "all" else self.output.groups(by).to(self.device)
+        return groups_K, self.group_count
+
+    @property
+    def group_count(self) -> int:
+        """G, how many norms the clipper sees of a row."""
+        by = self.stages.clipper.groups
+        return 1 if by == "all" else self.output.group_count(by)
 
     def begin(self, context: PhaseContext) -> States:
         """Every stage's state at the start of the phase."""

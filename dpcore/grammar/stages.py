@@ -10,7 +10,7 @@ kernel maps them over the batch, so that no stage can mix two.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from dpigu.dpcore.grammar.spaces import Grouping, Released, Space
 from dpigu.dpcore.grammar.values import Affine, Clock, PhaseContext, Reads, Record, Release, State
@@ -155,7 +155,10 @@ class Query(Protocol):
     """
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int | Literal["groups"]:
+        """The length of its vector; "groups" is one number for each group of the clipper."""
+        ...
+
     @property
     def bound(self) -> float: ...
     @property
@@ -163,6 +166,11 @@ class Query(Protocol):
     def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
         """The statistic of one record from its norms: length `size`, norm ≤ `bound`."""
         ...
+
+
+def size_of(query: Query, groups: int) -> int:
+    """The length of a query's vector beside a clipper of so many groups."""
+    return groups if query.size == "groups" else query.size
 
 
 @runtime_checkable
@@ -268,6 +276,11 @@ def public_records_of(stage: object, clock: Clock | None = None) -> int:
     if clock is not None and at is not None:
         return int(at(clock))
     return int(getattr(stage, "public_records", 0))
+
+
+def asks_weights(stage: object) -> bool:
+    """Whether a release is to say where its step stood; not unless a stage says so."""
+    return bool(getattr(stage, "asks_weights", False))
 
 
 def evaluates(stage: object) -> bool:

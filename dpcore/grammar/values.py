@@ -67,6 +67,7 @@ class Release:
         support_D: the coordinates that were live, boolean.
         clock: the step that it came from.
         public_MD: the gradients of M public records where this step's was taken, if any.
+        weights_D: where this step stood, length D, for a stage that asks (`asks_weights`).
     """
 
     gradient: Released
@@ -75,6 +76,7 @@ class Release:
     support_D: Tensor
     clock: Clock
     public_MD: Tensor | None = None
+    weights_D: Tensor | None = None
 
 
 class Record(NamedTuple):

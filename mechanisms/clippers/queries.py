@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from dpigu.dpcore import Reads, State, register
 from dpigu.mechanisms.validate import require
 from torch import Tensor
+
+REACH = 4.0
+"""How far a histogram of norms reaches, in multiples of the clipper's bound."""
 
 
 @register("query", "clipped-count")
@@ -45,3 +48,75 @@ class ClippedCount:
         clipper, clipper_state = reads["clipper"]
         within = torch.linalg.vector_norm(norms_G) <= clipper.joint_bound(clipper_state)
         return torch.where(within, 0.5, -0.5)[None]
+
+
+@register("query", "group-counts")
+@dataclass(frozen=True, kw_only=True)
+class GroupCounts:
+    """For each group of `group-quantile`, how many records are within its quantile so far.
+
+    ±½/√G, + if ‖z_G‖₂ ≤ q_G;  released: (b̃_G − ½)/√G, b̃_G the share of records within q_G
+
+    All G answers together have norm ½, whatever G. The noise of b̃_G has the standard deviation
+    √G·z·`noise_ratio`/(2B), with z the gradient's multiplier; the gradient pays for it as for
+    `clipped-count`.
+
+    Args:
+        noise_ratio: its noise multiplier over the gradient's, above 0.
+
+    Source: after He et al. 2023 (arXiv 2212.01539).
+    Privacy: bound ½; reads the record's own norms and the clipper's released state; checked by
+    tests/mechanisms/clippers/test_group_quantile.py.
+    """
+
+    noise_ratio: float = 20.0
+    size: ClassVar[Literal["groups"]] = "groups"
+    bound: ClassVar[float] = 0.5
+    reads: ClassVar[tuple[str, ...]] = ("group-quantile",)
+
+    def __post_init__(self) -> None:
+        require(0 < self.noise_ratio < math.inf, self, "noise_ratio", "a finite number above 0")
+
+    def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
+        within_G = norms_G <= reads["group-quantile"].state["quantiles_G"]
+        return torch.where(within_G, 0.5, -0.5).to(norms_G.dtype) / math.sqrt(len(norms_G))
+
+
+@register("query", "norm-histogram")
+@dataclass(frozen=True, kw_only=True)
+class NormHistogram:
+    """In which bin a record's norm lies, from 0 to four times the clipper's bound.
+
+    q_k = 1 for the bin of ‖z‖₂, else 0; the last takes all above;  released: h̃_k
+
+    h̃_k is unbiased under Poisson sampling with the public divisor B; its noise has the standard
+    deviation z·`noise_ratio`/B, with z the gradient's multiplier, and the gradient pays for it:
+    the joint multiplier is z/√(1 + 1/noise_ratio²), at the default 2% less than z.
+
+    Args:
+        bins: how many, at least 2.
+        noise_ratio: its noise multiplier over the gradient's, above 0.
+
+    Source: Wei, Li, Gong and Chen 2025, DC-SGD (arXiv 2503.22988), whose grid is absolute.
+    Privacy: bound 1, since a record is in one bin; reads the record's own norm and the clipper's
+    released bound; checked by tests/mechanisms/clippers/test_least_error.py.
+    """
+
+    bins: int = 20
+    noise_ratio: float = 5.0
+    bound: ClassVar[float] = 1.0
+    reads: ClassVar[tuple[str, ...]] = ("clipper",)
+
+    def __post_init__(self) -> None:
+        require(self.bins >= 2, self, "bins", "at least 2")
+        require(0 < self.noise_ratio < math.inf, self, "noise_ratio", "a finite number above 0")
+
+    @property
+    def size(self) -> int:
+        return self.bins
+
+    def vector(self, state: State, norms_G: Tensor, reads: Reads) -> Tensor:
+        clipper, clipper_state = reads["clipper"]
+        width = REACH * clipper.joint_bound(clipper_state).to(norms_G.device) / self.bins
+        at = (torch.linalg.vector_norm(norms_G) / width).clamp(max=self.bins - 1).floor()
+        return (torch.arange(self.bins, device=norms_G.device) == at).to(torch.float64)

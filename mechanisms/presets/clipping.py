@@ -7,10 +7,20 @@ the clipping norm C; `steps` counts all phases together, and all are charged.
 from __future__ import annotations
 
 from dpigu.dpcore import Plan
-from dpigu.mechanisms.clippers import Automatic, ClippedCount, Normalised, PerGroup, Quantile
+from dpigu.mechanisms.clippers import (
+    Automatic,
+    ClippedCount,
+    GroupCounts,
+    GroupQuantile,
+    LeastError,
+    Normalised,
+    NormHistogram,
+    PerGroup,
+    Quantile,
+)
 from dpigu.mechanisms.presets.preset import one_phase, preset
 from dpigu.mechanisms.release import AffineRestorer
-from dpigu.mechanisms.rows import AdaClip
+from dpigu.mechanisms.rows import AdaClip, MacAdam
 
 
 @preset("adaclip", source="Pichapati et al. 2019 (arXiv 1908.07643), Algorithm 2")
@@ -51,3 +61,37 @@ def quantile_clipping(steps: int, *, bound: float = 0.5, quantile: float = 0.5) 
     """
     clipper = Quantile(bound=bound, quantile=quantile)
     return one_phase(steps, bound, clipper=clipper, queries=(ClippedCount(),))
+
+
+@preset(
+    "dp-macadam",
+    source="Tasnim, Sankar and Kosut 2026 (arXiv 2606.05435)",
+    optimizer="adam",
+    learning_rate=0.005,
+)
+def dp_macadam(steps: int, *, bound: float = 1.0) -> Plan:
+    """DP-MacAdam: the moments that steer Adam also centre and scale a record's gradient."""
+    posts = (AffineRestorer(of="mac-adam"),)
+    return one_phase(steps, bound, rows=(MacAdam(),), posts=posts)
+
+
+@preset("adaptive-per-layer", source="after He et al. 2023 (arXiv 2212.01539)")
+def adaptive_per_layer(steps: int, *, bound: float = 0.5, quantile: float = 0.5) -> Plan:
+    """Bounds of layers that follow the median of the norms there; the joint bound stays.
+
+    Args:
+        quantile: γ, the share of records to leave unclipped in a layer.
+    """
+    clipper = GroupQuantile(bound=bound, quantile=quantile)
+    return one_phase(steps, bound, clipper=clipper, queries=(GroupCounts(),))
+
+
+@preset("dc-sgd", source="Wei, Li, Gong and Chen 2025 (arXiv 2503.22988), DC-SGD-E")
+def dc_sgd(steps: int, *, bound: float = 0.5) -> Plan:
+    """DC-SGD-E: the bound that weighs noise against clipping, by a noised histogram of norms.
+
+    Args:
+        bound: C at the first step.
+    """
+    clipper = LeastError(bound=bound)
+    return one_phase(steps, bound, clipper=clipper, queries=(NormHistogram(),))

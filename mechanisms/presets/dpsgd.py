@@ -38,6 +38,18 @@ def dp_adambc(steps: int, *, bound: float = 0.5) -> Plan:
     return dpsgd(steps, bound=bound)
 
 
+@preset(
+    "dp-muon",
+    source="Kim and Fan 2026 (arXiv 2605.12994); Jordan et al. 2024",
+    optimizer="muon",
+    learning_rate=0.02,
+    schedule="linear",
+)
+def dp_muon(steps: int, *, bound: float = 0.5) -> Plan:
+    """Muon along the singular directions of the released gradients' momentum."""
+    return dpsgd(steps, bound=bound)
+
+
 @preset("dpsgd-ema", source="De et al. 2022 (arXiv 2204.13650), section 3.4", average="ema")
 def dpsgd_ema(steps: int, *, bound: float = 0.5) -> Plan:
     """DP-SGD with an exponential moving average of the weights."""

@@ -10,7 +10,7 @@ from dpigu.dpcore import Phase, Pipeline, Plan, SelectiveUpdate
 from dpigu.mechanisms.clippers import Flat
 from dpigu.mechanisms.presets.preset import one_phase, preset
 from dpigu.mechanisms.release import Gaussian, LowPass, Sharpness, SoftThreshold
-from dpigu.mechanisms.statistics import LossChange, Threshold, ZerothOrder
+from dpigu.mechanisms.statistics import LossChange, Threshold, TwoPoints, ZerothOrder
 
 
 @preset(
@@ -29,6 +29,18 @@ def soft_threshold(steps: int, *, bound: float = 0.5) -> Plan:
 def doppler(steps: int, *, bound: float = 0.5) -> Plan:
     """DOPPLER: the released gradients through a low-pass filter over the steps."""
     return one_phase(steps, bound, posts=(LowPass(),))
+
+
+@preset("disk", source="Zhang et al. 2024 (arXiv 2410.03883), simplified filter")
+def disk(steps: int, *, bound: float = 0.5, gain: float = 0.7, ahead: float = 0.5) -> Plan:
+    """DiSK: a Kalman filter over the steps, of gradients at two weighted points.
+
+    Args:
+        gain: κ, the weight of a new gradient.
+        ahead: γ, how far ahead the other point is, in lengths of the last move.
+    """
+    posts = (LowPass(feedback=(gain - 1,), feedforward=(gain,)),)
+    return one_phase(steps, bound, statistic=TwoPoints(gain=gain, ahead=ahead), posts=posts)
 
 
 @preset("dp-sat", source="Park et al. 2023 (arXiv 2306.05651), Algorithm 1")

@@ -10,12 +10,13 @@ import math
 
 from dpigu.dpcore import MaskScheduler, Phase, Pipeline, Plan, Scorer
 from dpigu.mechanisms.clippers import Flat
-from dpigu.mechanisms.presets.preset import one_phase, preset
+from dpigu.mechanisms.presets.preset import one_phase, preset, two_phases
 from dpigu.mechanisms.release import Gaussian
 from dpigu.mechanisms.support import (
     NamedLayers,
     Random,
     RandomFreeze,
+    SignalEnergy,
     TopK,
     TopVotes,
     VoteCount,
@@ -56,6 +57,18 @@ def freezing_at_random(steps: int, *, bound: float = 0.5) -> Plan:
 def random_selection(steps: int, *, bound: float = 0.5, ratio: float = 0.5) -> Plan:
     """A fresh random half of the parameters at every step."""
     return one_phase(steps, bound, scheduler=RandomFreeze(ratio=ratio, end=ratio))
+
+
+@preset("tp-topk", source="Zhang and Xie 2026 (arXiv 2606.04375)", momentum=0.0)
+def tp_topk(steps: int, *, bound: float = 0.5, warm_up: float = 0.1, ratio: float = 0.2) -> Plan:
+    """TP-TopK: a warm-up scores coordinates by their energy without noise, and the best train on.
+
+    Args:
+        warm_up: the share of the steps that score.
+        ratio: ρ, the share of coordinates that train afterwards.
+    """
+    warming = {"scorer": SignalEnergy()}
+    return two_phases(steps, bound, warm_up, ("warm-up", warming), {"scheduler": TopK(ratio=ratio)})
 
 
 @preset("linear-probing", source="after Abadi et al. 2016, section 5.3")

@@ -2,7 +2,9 @@
 
 from dpigu.mechanisms.rows.adaclip import AdaClip
 from dpigu.mechanisms.rows.codes import Decode, Encode
+from dpigu.mechanisms.rows.geo_clip import GeoClip, GeoRestorer
 from dpigu.mechanisms.rows.low_rank import LowRank, LowRankRestorer
+from dpigu.mechanisms.rows.mac_adam import MacAdam
 from dpigu.mechanisms.rows.projections import Decompose, Lift, Project, ProjectReleased, Recompose
 from dpigu.mechanisms.rows.sparsifiers import RowTopK
 from dpigu.mechanisms.rows.standardizers import EmaStandardizer, GroupStandardizer
@@ -13,10 +15,13 @@ __all__ = [
     "Decompose",
     "EmaStandardizer",
     "Encode",
+    "GeoClip",
+    "GeoRestorer",
     "GroupStandardizer",
     "Lift",
     "LowRank",
     "LowRankRestorer",
+    "MacAdam",
     "Project",
     "ProjectReleased",
     "Recompose",

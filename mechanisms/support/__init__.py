@@ -10,7 +10,13 @@ from dpigu.mechanisms.support.schedulers import (
     TopK,
     kept,
 )
-from dpigu.mechanisms.support.scorers import Coherent, MeanAbsolute, Random, WeightMagnitude
+from dpigu.mechanisms.support.scorers import (
+    Coherent,
+    MeanAbsolute,
+    Random,
+    SignalEnergy,
+    WeightMagnitude,
+)
 from dpigu.mechanisms.support.votes import TopVotes, VoteCount
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "NamedLayers",
     "Random",
     "RandomFreeze",
+    "SignalEnergy",
     "StepUnfreeze",
     "TopK",
     "TopVotes",

@@ -66,6 +66,40 @@ class Coherent:
         return state["total_D"].abs()
 
 
+@register("scorer", "signal-energy")
+@dataclass(frozen=True, kw_only=True)
+class SignalEnergy:
+    """The mean square of the released gradient, less the noise that is known to be in it.
+
+    s_j = (1/T) Σ_t (ĝ_{t,j}² − v_{t,j})
+
+    Scores may be negative. `coherent` ranks by the mean gradient, this by its size at each step,
+    whether or not steps agree; its standard error is √2·v/√T where there is noise alone.
+
+    State: `total_D`, the sum, and `steps`, T, in the gradient's unit squared.
+
+    Source: Zhang and Xie 2026, TP-TopK (arXiv 2606.04375), the warm-up's score.
+    Privacy: no bound needed; reads released gradients and their known noise only
+    (post-processing); checked by tests/mechanisms/support/test_scorers.py.
+    """
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        return {
+            "total_D": torch.zeros_like(context.weights_D, dtype=torch.float64),
+            "steps": context.weights_D.new_zeros((), dtype=torch.float64),
+        }
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        gradient = release.gradient
+        return {
+            "total_D": state["total_D"] + gradient.value**2 - gradient.variance,
+            "steps": state["steps"] + 1,
+        }
+
+    def score(self, state: State) -> Tensor:
+        return state["total_D"] / state["steps"].clamp(min=1)
+
+
 @register("scorer", "random")
 @dataclass(frozen=True, kw_only=True)
 class Random:

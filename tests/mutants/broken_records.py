@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.mechanisms.statistics.selective_update import LossChange
+from dpigu.mechanisms.statistics.zeroth_order import ZerothOrder
 from dpigu.mechanisms.views import ShiftFlip
 
 from tests.mutants.broken_rows import escaped
@@ -41,6 +42,26 @@ class Hoards(LossChange):
 
 
 SEEN: list[float] = []
+
+
+@broken("statistic", by="gradient-fits", says="not a finite vector of length|raises")
+@dataclass(frozen=True, kw_only=True)
+class SlopeForAll(ZerothOrder):
+    """Gives the slope where every weight asked for its own. Privacy: none."""
+
+    def gradient(self, state, release):
+        return release.gradient
+
+
+@broken("statistic", by="gradient-fits", says="not that of the noise")
+@dataclass(frozen=True, kw_only=True)
+class SlopeWithoutItsSquare(ZerothOrder):
+    """Scales the variance like the value. Privacy: none."""
+
+    def gradient(self, state, release):
+        right = super().gradient(state, release)
+        u_D = right.value / release.gradient.value
+        return right.derive(right.value, u_D.abs() * release.gradient.variance)
 
 
 @broken("views", by="views-fit", says="another shape or dtype")

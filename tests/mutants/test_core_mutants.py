@@ -35,12 +35,21 @@ from tests.laws.noise import test_randomness as randomness
 from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
 from tests.laws.records import test_execution as execution
 from tests.laws.records import test_records_apart as records_apart
+from tests.mechanisms.clippers import test_group_quantile as group_quantile
+from tests.mechanisms.clippers import test_least_error as least_error
+from tests.mechanisms.release import test_low_pass as low_pass
+from tests.mechanisms.rows import test_geo_clip as geo_clip
+from tests.mechanisms.rows import test_mac_adam as mac_adam
+from tests.mechanisms.statistics import test_two_points as two_points
+from tests.mechanisms.statistics import test_zeroth_order as zeroth_order
+from tests.mechanisms.support import test_scorers as scorers
 from tests.mutants.core import (
     core_around,
     core_boundary,
     core_claim,
     core_correlated,
     core_ledger,
+    core_methods,
     core_noise,
     core_records,
 )
@@ -58,6 +67,7 @@ MUTANTS = (
     + core_ledger.MUTANTS
     + core_records.MUTANTS
     + core_correlated.MUTANTS
+    + core_methods.MUTANTS
 )
 
 
@@ -111,10 +121,15 @@ MODULES = (
     correlated,
     execution,
     folder_laws,
+    geo_clip,
+    group_quantile,
     inverse,
+    least_error,
     ledger,
     lineage,
     locality,
+    low_pass,
+    mac_adam,
     noise,
     noise_laws,
     non_interference,
@@ -122,9 +137,12 @@ MODULES = (
     randomness,
     records_apart,
     rounded_gaussian,
+    scorers,
     sensitivity,
     support,
     trainer_settings,
+    two_points,
+    zeroth_order,
 )
 
 

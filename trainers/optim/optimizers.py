@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from dpigu.dpcore import RunError
+from dpigu.trainers.optim.matrices import Muon, Shampoo
 from torch import Tensor, nn
 
 from dpigu.names import OptimizerName
@@ -100,5 +101,7 @@ OPTIMIZERS: Mapping[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adam-bc": AdamBC,
+    "muon": Muon,
+    "shampoo": Shampoo,
 }
 """The optimizers by name."""

@@ -26,7 +26,7 @@ from dpigu.dpcore import (
     StepContext,
 )
 from dpigu.dpcore.devices import to_device
-from dpigu.dpcore.grammar.stages import TrainingStatistic, public_records_of
+from dpigu.dpcore.grammar.stages import TrainingStatistic, asks_weights, public_records_of
 from dpigu.trainers.engines import (
     ENGINES,
     choose,
@@ -134,7 +134,8 @@ class RunningPhase:
         """Sample a batch, form its rows, release."""
         opened = self._driver.open(states, Clock(step, self.phase.steps))
         weights = self._weights(opened, parameters)
-        opened = opened.showing(self._public.at(weights, opened.context.clock))
+        public_MD = self._public.at(weights, opened.context.clock)
+        opened = opened.showing(public_MD, self._stand(weights))
         transform = opened.context.transform
         batch = self._batches.rows(self._engine, weights, transform, step)
         try:
@@ -185,9 +186,10 @@ class RunningPhase:
         statistic = self.phase.pipeline.statistic
         if isinstance(statistic, TrainingStatistic):
             state = states[self.phase.pipeline.name_in("statistic")]
-            gradient = statistic.gradient(state, release)
-            everywhere = torch.ones_like(gradient.value, dtype=torch.bool)
-            release = replace(release, gradient=gradient, support_D=everywhere)
+            gradient, support_D = statistic.gradient(state, release), release.support_D
+            if self.pipeline.space != self._prepared.space:
+                support_D = torch.ones_like(gradient.value, dtype=torch.bool)
+            release = replace(release, gradient=gradient, support_D=support_D)
         elif statistic is not None:
             buffers = dict(self._prepared.model.named_buffers())
             for name, value in statistic.fitted(buffers, release).items():
@@ -212,6 +214,12 @@ class RunningPhase:
             return weights
         state = step.states[pipeline.name_in("point")]
         return space.split(pipeline.point.at(state, space.join(weights), step.context.support_D))
+
+    def _stand(self, weights: Mapping[str, Tensor]) -> Tensor | None:
+        """Where a step stands, if a stage asks: a copy, since weights are moved in place."""
+        if not any(asks_weights(p.stage) for p in self.phase.pipeline.placed):
+            return None
+        return self._prepared.space.join(weights).clone()
 
     def _extra_rows(self, context: StepContext) -> Iterator[Rows]:
         """The observer's rows, asked for after all others."""

@@ -13,6 +13,7 @@ from dpigu.audits.conformance.harness import Harness, each_step
 from dpigu.audits.conformance.scenario import Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore.grammar.spaces import Grouping
+from dpigu.dpcore.grammar.stages import size_of
 from dpigu.dpcore.kernel import guarded_factors
 from hypothesis import strategies as st
 from torch import Tensor
@@ -179,10 +180,13 @@ def query_keeps_its_bound(subject: Subject) -> None:
         query = subject.stage
         harness = Harness(subject, scenario).run()
         norms_G = norms_of(norms, harness.groups)
-        q_Q = query.vector(harness.state, norms_G, harness.reads)
-        if tuple(q_Q.shape) != (query.size,) or not bool(q_Q.isfinite().all()):
+        q_Q, size = (
+            query.vector(harness.state, norms_G, harness.reads),
+            size_of(query, len(norms_G)),
+        )
+        if tuple(q_Q.shape) != (size,) or not bool(q_Q.isfinite().all()):
             raise Broken(
-                f"the answer is not a finite vector of length {query.size}", norms=norms_G, got=q_Q
+                f"the answer is not a finite vector of length {size}", norms=norms_G, got=q_Q
             )
         if squared(q_Q) > Fraction(query.bound) ** 2 * (1 + SLACK):
             raise Broken(

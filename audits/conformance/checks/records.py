@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
 from dpigu.audits.conformance.harness import Harness, each_step
 from dpigu.audits.conformance.scenario import SHAPE, Scenario, released, scenarios
 from dpigu.audits.conformance.snapshots import bits
-from dpigu.dpcore import Space
+from dpigu.dpcore import Released, Space
+from dpigu.dpcore.grammar.stages import TrainingStatistic
 from hypothesis import strategies as st
 from torch.func import vmap
 
@@ -71,6 +74,36 @@ def _seeded(harness: Harness, seed: int, x_BX: torch.Tensor, y_B: torch.Tensor) 
         torch.manual_seed(seed)
         made: torch.Tensor = vmap(harness.one, randomness="different")(x_BX, y_B)
     return made
+
+
+@check(
+    "gradient-fits",
+    guards="Every weight moves by what was released, and optimizers are told how noisy it is.",
+    remedy="Return release.gradient.derive(value, variance) of the parameters' length: under "
+    "g = Jx the variance is J² times the variance.",
+    applies=lambda stage: of_kind("statistic")(stage) and isinstance(stage, TrainingStatistic),
+)
+def gradient_fits(subject: Subject) -> None:
+    def fits(scenario: Scenario) -> None:
+        harness = Harness(subject, scenario)
+        for _ in range(scenario.steps):
+            release = harness.step()
+            size, state, noisy = scenario.space.size, harness.state, release.gradient
+            got = subject.stage.gradient(state, release)
+            if not isinstance(got, Released):
+                raise Broken("gradient gives no released vector", got=type(got).__name__)
+            for name, vector in (("value", got.value), ("variance", got.variance)):
+                if tuple(vector.shape) != (size,) or not bool(vector.isfinite().all()):
+                    raise Broken(f"the {name} is not a finite vector of length {size}", got=vector)
+            moved_D = torch.zeros(size, dtype=torch.float64)
+            for e_K in torch.diag(noisy.variance.sqrt()):
+                by_e = replace(release, gradient=noisy.derive(noisy.value + e_K, noisy.variance))
+                moved_D += (subject.stage.gradient(state, by_e).value - got.value) ** 2
+            scale = float((got.value**2 + moved_D + got.variance).max())
+            if not bool(((moved_D - got.variance).abs() <= SLACK * scale).all()):
+                raise Broken("the variance is not that of the noise", got=got.variance)
+
+    for_all(fits, share=0.3, scenario=scenarios(steps=(1, 2)))
 
 
 @check(

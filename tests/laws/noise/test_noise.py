@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from dpigu.dpcore import BoundPipeline, Clock, Kernel, PhaseContext, Release, Space, SystemNoise
+from dpigu.dpcore.grammar.stages import size_of
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.dpcore.sampling import max_batch
 from dpigu.trainers import resume, train
@@ -65,7 +66,8 @@ def law_once_a_step(here: Opened, g_BD: Tensor, size: int) -> None:
     noise = Ones()
     here.kernel(noise=noise).release(here.states, here.context, here.pieces(g_BD, size))
     pipeline = here.pipeline.stages
-    sizes = [here.pipeline.output.size, *(p.stage.size for p in pipeline.of("query"))]
+    groups = here.pipeline.group_count
+    sizes = [here.pipeline.output.size, *(size_of(p.stage, groups) for p in pipeline.of("query"))]
     if pipeline.noiser.law == "gaussian-float":
         sizes = [2] * len(sizes)  # a key
     assert [n for n in noise.sizes if n > 1] == [n for n in sizes if n > 1]

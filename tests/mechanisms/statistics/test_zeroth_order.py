@@ -19,6 +19,7 @@ from tests.support.laws.stage_steps import context, normal, release_of
 pytestmark = pytest.mark.numerical
 
 SIZE = 5
+SEEDS, STEPS = st.integers(0, 99), st.integers(0, 3)
 
 
 def at(seed=0, step=0, stage=None):
@@ -30,8 +31,7 @@ def at(seed=0, step=0, stage=None):
     return state
 
 
-@given(st.integers(0, 99), st.integers(0, 3))
-def test_the_row_is_the_slope_of_the_record_s_loss(seed, step):
+def law_the_row_is_the_slope_of_the_record_s_loss(seed, step):
     """Of a quadratic the central difference is exact: ⟨∇ℓ, u⟩."""
     stage, centre_D, weights_D = ZerothOrder(radius=0.1), normal(SIZE, seed=1), normal(SIZE, seed=2)
     state = at(seed, step, stage)
@@ -45,14 +45,18 @@ def test_the_row_is_the_slope_of_the_record_s_loss(seed, step):
     torch.testing.assert_close(stage.row_of(state, record), want)
 
 
+test_the_row_is_the_slope_of_the_record_s_loss = given(SEEDS, STEPS)(
+    law_the_row_is_the_slope_of_the_record_s_loss
+)
+
+
 def test_a_direction_is_a_step_s_own_and_the_public_seed_s():
     taken = [at(seed, step)["direction_D"] for seed in (0, 1) for step in (0, 1, 2)]
     assert torch.equal(taken[0], at(0, 0)["direction_D"])
     assert all(not torch.equal(a, b) for i, a in enumerate(taken) for b in taken[:i])
 
 
-@given(st.integers(0, 3))
-def test_the_gradient_lies_along_the_direction_of_the_step_that_was_released(step):
+def law_the_gradient_lies_along_the_direction_of_the_step_that_was_released(step):
     """z̃·u with u of that step, though the state is already the next one's; its variance v·u²."""
     stage, before = ZerothOrder(), at(0, step)
     one = torch.ones(1, dtype=torch.float64)
@@ -60,6 +64,11 @@ def test_the_gradient_lies_along_the_direction_of_the_step_that_was_released(ste
     gradient = stage.gradient(stage.update(before, release, {}), release)
     torch.testing.assert_close(gradient.value, 3 * before["direction_D"])
     torch.testing.assert_close(gradient.variance, 0.25 * before["direction_D"] ** 2)
+
+
+test_the_gradient_lies_along_the_direction_of_the_step_that_was_released = given(STEPS)(
+    law_the_gradient_lies_along_the_direction_of_the_step_that_was_released
+)
 
 
 def test_many_directions_are_the_gradient_on_average():

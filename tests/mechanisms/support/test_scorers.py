@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import Space
-from dpigu.mechanisms import Coherent, MeanAbsolute, Random, WeightMagnitude
+from dpigu.mechanisms import Coherent, MeanAbsolute, Random, SignalEnergy, WeightMagnitude
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +40,19 @@ def test_mean_abs_is_the_mean_size_of_what_was_released(seeds):
 def test_coherent_is_the_size_of_the_sum_of_what_was_released(seeds):
     g_TD = torch.stack(gradients(seeds))
     torch.testing.assert_close(Coherent().score(after(Coherent(), g_TD)), g_TD.sum(0).abs())
+
+
+def law_signal_energy_is_the_mean_square_less_the_noise(seeds, noise):
+    state = SignalEnergy().init(context(SPACE), {})
+    for g_D in gradients(seeds):
+        state = SignalEnergy().update(state, release_of(g_D, torch.full_like(g_D, noise)), {})
+    want_D = torch.stack(gradients(seeds)).square().mean(0) - noise
+    torch.testing.assert_close(SignalEnergy().score(state), want_D)
+
+
+test_signal_energy_is_the_mean_square_less_the_noise = given(SEEDS, st.floats(0.0, 3.0))(
+    law_signal_energy_is_the_mean_square_less_the_noise
+)
 
 
 @pytest.mark.parametrize("scorer", LEARNT)
