@@ -1,10 +1,12 @@
 """Correlated noise against independent noise: in the weights by formula, and trained on digits.
 
     python -m benchmarks.correlated_noise error
+    python -m benchmarks.correlated_noise columns
     python -m benchmarks.correlated_noise digits [--seeds 5] [--out FILE]
 
-`error` prints σ and the mean error for each number of bands. `digits` trains `dpsgd` and `bandmf`
-at ε = 1 and 4, by the settings that digits have for all: one trial each, nothing tuned.
+`error` prints σ and the mean error for each number of bands; `columns` the mean error at equal σ of
+b free numbers, of one and two buffers, and of powers of the best λ. `digits` trains `dpsgd` and
+`bandmf` at ε = 1 and 4, by the settings that digits have for all: one trial each, nothing tuned.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
 from dpigu.accountants import calibrate_noise_multiplier
 from dpigu.dpcore import PoissonSampler
 from dpigu.mechanisms import PRESETS
 from dpigu.mechanisms.presets.correlated import bandmf
+from dpigu.mechanisms.release.buffered import buffered_column
 from dpigu.mechanisms.release.factorisations import mean_error, optimal_column
 from dpigu.trainers import build_model, train
 from dpigu.trainers.recipes.recipe import recipe_for
@@ -53,6 +57,26 @@ def errors(momentum: float) -> list[str]:
     return lines
 
 
+def columns(steps: int = 200) -> list[str]:
+    """A row for each momentum and number of bands: mean errors over that of independent noise."""
+    lines = []
+    for momentum in (0.0, 0.9):
+        independent = mean_error((1.0,), steps, momentum)
+        for bands in (4, 8, 16):
+            powers = [tuple(x**k for k in range(bands)) for x in np.linspace(0.01, 0.99, 99)]
+            found = [
+                mean_error(optimal_column(steps, bands, momentum), steps, momentum),
+                *(
+                    mean_error(buffered_column(steps, bands, d, momentum), steps, momentum)
+                    for d in (1, 2)
+                ),
+                min(mean_error(column, steps, momentum) for column in powers),
+            ]
+            told = " | ".join(f"{error / independent:.4f}" for error in found)
+            lines.append(f"| {momentum:g} | {bands} | {told} |")
+    return lines
+
+
 def trained(preset: str, epsilon: float, seeds: int) -> dict[str, object]:
     """Held-out accuracy on digits by the data's own settings, over seeds of the weights."""
     found, calibrated = [], dict[str, float]()
@@ -77,7 +101,7 @@ def trained(preset: str, epsilon: float, seeds: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("error", "digits"))
+    parser.add_argument("what", choices=("error", "columns", "digits"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--preset", action="append", choices=tuple(PRESETS))
     parser.add_argument("--out", type=Path)
@@ -86,6 +110,10 @@ def main() -> None:
         print(f"| data | ε | momentum | {' | '.join(f'b = {b}' for b in BANDS)} |")
         print("|---|---|---|" + "---|" * len(BANDS))
         print(*errors(0.0), *errors(0.9), sep="\n")
+        return
+    if given.what == "columns":
+        print("| momentum | b | b free numbers | one buffer | two buffers | powers of λ |")
+        print("|---|---|---|---|---|---|", *columns(), sep="\n")
         return
     rows = []
     for epsilon in EPSILONS:

@@ -56,6 +56,7 @@ __all__ = [
     "Bounded",
     "BudgetError",
     "BudgetFile",
+    "BufferedToeplitz",
     "CSVLogger",
     "CalibratedPlan",
     "Callback",

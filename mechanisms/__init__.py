@@ -23,6 +23,7 @@ from dpigu.mechanisms.presets.dpsgd import dpsgd, non_private
 from dpigu.mechanisms.release import (
     AffineRestorer,
     BandedToeplitz,
+    BufferedToeplitz,
     FloatGaussian,
     Gaussian,
     JamesStein,
@@ -82,6 +83,7 @@ __all__ = [
     "AffineRestorer",
     "Automatic",
     "BandedToeplitz",
+    "BufferedToeplitz",
     "ChannelMoments",
     "ClippedCount",
     "Coherent",

@@ -119,4 +119,5 @@ class NormHistogram:
         clipper, clipper_state = reads["clipper"]
         width = REACH * clipper.joint_bound(clipper_state).to(norms_G.device) / self.bins
         at = (torch.linalg.vector_norm(norms_G) / width).clamp(max=self.bins - 1).floor()
-        return (torch.arange(self.bins, device=norms_G.device) == at).to(torch.float64)
+        one_K: Tensor = torch.arange(self.bins, device=norms_G.device) == at
+        return one_K.to(torch.float64)

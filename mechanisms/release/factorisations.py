@@ -60,7 +60,7 @@ def mean_error(column: tuple[float, ...], steps: int, momentum: float = 0.0) -> 
 
     Independent noise, c = (1,), without momentum has √((n + 1)/2).
     """
-    return math.sqrt(_squared_error(np.asarray(column), _workload(steps, momentum))[0])
+    return math.sqrt(squared_error(np.asarray(column), workload(steps, momentum))[0])
 
 
 @lru_cache(maxsize=64)
@@ -73,12 +73,12 @@ def optimal_column(steps: int, bands: int, momentum: float = 0.0) -> tuple[float
     from scipy.special import expit, logit
 
     free = min(bands, steps) - 1
-    workload = _workload(steps, momentum)
+    a = workload(steps, momentum)
 
     def objective(logits: Vector) -> tuple[float, Vector]:
         ratios = expit(logits)
         c = np.cumprod(np.concatenate([[1.0], ratios]))
-        error, slope = _squared_error(c, workload)
+        error, slope = squared_error(c, a)
         later = np.cumsum((slope * c)[::-1])[::-1][1:]
         return math.log(error), (1 - ratios) * later / error
 
@@ -88,12 +88,12 @@ def optimal_column(steps: int, bands: int, momentum: float = 0.0) -> tuple[float
     return tuple((best / np.linalg.norm(best)).tolist())
 
 
-def _workload(steps: int, momentum: float) -> Vector:
+def workload(steps: int, momentum: float) -> Vector:
     """a, the first column of A: a_t = Σ_{i ≤ t} μ^i."""
     return np.cumsum(momentum ** np.arange(steps))
 
 
-def _squared_error(c: Vector, workload: Vector) -> tuple[float, Vector]:
+def squared_error(c: Vector, workload: Vector) -> tuple[float, Vector]:
     """(1/n) ‖A C⁻¹‖_F² ‖c‖², and its slope in c.
 
     With w = c⁻¹ (a power series) and v = a·w: ‖A C⁻¹‖_F² = Σ_t (n − t) v_t², and

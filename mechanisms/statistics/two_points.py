@@ -65,8 +65,9 @@ class TwoPoints:
         def loss(at_D: Tensor) -> Tensor:
             return record.loss(at_D)
 
-        row_D: Tensor = weight * torch.func.grad(loss)(ahead_D)
-        return row_D + (1 - weight) * torch.func.grad(loss)(here_D)
+        gradient = torch.func.grad(loss)
+        row_D: Tensor = weight * gradient(ahead_D) + (1 - weight) * gradient(here_D)
+        return row_D
 
     def gradient(self, state: State, release: Release) -> Released:
         return release.gradient
