@@ -77,6 +77,7 @@ test-ray: setup-ray
 HF_TESTS := tests/trainers/engines/test_huggingface.py tests/trainers/integrations/test_huggingface.py
 test-hf: setup-hf
 	OMP_NUM_THREADS=1 $(PYTEST) $(HF_TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore docs/hooks/lessons.py lora.md
 
 # The numerical tests as other machines round: instruction sets, BLAS kernels, threads.
 NUMERICAL := $(sort $(shell grep -rl "mark\.numerical" --include="test_*.py" tests)) -m numerical

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 from dpigu.cli.dpigu.group import main
 from dpigu.cli.dpigu.train.canaries import planned_canaries, planted, with_planned_canaries
-from dpigu.cli.dpigu.train.report import length_line, plan_line, report
+from dpigu.cli.dpigu.train.report import length_line, plan_lines, report
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
     COUNT,
@@ -231,7 +231,8 @@ def _start(
             observer.begin(folder)
         if show:
             calibrated = recipe_from_file(folder.public / "config.toml").plan
-            click.echo(printable(plan_line(recipe, calibrated)))
+            for line in plan_lines(recipe, calibrated):
+                click.echo(printable(line))
             if not _given("config", "steps", "epochs"):
                 click.echo(printable(length_line(recipe)))
 
@@ -275,7 +276,8 @@ def _go_on(
 
     recipe = ranks.agreed(checked)
     if show:
-        click.echo(printable(plan_line(recipe, recipe.plan)))
+        for line in plan_lines(recipe, recipe.plan):
+            click.echo(printable(line))
     refuse_code(folder, "data", recipe.data, trust_code)
     data = recipe.load_data(data_dir, progress=show)
     data, observer = with_planned_canaries(ranks, data, folder, recipe.plan)

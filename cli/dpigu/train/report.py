@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from dpigu.trainers import Recipe, Run
 
 
-def plan_line(recipe: Recipe, plan: Plan) -> str:
-    """Phases, σ and the target, in one line; below it why the accountant, if nobody named one."""
+def plan_lines(recipe: Recipe, plan: Plan) -> list[str]:
+    """Phases, σ and the target; in a second line why this accountant, if nobody named one."""
     from dpigu.cli.shared.recipes import declared_records
     from dpigu.trainers.calibration import accountant_for
 
     settings = recipe.settings
     phases = ", then ".join(f"{phase.name} {phase.steps} steps" for phase in plan.phases)
     if not plan.private:
-        return f"plan       {phases}; no noise: NOT PRIVATE"
+        return [f"plan       {phases}; no noise: NOT PRIVATE"]
     sigmas = dict.fromkeys(f"{p.pipeline.noiser.noise_multiplier:.5g}" for p in plan.phases)
     line = f"plan       {phases}; σ = {', '.join(sigmas)}"
     if noisers := [
@@ -37,10 +37,10 @@ def plan_line(recipe: Recipe, plan: Plan) -> str:
     sampler = settings.sampler(declared_records(recipe))
     accountant, why = accountant_for(plan, sampler, settings)
     line += f" at δ = {settings.delta:g} ({accountant.upper()})"
-    if settings.accountant == "auto":
-        less = "; --accountant prv takes longer and needs less noise" if accountant == "rdp" else ""
-        line += f"\naccountant {accountant.upper()}: {why}{less}"
-    return line
+    if settings.accountant != "auto":
+        return [line]
+    less = "; --accountant prv takes longer and needs less noise" if accountant == "rdp" else ""
+    return [line, f"accountant {accountant.upper()}: {why}{less}"]
 
 
 def length_line(recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from dpigu.cli.dpigu.train.report import length_line, plan_line
+from dpigu.cli.dpigu.train.report import length_line, plan_lines
 from dpigu.trainers import Settings, recipe_for
 
 from tests.support.dpigu_command import dpigu, one_line, strict_json, train
@@ -62,9 +62,10 @@ def test_compare_draws_beside_the_first_run_where_no_place_is_given(
 def test_train_says_where_its_accountant_and_its_steps_come_from() -> None:
     settings = Settings(epsilon=4.0, expected_batch=60)
     recipe = recipe_for("dpsgd", "my.csv", records=600, classes=2)
-    assert "accountant RDP: quick, for a short run" in plan_line(recipe, recipe.plan)
+    plan, accountant = plan_lines(recipe, recipe.plan)
+    assert plan.endswith("(RDP)") and accountant.startswith("accountant RDP: quick, for a short")
     named = dataclasses.replace(recipe, settings=dataclasses.replace(settings, accountant="rdp"))
-    assert "accountant" not in plan_line(named, named.plan)
+    assert len(plan_lines(named, named.plan)) == 1
     assert "300, 30 epochs: the default for 600 records" in length_line(recipe)
 
 
