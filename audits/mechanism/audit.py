@@ -6,6 +6,7 @@ test; runs made afterwards, which suggested nothing, decide.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -103,7 +104,8 @@ def audit_mechanism(
 
     Args:
         plan: private; its noise multipliers are taken as they are.
-        sampler: whose draws are tested; rate 0.1 of 320 records by default.
+        sampler: whose draws are tested, in the turns of the phase that has most; rate 0.1 of 320
+            records by default.
         delta: for the ε that is shown beside μ.
         confidence: of the verdict, divided among its tests by `SHARES`.
         quick: in some seconds: what the noise lacks is seen, and gross mistakes.
@@ -131,8 +133,10 @@ def audit_mechanism(
         short_run.check()
     candidates = list(_explored(tried, effort, progress))
     tests = tuple(_decided(candidates, effort, 1 - confidence, delta, progress))
-    small = PoissonSampler(sampler.rate, records_for(sampler.rate, sampler.records, effort.draws))
-    draws = audit_sampler(small, draws=effort.draws, draw=sampler.draw)
+    turns = in_turns(plan, sampler)
+    few = records_for(turns.block_rate, turns.records, effort.draws)
+    small = dataclasses.replace(turns, records=few)
+    draws = audit_sampler(small, draws=effort.draws, draw=turns.draw)
     wide = WIDE if space == SPACE else space
     heard = audit_noise(plan, steps=effort.walk, space=wide, kernel=kernel, noise=noise)
     p_values = [test.p_value / SHARES[test.name] for test in tests]
@@ -153,6 +157,11 @@ def audit_mechanism(
         explored=2 * effort.explore * len(tried) * len(SITUATIONS),
         quick=quick,
     )
+
+
+def in_turns(plan: Plan, sampler: PoissonSampler) -> PoissonSampler:
+    """How the phase samples whose records take turns in most blocks; mostly there is one block."""
+    return max((phase.sampler(sampler) for phase in plan.phases), key=lambda s: s.blocks)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from dpigu.mechanisms.public_random import public_generator
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
-Draw = Callable[[int], ArrayLike]
+Draw = Callable[[int, int], ArrayLike]
+"""(records, step) to the indices of a batch."""
 Members = NDArray[np.bool_]
 
 _MOST_COINS = 30_000_000
@@ -59,7 +60,7 @@ class SamplerAudit:
 
 
 def records_for(rate: float, declared: int, draws: int) -> int:
-    """How many records to audit a sampler on: 32/q, no more than declared or than is quick."""
+    """How many records to audit a sampler of this rate on: 32/q, no more than declared or quick."""
     return max(2, min(declared, math.ceil(32 / rate), _MOST_COINS // draws))
 
 
@@ -75,20 +76,24 @@ def audit_sampler(
     in a batch, or one that does not exist, contradicts outright. Batches of a fixed size fail by
     their size, shuffled epochs by their size and by their repeats.
 
+    Where records take turns in b blocks, the batches of b steps in a row make one together, which
+    by the claim is Poisson at rate b·q; a record outside its own turn has no place in any.
+
     Args:
-        sampler: its rate q and declared number of records are the claim.
-        draws: batches to draw, an even number.
-        draw: the indices of one batch out of so many records; None takes `sampler.draw`.
+        sampler: its rate q, declared number of records and blocks are the claim.
+        draws: batches to draw, an even number; of blocks, so many turns of all of them.
+        draw: the indices of a step's batch out of so many records; None takes `sampler.draw`.
 
     Raises: DataError for an odd number of draws, or none.
     """
     if draws < 2 or draws % 2:
         raise DataError("draws must be an even number, and not 0", where="draws", got=draws)
-    q, n = sampler.rate, sampler.records
+    q, n, blocks = sampler.block_rate, sampler.records, sampler.blocks
     drawn = sampler.draw if draw is None else draw
-    batches = [np.asarray(drawn(n), dtype=np.int64) for _ in range(draws)]
-    tests = [_form(batches, n)]
+    steps = [np.asarray(drawn(n, t), dtype=np.int64) for t in range(draws * blocks)]
+    tests = [_form(steps, n, blocks)]
     if tests[0].p_value == 1:
+        batches = [np.concatenate(steps[t : t + blocks]) for t in range(0, len(steps), blocks)]
         members = np.zeros((draws, n), dtype=bool)
         for t, batch in enumerate(batches):
             members[t, batch] = True
@@ -101,16 +106,23 @@ def audit_sampler(
                 _alike(members, q),
             ]
     p_value = bonferroni([test.p_value for test in tests])
-    return SamplerAudit(rate=q, records=n, draws=draws, p_value=p_value, tests=tuple(tests))
+    return SamplerAudit(
+        rate=sampler.rate, records=n, draws=draws, p_value=p_value, tests=tuple(tests)
+    )
 
 
-def _form(batches: list[NDArray[np.int64]], records: int) -> SamplerTest:
-    """A batch lists records that exist, each once: anything else has probability 0."""
-    bad = sum(len(np.unique(b)) < len(b) or bool(((b < 0) | (b >= records)).any()) for b in batches)
+def _form(steps: list[NDArray[np.int64]], records: int, blocks: int) -> SamplerTest:
+    """A batch lists records that exist, in their turn, each once: else it has probability 0."""
+    bad = sum(
+        len(np.unique(batch)) < len(batch)
+        or bool(((batch < 0) | (batch >= records) | (batch % blocks != t % blocks)).any())
+        for t, batch in enumerate(steps)
+    )
+    name = "batches with a record twice, or one that does not exist"
     return SamplerTest(
-        name="batches with a record twice, or one that does not exist",
+        name=name if blocks == 1 else f"{name}, or out of its turn",
         observed=bad,
-        trials=len(batches),
+        trials=len(steps),
         expected=0.0,
         p_value=sys.float_info.min if bad else 1.0,
     )

@@ -239,7 +239,7 @@ def test_fifteen_percent_too_little_noise_is_told_from_enough(
 
 def test_shuffled_batches_are_contradicted() -> None:
     class Shuffled(dpigu.audits.mechanism.audit.PoissonSampler):
-        def draw(self, present):  # type: ignore[no-untyped-def]  # as PoissonSampler.draw
+        def draw(self, present, step=0):  # type: ignore[no-untyped-def]  # as PoissonSampler.draw
             return Shuffles(present)
 
     Shuffles = Epochs()

@@ -18,7 +18,7 @@ class Epochs:
         self._rng = np.random.default_rng(0)
         self._batches: Iterator[Batch] = iter(())
 
-    def __call__(self, present: int) -> Batch:
+    def __call__(self, present: int, step: int = 0) -> Batch:
         batch = next(self._batches, None)
         if batch is None:
             order = self._rng.permutation(present)
@@ -30,33 +30,33 @@ class Epochs:
 _RNG = np.random.default_rng(1)
 
 
-def fixed_size(present: int) -> Batch:
+def fixed_size(present: int, step: int = 0) -> Batch:
     return _RNG.choice(present, 32, replace=False)
 
 
-def with_replacement(present: int) -> Batch:
+def with_replacement(present: int, step: int = 0) -> Batch:
     return _RNG.integers(0, present, 32)
 
 
-def in_blocks(present: int) -> Batch:
+def in_blocks(present: int, step: int = 0) -> Batch:
     starts = np.flatnonzero(_RNG.random(present // 4) < 0.1)
     return (4 * starts[:, None] + np.arange(4)).reshape(-1)
 
 
-def some_twice_as_often(present: int) -> Batch:
+def some_twice_as_often(present: int, step: int = 0) -> Batch:
     rates = np.where(np.arange(present) < present // 20, 0.2, 0.1 * (1 - 1 / 19))
     return np.flatnonzero(_RNG.random(present) < rates)
 
 
-def too_often(present: int) -> Batch:
+def too_often(present: int, step: int = 0) -> Batch:
     return np.flatnonzero(_RNG.random(present) < 0.104)
 
 
-def rounded_down(present: int) -> Batch:
+def rounded_down(present: int, step: int = 0) -> Batch:
     return np.flatnonzero(_RNG.random(present) < 0.1)[:32]
 
 
-def the_same_again(present: int) -> Batch:
+def the_same_again(present: int, step: int = 0) -> Batch:
     return np.flatnonzero(np.random.default_rng(5).random(present) < 0.1)
 
 
@@ -66,18 +66,18 @@ class EarlierAgain:
     def __init__(self) -> None:
         self._drawn: list[Batch] = []
 
-    def __call__(self, present: int) -> Batch:
+    def __call__(self, present: int, step: int = 0) -> Batch:
         again = len(self._drawn) % 10 == 9
         batch = self._drawn[-7] if again else np.flatnonzero(_RNG.random(present) < RATE)
         self._drawn.append(batch)
         return batch
 
 
-def one_too_many(present: int) -> Batch:
+def one_too_many(present: int, step: int = 0) -> Batch:
     return np.array([present], dtype=np.int64)
 
 
-SAMPLERS: dict[str, Callable[[], Callable[[int], Batch]]] = {
+SAMPLERS: dict[str, Callable[[], Callable[[int, int], Batch]]] = {
     "shuffled epochs": Epochs,
     "batches of a fixed size": lambda: fixed_size,
     "drawn with replacement": lambda: with_replacement,
@@ -89,4 +89,4 @@ SAMPLERS: dict[str, Callable[[], Callable[[int], Batch]]] = {
     "an earlier batch now and then": EarlierAgain,
     "the same batch again": lambda: the_same_again,
 }
-"""Each makes a draw: from the number of records to the indices of one batch."""
+"""Each makes a draw: from the number of records, and the step, to the indices of one batch."""
