@@ -57,7 +57,13 @@ details{margin:.5rem 0}summary{cursor:pointer;font-weight:600}
 footer{color:var(--soft);font-size:.85rem;margin:2rem 0 1rem}
 @media(max-width:480px){main{padding:10px}dl{grid-template-columns:1fr;gap:0 0}
  dt{margin-top:.5rem;font-size:.88rem}.card{padding:12px}header.verdict{padding:16px}}
-@media print{body{background:#fff}.card{break-inside:avoid}}
+@media print{body{background:#fff;font-size:11pt}main{padding:0;max-width:none}
+ header.verdict{background:#fff;color:var(--tone);border:2px solid var(--tone)}
+ pre{background:#fff;color:var(--ink);border:1px solid var(--line)}
+ .grid{grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}.wide{grid-template-columns:1fr 1fr}
+ .card,figure,tr,li,dd{break-inside:avoid}h2,h3,summary{break-after:avoid}thead{display:table-header-group}
+ details::details-content{display:block;content-visibility:visible}}
+@page{margin:15mm}
 """
 
 CAPTIONS = {
