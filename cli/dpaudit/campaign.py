@@ -98,7 +98,7 @@ def campaign(
     \b
     Examples:
       dpaudit campaign --preset dpsgd --data digits --use 1000 --model linear --epsilon 10 \\
-        --rate 1 --steps 5 --learning-rate 8 --momentum 0 --trials 500 --targets 5 --out campaigns/a
+        --rate 1 --steps 2 --learning-rate 8 --momentum 0 --targets 5 --trials 200 --out campaigns/a
       dpaudit campaign --config runs/a/public/config.toml --trials 500 --out campaigns/b
     """
     from dpigu.audits.campaign import crafted_targets, run_campaign
