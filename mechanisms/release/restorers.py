@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from dpigu.dpcore import AffineRowMap, GrammarError, Reads, Released, Space, State, register
+from dpigu.dpcore.devices import pieces
 from dpigu.dpcore.grammar.stages import name_of
 
 
@@ -46,9 +48,15 @@ class AffineRestorer:
                 expected="a standardizer",
             )
         weight_D, shift_D = stage.affine(standardizer_state)
-        moved_D = released.value if shift_D is None else released.value + shift_D
-        zero_D = weight_D == 0
-        by_D = weight_D.masked_fill(zero_D, 1.0)
-        value_D = (moved_D / by_D).masked_fill_(zero_D, 0.0)
-        variance_D = (released.variance / by_D.square_()).masked_fill_(zero_D, 0.0)
+        noise_D = released.variance
+        value_D, variance_D = torch.empty_like(released.value), torch.empty_like(noise_D)
+        for here in pieces(len(value_D), value_D.device):
+            moved_P = released.value[here]
+            if shift_D is not None:
+                moved_P = moved_P + shift_D[here]
+            zero_P = weight_D[here] == 0
+            by_P = weight_D[here].masked_fill(zero_P, 1.0)
+            torch.div(moved_P, by_P, out=value_D[here]).masked_fill_(zero_P, 0.0)
+            torch.div(noise_D[here], by_P.square_(), out=variance_D[here])
+            variance_D[here].masked_fill_(zero_P, 0.0)
         return released.derive(value_D, variance_D)

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import Affine, PhaseContext, Reads, Release, Space, State, register
+from dpigu.dpcore.devices import pieces
 from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.mechanisms.validate import require
 from torch import Tensor
-
-PIECE = 2**20
-"""Coordinates that are learnt from at a time: a step's memory is that of the state, not of this."""
 
 
 def apply(affine: Affine, g_D: Tensor) -> Tensor:
@@ -168,19 +166,19 @@ class GroupStandardizer:
         sums_3G = torch.zeros_like(torch.stack([state["count_G"]] * 3))
         whole = (*(state[key] for key in ("mean_D", "noise_D", "seen_D", "groups_D")),)
         released = (release.support_D, release.gradient.value, release.gradient.variance)
-        for at in range(0, len(mean_D), PIECE):
-            here = slice(at, at + PIECE)
+        for here in pieces(len(mean_D), mean_D.device):
             mean_P, noise_P, seen_P, groups_P, live_P, value_P, variance_P = (
                 v[here] for v in (*whole, *released)
             )
-            again_P = (live_P & seen_P).to(torch.float64)
-            square_P = again_P * (value_P - mean_P) ** 2
-            excess_P = square_P - again_P * (variance_P + noise_P)
-            for sum_G, x_P in zip(sums_3G, (excess_P, square_P**2, again_P), strict=True):
-                sum_G.index_add_(0, groups_P, x_P)
-            share_P = live_P * torch.where(seen_P, 1 - self.mean_decay, 1.0)
-            mean_D[here] = mean_P + share_P * (value_P - mean_P)
-            noise_D[here] = (1 - share_P) ** 2 * noise_P + share_P**2 * variance_P
+            live_P, seen_P = live_P.to(torch.float64), seen_P.to(torch.float64)
+            again_P, moved_P = live_P * seen_P, value_P - mean_P
+            square_P = moved_P.square().mul_(again_P)
+            excess_P = (variance_P + noise_P).mul_(again_P).neg_().add_(square_P)
+            _add_by_group(sums_3G, groups_P, torch.stack((excess_P, square_P.square_(), again_P)))
+            share_P = torch.sub(1.0, seen_P, alpha=self.mean_decay).mul_(live_P)
+            torch.addcmul(mean_P, share_P, moved_P, out=mean_D[here])
+            rest_P = (1.0 - share_P).square_().mul_(noise_P)
+            torch.addcmul(rest_P, share_P.square_(), variance_P, out=noise_D[here])
         excess_G = self.decay * state["excess_G"] + sums_3G[0]
         fourth_G = self.decay**2 * state["fourth_G"] + sums_3G[1]
         count_G = self.decay * state["count_G"] + sums_3G[2]
@@ -210,3 +208,12 @@ class GroupStandardizer:
         b2_G = s2_G.sqrt()
         b2_G = b2_G * (count_G @ (s2_G / b2_G)) / (count_G @ s2_G)
         return torch.where(certain, b2_G.rsqrt(), 1.0)
+
+
+def _add_by_group(sums_3G: Tensor, groups_P: Tensor, x_3P: Tensor) -> None:
+    """Add the coordinates of each group; on a processor, where it is a pass, all that are one's
+    at once."""
+    if groups_P.device.type == "cpu" and bool(torch.eq(*groups_P.aminmax())):
+        sums_3G[:, groups_P[0]] += x_3P.sum(1)
+    else:
+        sums_3G.index_add_(1, groups_P, x_3P)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dpigu.dpcore import devices
 from dpigu.mechanisms import adadpigu, dpsgd
-from dpigu.mechanisms.rows import standardizers
 from dpigu.trainers import Session
 from dpigu.trainers.data.making import data_from
 from torch import nn
@@ -22,7 +22,7 @@ def test_long_vectors_at_the_peak_of_a_step(
 ) -> None:
     """One wide layer, whose rows are never formed: what is left is the kernel's and the stages'."""
     device()
-    monkeypatch.setattr(standardizers, "PIECE", 2**14)
+    monkeypatch.setattr(devices, "PIECE_ON_DEVICE", 2**14)
     x, y = torch.randn(N + HELD, WIDTH), torch.arange(N + HELD) % 2
     data = data_from(train=(x[:N], y[:N]), test=(x[N:], y[N:]), records=N, classes=2)
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 2))

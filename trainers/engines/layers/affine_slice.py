@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+from dpigu.dpcore.devices import pieces
 from dpigu.trainers.engines.layers.parameter_rows import Layout, to_layout
 from torch import Tensor
 
@@ -17,8 +18,6 @@ def kept(v: Tensor, live_B: Tensor | None) -> Tensor:
     return torch.where(live_B.view(-1, *(1,) * (v.dim() - 1)), v, 0)
 
 
-PIECE = 2**18
-"""Coordinates that are masked at a time: few enough to stay in cache."""
 Ordered = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -117,8 +116,6 @@ class AffineSlice:
         """w ⊙ Σ c g in place, of `scaled` factors and where there is no shift."""
         if self.weight_P is not None:
             total_P *= self.weight_P
-        if self.support_P is not None:  # in pieces: the product of two types takes a copy
-            for part, live in zip(
-                torch.split(total_P, PIECE), torch.split(self.support_P, PIECE), strict=True
-            ):
-                part *= live
+        if self.support_P is not None:
+            for here in pieces(len(total_P), total_P.device):
+                total_P[here].masked_fill_(~self.support_P[here], 0.0)
