@@ -4,20 +4,19 @@
 
 Both steps take the same records through the same frozen GPT-2 with the same adapters, and step the
 same optimizer; they alternate in one process, and the ratio of medians is told. The private step is
-a session's: rows, norms, clipped sum, noise, ledger. Memory is the growth of each kind of step's
-peak in a process of its own.
+a session's: rows, norms, clipped sum, noise, ledger. Memory is the peak of each kind of step in a
+process of its own, model included and imports not; the first step, which compares engines, is over.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import peft
 import torch
@@ -25,6 +24,7 @@ import transformers
 from torch import Tensor, nn
 
 import dpigu
+from benchmarks.machine import memory_of_this_process
 
 VOCABULARY = 1_024
 
@@ -59,22 +59,15 @@ def main() -> None:
 
 
 def peak(args: argparse.Namespace) -> float:
-    """By how many MiB the process's peak grew over three steps of one kind."""
-    if args.peak == "plain":
-        step = plain(args)
-        before = _peak()
-        for _ in range(3):
+    """The most MiB that two steps of one kind hold, beyond what imports took."""
+    imported, _ = memory_of_this_process()
+    with nullcontext(plain(args)) if args.peak == "plain" else private(args) as step:
+        step()
+        memory_of_this_process(reset=True)
+        for _ in range(2):
             step()
-        return _peak() - before
-    with private(args) as step:
-        before = _peak()
-        for _ in range(3):
-            step()
-        return _peak() - before
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        _, most = memory_of_this_process()
+    return (most - imported) / 2**20
 
 
 def adapted(args: argparse.Namespace) -> nn.Module:

@@ -23,7 +23,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tests.support.device.counting import Counts, tensors_in
+from benchmarks.counts.counting import Counts, tensors_in
 
 NAME = "emulated"
 ROOT = str(Path(__file__).resolve().parents[3]) + "/"

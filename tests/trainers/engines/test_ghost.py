@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from dpigu.trainers.engines.layers import (
     AffineSlice,
     Factors,
     Workspace,
+    costs,
     norm_methods,
     outer_product,
 )
@@ -200,8 +202,8 @@ def test_rows_are_formed_in_blocks_and_again_when_they_are_many(
 ) -> None:
     """The same norms and sums, bit by bit, whether rows are stored or formed twice."""
     whole = pair(SEQUENCE, transform="scaled")
-    monkeypatch.setattr(norm_methods, "STREAM", 1)
-    monkeypatch.setattr(norm_methods, "STORE", 1)
+    one = dataclasses.replace(costs.CPU, stream=1, store=1)
+    monkeypatch.setattr(costs, "CPU", one)
     pieces = pair(SEQUENCE, transform="scaled")
     assert torch.equal(whole.fast.norm_upper_bounds(), pieces.fast.norm_upper_bounds())
     c_BG = whole.factors()

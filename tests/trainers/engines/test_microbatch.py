@@ -10,6 +10,7 @@ from dpigu.dpcore import Phase, Pipeline, Plan
 from dpigu.mechanisms import PRESETS, Flat, Gaussian, adadpigu_paper
 from dpigu.mechanisms.views import ShiftFlip
 from dpigu.trainers.engines import explain
+from dpigu.trainers.engines.layers import costs
 from dpigu.trainers.engines.microbatch import (
     FAST,
     MATRICES,
@@ -102,3 +103,14 @@ def test_several_views_of_a_record_stay_with_the_fast_engine() -> None:
     plan, x = Plan((Phase("main", pipeline, 2),)), torch.zeros(2, 1, 8, 8)
     (said,) = explain(plan, model, cross_entropy, x, LABELS, 0, "auto")
     assert said.engine == "ghost" and "3 positions" in said.choices["1.weight"]
+
+
+def test_a_device_forms_many_records_at_a_time_and_weighs_float64_by_its_units() -> None:
+    """One record a block, as a processor takes a wide layer, would be a launch a record there."""
+    wide = 590_000  # a convolution of 256 × 256 channels
+    assert max(1, costs.CPU.stream // wide) == 1
+    for device in (costs.DATA_CENTRE, costs.DATA_CENTRE_8, costs.CONSUMER):
+        assert device.stream // wide > 100 and device.form > costs.CPU.form
+    assert (costs.DATA_CENTRE.double, costs.DATA_CENTRE_8.double) == (1.0, 1.0)
+    assert 60 < costs.CONSUMER.double < 70
+    assert costs.costs_of(torch.device("cpu")) is costs.CPU

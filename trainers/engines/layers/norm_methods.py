@@ -20,6 +20,7 @@ GRAM_ERROR of Σ (bound on the clipped norm).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,7 @@ import torch
 from dpigu.dpcore.precision import full_precision
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.layers.affine_slice import AffineSlice, kept
+from dpigu.trainers.engines.layers.costs import costs_of
 from dpigu.trainers.engines.layers.outer_product import Ghost
 from dpigu.trainers.engines.layers.parameter_rows import (
     Factors,
@@ -40,12 +42,6 @@ from dpigu.trainers.engines.layers.workspace import Workspace, blocks, wide
 from torch import Tensor
 
 GRAM_ERROR = 2.0**-24
-STREAM = 2**18
-"""Numbers that `form` works on at a time: few enough to stay in cache."""
-STORE = 2**24
-"""Numbers of one parameter's rows that are kept between norm and sum; more are formed twice."""
-FORM = 60
-"""What it costs to make, weigh and reduce one coordinate of one row, in float32 products."""
 
 
 class NormMethod(Protocol):
@@ -78,10 +74,10 @@ class Form:
         _, _, groups = diagonal.ordered(rows.layout)
         shape = (rows.records, rows.size)
         stored = None
-        if shape[0] * shape[1] <= STORE:
+        if shape[0] * shape[1] <= costs_of(rows.device).store:
             stored = torch.empty(shape, dtype=rows.dtype, device=rows.device)
         pieces = []
-        for lo, hi in blocks(rows.records, max(1, STREAM // rows.width)):
+        for lo, hi in _streamed(rows):
             out = None if stored is None else stored[lo:hi]
             z = _z(rows.block(lo, hi, out), diagonal, rows.layout, workspace)
             if groups is None:
@@ -99,7 +95,7 @@ class Form:
         rows, diagonal = self.rows, self.diagonal
         _, _, groups = diagonal.ordered(rows.layout)
         total = torch.zeros(rows.size, dtype=torch.float64, device=c_BG.device)
-        for lo, hi in blocks(rows.records, max(1, STREAM // rows.width)):
+        for lo, hi in _streamed(rows):
             block = kept(rows.block(lo, hi), None if live_B is None else live_B[lo:hi])
             if diagonal.shift_P is None:
                 z, c_nG = wide("rows", block, self.workspace), diagonal.scaled(c_BG[lo:hi])
@@ -112,6 +108,10 @@ class Form:
         out_P.copy_(from_layout(total, rows.layout))
         if diagonal.shift_P is None:
             diagonal.weigh(out_P)
+
+
+def _streamed(rows: ParameterRows) -> Iterator[tuple[int, int]]:
+    return blocks(rows.records, max(1, costs_of(rows.device).stream // rows.width))
 
 
 def _z(block: Tensor, diagonal: AffineSlice, layout: Layout | None, workspace: Workspace) -> Tensor:
@@ -194,10 +194,7 @@ class Touched:
 def choose(
     rows: ParameterRows, diagonal: AffineSlice, workspace: Workspace
 ) -> tuple[NormMethod, str]:
-    """The cheapest exact way for these rows, from their shapes, and why.
-
-    A product in float32 counts 1, one in float64 counts 2.
-    """
+    """The cheapest exact way for these rows, from their shapes and the device's costs, and why."""
     if diagonal.shift_P is not None:
         return Form.of(rows, diagonal, workspace), "form: rows are centred"
     if isinstance(rows, Sparse):
@@ -210,8 +207,9 @@ def choose(
     t = rows.positions
     if t == 1 and diagonal.by_output:
         return Ghost.of(rows, diagonal, workspace), f"ghost: one position, {q}×{o}×{i} never formed"
-    form = q * o * i * (t + FORM)
-    gram = 2 * q * t * (t * (i + o) + o * i)
+    costs = costs_of(rows.device)
+    form = q * o * i * (t + costs.form)
+    gram = costs.double * q * t * (t * (i + o) + o * i)
     if diagonal.uniform and diagonal.groups_P is None and gram < form:
         return Gram.of(rows, diagonal), f"gram: {t} positions, {q}×{o}×{i} never formed"
     return Form.of(rows, diagonal, workspace), f"form: {t} positions, rows of {rows.size}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.trainers.engines.layers.affine_slice import AffineSlice, kept
+from dpigu.trainers.engines.layers.costs import costs_of
 from dpigu.trainers.engines.layers.parameter_rows import Factors, Layout, from_layout
 from dpigu.trainers.engines.layers.workspace import Workspace, blocks, wide
 from torch import Tensor
@@ -14,8 +15,6 @@ WIDE = 2**17
 """Coordinates up to which a ghost norm is taken in float64; above, in the inputs' type."""
 TERMS = 128
 """Terms that a ghost norm then sums at a time: float32 stays within 1e-5 for 4000 inputs."""
-RUN = 512
-"""Records whose ghost norms or clipped sum are taken at a time: their products stay in cache."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Ghost:
         squares = b_BqO.new_empty((len(b_BqO), count), dtype=torch.float64)
         of_output = None if groups_P is None else groups_P.view(b_BqO[0].numel(), -1)[:, 0]
         squared = _squares if diagonal.uniform else _weighted_squares
-        for lo, hi in blocks(rows.records, RUN):
+        for lo, hi in blocks(rows.records, costs_of(rows.device).run):
             a_nqI = rows.left(lo, hi)[..., 0]
             squares[lo:hi] = squared(a_nqI, b_BqO[lo:hi], diagonal, layout, of_output, workspace)
         if of_output is None:
@@ -46,7 +45,7 @@ class Ghost:
         q, o, i = layout.sizes
         in_order = not layout.taps_first
         total_qOI = out_P.view(q, o, i) if in_order else out_P.new_empty(q, o, i)
-        for lo, hi in blocks(self.rows.records, RUN):
+        for lo, hi in blocks(self.rows.records, costs_of(self.rows.device).run):
             live_n = None if live_B is None else live_B[lo:hi]
             a_nqI = kept(self.rows.left(lo, hi)[..., 0], live_n)
             b_nqO = kept(self.rows.b_BqOT[lo:hi, ..., 0], live_n)

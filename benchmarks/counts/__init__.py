@@ -1,0 +1,1 @@
+"""What a step costs by count: products, bytes and launches, and what that is on paper."""
