@@ -1,13 +1,16 @@
-"""The examples in the docstrings of public names run and give what they say."""
+"""Every public name has an example, in its docstring or docs/examples, that gives what it says."""
 
 from __future__ import annotations
 
 import doctest
 import sys
+from pathlib import Path
 
 import pytest
 
 import dpigu
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def examples() -> list[doctest.DocTest]:
@@ -27,5 +30,42 @@ def test_an_example_gives_what_it_says(test: doctest.DocTest) -> None:
     assert result.attempted and not result.failed
 
 
-def test_there_are_examples() -> None:
-    assert len(examples()) >= 17
+PAGES = sorted(path.stem for path in (ROOT / "docs" / "examples").glob("*.md"))
+
+
+@pytest.fixture(name="pages")
+def the_pages(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "hooks"))
+    import examples
+
+    return examples
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_the_reference_give_what_they_say(
+    page: str, pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {name: pages.checked(page, name) for name in pages.examples(page)}
+    assert found and all(result.attempted for result in found.values())
+    assert [name for name, result in found.items() if result.failed] == []
+
+
+def test_every_public_name_has_an_example(pages) -> None:
+    shown = {name for page in PAGES for name in pages.examples(page)}
+    assert {*dpigu.__all__} - {"__version__"} == shown | {test.name for test in examples()}
+    assert not shown & {test.name for test in examples()}
+
+
+def test_an_example_that_is_wrong_or_stands_twice_is_found(
+    pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    begin, one = "```pycon\n>>> x = 1\n```\n", "\n## One\n\n```pycon\n>>> x + 1\n3\n```\n"
+    (tmp_path / "mutant.md").write_text(begin + one)
+    assert pages.checked("mutant", "One").failed == 1
+    pages.write("mutant")
+    assert pages.checked("mutant", "One").failed == 0
+    (tmp_path / "mutant.md").write_text(begin + one + one)
+    with pytest.raises(ValueError, match="twice"):
+        pages.examples("mutant")

@@ -27,6 +27,21 @@ def test_links_lead_to_files(page: Path) -> None:
     assert broken(page) == []
 
 
+TABLED = ("audits.md", "methods.md", "results.md", "scale.md", "speed.md", "CHANGELOG.md")
+"""Pages that commands write in part, or whose lines are entries."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_wrapped(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```|^<!--.*?-->", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    long = [
+        line
+        for line in prose.splitlines()
+        if len(line) > 112 and not line.lstrip().startswith(("|", "![", "    "))
+    ]
+    assert page.name in TABLED or long == []
+
+
 def test_the_architecture_names_files_that_are_there() -> None:
     page = (DOCS / "architecture.md").read_text()
     rooms = "dpcore|mechanisms|accountants|trainers|audits|cli|dpigu|tests|docs"
@@ -40,6 +55,7 @@ def test_every_page_has_its_place_in_the_navigation() -> None:
         r"^\s+- (?:[^:\n]+: )?([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M
     )
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    pages -= {page for page in pages if page.startswith("examples/")}
     assert len(placed) == len(set(placed))
     assert pages - set(placed) == set()
 
@@ -60,5 +76,9 @@ def test_the_reference_has_every_public_name_and_an_undocumented_one_is_refused(
     names = {"Bare": griffe.Class("Bare")}
     monkeypatch.setattr(reference, "public_names", lambda root: names)
     with pytest.raises(ValueError, match="without a docstring: Bare"):
+        reference.pages(ROOT)
+    names["Bare"].docstring = griffe.Docstring("Says what it is.")
+    monkeypatch.setattr(reference, "_part", lambda found: "errors")
+    with pytest.raises(ValueError, match="without an example: Bare"):
         reference.pages(ROOT)
     sys.modules.pop("reference")

@@ -22,6 +22,8 @@ def main() -> None:
 
 
 main.by = {
-    "Audit": ("model", "mechanism", "replay", "campaign", "scores", "foreign"),
+    "Audit a run or a plan": ("model", "watch", "mechanism", "replay", "campaign"),
+    "Audit a model trained elsewhere": ("plant", "planted", "scores", "foreign"),
     "Plan and compute": ("plan", "bound"),
+    "Publish": ("card",),
 }

@@ -54,7 +54,7 @@ class SectionedGroup(click.Group):
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                rows[name] = (name, command.get_short_help_str(formatter.width))
+                rows[name] = (name, command.get_short_help_str(2 * formatter.width))
         _write(formatter, sections(rows, self.by, "Further commands" if self.by else "Commands"))
 
 

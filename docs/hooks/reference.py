@@ -7,6 +7,8 @@ from pathlib import Path
 
 import griffe
 
+import examples
+
 PARTS = {
     "errors": ("Errors", ("dpcore.errors", "audits.evidence", "audits.conformance.check")),
     "data": ("Data and models", ("trainers.data", "trainers.models", "trainers.tasks")),
@@ -26,15 +28,30 @@ ROOMS = (
 def pages(root: Path) -> dict[str, str]:
     """Markdown by file, for mkdocstrings to fill.
 
-    Errors: `ValueError` for public names without a docstring or a page.
+    Errors: `ValueError` for public names without a docstring, an example or a page.
     """
     names = public_names(root)
     if bare := [name for name, found in names.items() if not found.docstring]:
         raise ValueError(f"public names without a docstring: {', '.join(bare)}")
-    parts = {part: [f"# {title}\n"] for part, (title, _) in PARTS.items()}
+    shown = {part: examples.examples(part) for part in PARTS}
+    parts = {part: [_head(part, title)] for part, (title, _) in PARTS.items()}
+    bare = []
     for name, found in names.items():
-        parts[_part(found)].append(f"::: {found.path}\n    options:\n      heading: {name}\n")
+        part = _part(found)
+        parts[part].append(f"::: {found.path}\n    options:\n      heading: {name}\n")
+        if example := shown[part].get(name):
+            parts[part].append(f"Example:\n\n```pycon\n{example}```\n")
+        elif found.docstring is None or ">>>" not in found.docstring.value:
+            bare.append(name)
+    if bare:
+        raise ValueError(f"public names without an example: {', '.join(bare)}")
     return {f"reference/{part}.md": "\n".join(lines) for part, lines in parts.items()}
+
+
+def _head(part: str, title: str) -> str:
+    """A page's title, and what its examples share."""
+    shared = examples.shared(part)
+    return f"# {title}\n\nThe examples on this page begin with\n\n```pycon\n{shared}```\n"
 
 
 @functools.cache
