@@ -32,6 +32,10 @@ class Ranks(Protocol):
         """The sum of a number over the ranks."""
         ...
 
+    def most(self, count: int) -> int:
+        """The largest of the ranks' numbers."""
+        ...
+
     def summed(self, sum_K: Tensor) -> Tensor:
         """This rank's coordinates of the ranks' sum, in float64; all ranks hold as many, and the
         last ones may hold padding."""
@@ -64,6 +68,9 @@ class Alone:
     rank, size = 0, 1
 
     def total(self, count: int) -> int:
+        return count
+
+    def most(self, count: int) -> int:
         return count
 
     def summed(self, sum_K: Tensor) -> Tensor:

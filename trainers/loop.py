@@ -13,6 +13,7 @@ from dpigu.dpcore import Reads, Release, States
 from dpigu.dpcore.claim import CalibratedPlan, Ending
 from dpigu.dpcore.grammar.stages import evaluates
 from dpigu.trainers.calibration import affordable
+from dpigu.trainers.distributed import replicated, sharded_as
 from dpigu.trainers.lifecycle.prepare import PreparedRun
 from dpigu.trainers.lifecycle.run import OpenRun
 from dpigu.trainers.optim import HeldOptimizer
@@ -111,7 +112,8 @@ class Loop:
         body = self._ranks.agreed(self._stored)
         if body is None:
             return start
-        return checkpoint.fitting(self._path, body, start, self._run.prepared.device)
+        found = checkpoint.fitting(self._path, body, start, self._run.prepared.device)
+        return found._replace(weights=_sharded(found.weights, self._tensors))
 
     def _stored(self) -> bytes | None:
         if self._run.folder is None:
@@ -196,22 +198,24 @@ class Loop:
     def _stands(self, phase: int, step: int, states: States, left: int) -> None:
         """Evaluate and keep a checkpoint: at the end of a block, or where the run is stopped."""
         run, metrics = self._run, None
-        self._ranks.follow(self._tensors.values())  # other machines may round otherwise
+        self._ranks.follow(replicated(run.prepared.model))  # other machines may round otherwise
         if self.stopping:
             run.ledger.close()
         if self.reached in self._marks or left == 0 or self.stopping:
             with self._average.applied(self._parameters):
-                metrics = self._ranks.agreed(
+                metrics = run.prepared.said(
                     lambda: evaluated(run.prepared, run.ledger.ledger, self.reached)
                 )
             metrics |= shown(self._released, self.optimizer.now)
-        if run.folder is not None:
-            if metrics is not None:
-                run.folder.metric(metrics)
+        if run.folder is not None and metrics is not None:
+            run.folder.metric(metrics)
+        if run.folder is not None or run.prepared.sharded:
             weights = {n: t.detach() for n, t in self._tensors.items()} | self._average.state()
             weights |= {n: t for n, t in self._point.weights.items() if n.startswith(INITIAL)}
             here = Checkpoint(phase, step, weights, (*self._past, states), self.optimizer.state())
-            checkpoint.write(self._path, here, run.ledger.ledger)
+            here = checkpoint.gathered(here, keep=run.folder is not None)
+            if run.folder is not None:
+                checkpoint.write(self._path, here, run.ledger.ledger)
         if metrics is not None:
             self._told(metrics)
 
@@ -245,6 +249,15 @@ def initial_weights(prepared: PreparedRun) -> dict[str, Tensor]:
     found = parameters | {n: b.detach().clone() for n, b in model.named_buffers()}
     if any("weights" not in phase.inherits for phase in prepared.plan.phases[1:]):
         found |= {INITIAL + name: weights for name, weights in parameters.items()}
+    return found
+
+
+def _sharded(stored: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights, initial weights and averages of a checkpoint, sharded as the weights are."""
+    found = {}
+    for name, value in stored.items():
+        like = tensors.get(name.rpartition("/")[2], value)
+        found[name] = sharded_as(value, like)
     return found
 
 

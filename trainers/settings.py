@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from dpigu.dpcore import ConfigurationError, PoissonSampler, Release, Space
 from dpigu.dpcore.registry.configuration import check_types
+from dpigu.trainers.distributed import own, sharded_as
 from dpigu.trainers.optim import OPTIMIZERS, Average, NoiseAware
 from torch import Tensor, nn
 
@@ -209,21 +210,22 @@ def masked_step(
         for stranger in group["params"]:
             stranger.grad = None  # what somebody else left there was never released
     for name, parameter in parameters.items():
-        parameter.grad = gradients[name].to(parameter.dtype)
-        before[name] = [t.clone() for t in (parameter.data, *_alike(optimizer, parameter))]
+        parameter.grad = sharded_as(gradients[name].to(parameter.dtype), parameter)
+        before[name] = [t.clone() for t in _held(optimizer, parameter)]
     if isinstance(optimizer, NoiseAware):
         variances = space.split(release.gradient.variance)
-        optimizer.know_noise({p: variances[name] for name, p in parameters.items()})
+        optimizer.know_noise({p: sharded_as(variances[name], p) for name, p in parameters.items()})
     optimizer.step()
     for name, parameter in parameters.items():
-        after = (parameter.data, *_alike(optimizer, parameter))
-        for i, tensor in enumerate(after):
+        support = own(sharded_as(supports[name], parameter))
+        for i, tensor in enumerate(_held(optimizer, parameter)):
             old = before[name][i] if i < len(before[name]) else torch.zeros_like(tensor)
-            tensor.copy_(torch.where(supports[name], tensor, old))
+            tensor.copy_(torch.where(support, tensor, old))
         parameter.grad = None
 
 
-def _alike(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> list[Tensor]:
-    """The optimizer's state tensors that have one entry a weight."""
-    state = optimizer.state.get(parameter, {})
-    return [v for v in state.values() if torch.is_tensor(v) and v.shape == parameter.shape]
+def _held(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> list[Tensor]:
+    """What this rank holds of the weights, and of the optimizer's state with one entry a weight."""
+    state = optimizer.state.get(parameter, {}).values()
+    alike = [v for v in state if torch.is_tensor(v) and v.shape == parameter.shape]
+    return [own(t.data) for t in (parameter, *alike)]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from dpigu.dpcore import Release, RunError, Space
+from dpigu.trainers.distributed import sharded_as
 from torch import Tensor, nn
 
 Update = Callable[[torch.optim.Optimizer | None], bool]
@@ -61,7 +62,7 @@ class Step:
         """The released gradient of every trained parameter, in its shape and type; fresh copies.
 
         g = (Σ clipped rows + noise) / expected batch, with what the pipeline's posts made of it;
-        0 where the coordinate is frozen.
+        0 where the coordinate is frozen. It is sharded where the parameter is.
 
         Raises: RunError in a phase that releases a statistic.
         """
@@ -72,7 +73,9 @@ class Step:
                 remedy="Call `step.apply()`, which fits the model's buffers to it.",
             )
         split = self._space.split(self.release.gradient.value)
-        return {n: split[n].to(p.dtype, copy=True) for n, p in self._parameters.items()}
+        return {
+            n: sharded_as(split[n].to(p.dtype, copy=True), p) for n, p in self._parameters.items()
+        }
 
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> bool:
         """Move the model by the release; False if a look at the update took it back.

@@ -34,10 +34,10 @@ class Processes:
         self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo")
 
     def total(self, count: int) -> int:
-        told = torch.tensor(count)
-        with self._together() as group:
-            dist.all_reduce(told, group=group)
-        return int(told)
+        return self._reduced(count, dist.ReduceOp.SUM)
+
+    def most(self, count: int) -> int:
+        return self._reduced(count, dist.ReduceOp.MAX)
 
     def summed(self, sum_K: Tensor) -> Tensor:
         own_S = sum_K.new_empty(-(-len(sum_K) // self.size))
@@ -85,6 +85,12 @@ class Processes:
         if group is not None and dist.is_initialized():
             dist.destroy_process_group(group)
 
+    def _reduced(self, count: int, by: Any) -> int:
+        told = torch.tensor(count)
+        with self._together() as group:
+            dist.all_reduce(told, by, group=group)
+        return int(told)
+
     @contextmanager
     def _together(self, tensor: Tensor | None = None) -> Iterator[dist.ProcessGroup | None]:
         """The group that a tensor passes through, with the end of a rank as one clear error."""
@@ -97,12 +103,30 @@ class Processes:
             raise self._ended() from error
 
     def _ended(self) -> RunError:
-        return RunError(
-            "another rank has ended",
-            where=f"rank {self.rank} of {self.size}",
-            remedy="Its own last line says why. What was charged stays charged; resume the run, "
-            "with any number of ranks.",
-        )
+        return _ended(self.rank, self.size)
+
+
+@contextmanager
+def told_of_ends() -> Iterator[None]:
+    """The end of a rank as one clear error, where torch itself speaks with the others.
+
+    Errors: `RunError`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise _ended(dist.get_rank(), dist.get_world_size()) from error
+
+
+def _ended(rank: int, size: int) -> RunError:
+    return RunError(
+        "another rank has ended",
+        where=f"rank {rank} of {size}",
+        remedy="Its own last line says why. What was charged stays charged; resume the run, "
+        "with any number of ranks.",
+    )
 
 
 class _Refused:

@@ -21,6 +21,7 @@ from dpigu.trainers.engines.records import (
     device_of,
 )
 from dpigu.trainers.engines.rows import Norms, PaddedRows, RowEngine, norms_of, trainable
+from dpigu.trainers.engines.sharded import refuse_whole_rows
 
 __all__ = [
     "ENGINES",
@@ -43,6 +44,7 @@ __all__ = [
     "no_rules_of_users",
     "norms_of",
     "reason_against",
+    "refuse_whole_rows",
     "reseeded",
     "row_gradients",
     "trace",

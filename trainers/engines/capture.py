@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from dpigu.dpcore import ModelError
+from dpigu.trainers.distributed import is_sharded, kind_of
 from dpigu.trainers.engines.guards import no_rules_of_users
 from dpigu.trainers.engines.layers import (
     Formed,
@@ -127,7 +128,8 @@ class Capture:
         the layer read can be let go.
         """
         records, model = count_of(x_B), self.loss.model
-        fixed = {name: self._laid_out(w.detach()) for name, w in weights.items()}
+        given = {} if is_sharded(model) else weights
+        fixed = {name: self._laid_out(w.detach()) for name, w in given.items()}
         x_B = tree_map(self._laid_out, x_B)
         apart = {
             name: fixed[name].expand(records, *fixed[name].shape).requires_grad_()
@@ -175,7 +177,7 @@ def known(model: nn.Module, apart: Collection[str]) -> Mapping[str, Layer]:
     canonical = {id(p): name for name, p in model.named_parameters()}
     found = {}
     for path, module in model.named_modules():
-        rows = rows_of(type(module))
+        rows = rows_of(kind_of(module))
         held = {local: p for local, p in module._parameters.items() if p is not None}
         if rows is None or not set(held) <= set(rows):
             continue
@@ -253,7 +255,7 @@ class _Pass:
         """What a call of a layer gives, as soon as backward knows the gradient of its output."""
         module, names = self.layers[path]
         seen = seen_by(call.take(path), b, call.records * call.fold, self.workspace)
-        kind = rows_of(type(module))
+        kind = rows_of(kind_of(module))
         assert kind is not None
         for local, name in names.items():
             if name not in self.wanted:

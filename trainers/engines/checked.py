@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import torch
 from dpigu.dpcore import ModelError
+from dpigu.trainers.distributed import is_sharded
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.guards import no_rules_of_users, reseeded
 from dpigu.trainers.engines.layers import ParameterRows, Workspace
 from dpigu.trainers.engines.layers.parameter_rows import from_layout
 from dpigu.trainers.engines.records import LossOfOne, MadeUp, Tree, device_of
+from dpigu.trainers.engines.sharded import checked_sharded
 from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import Tensor, nn
 from torch.func import grad, vmap
@@ -40,6 +42,8 @@ def checked(
     takes no record, and for rows that do not agree with autograd's.
     """
     refuse_batch_statistics(loss.model)
+    if is_sharded(loss.model):
+        return checked_sharded(loss, weights, names, x_B, y_B)
     exact = replace(loss, autocast=None)
     made_up = MadeUp.fitting(exact, weights, x_B, y_B)
     beside: set[str] = set()

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from dpigu.dpcore import BoundPipeline, ConfigurationError, ModelError
+from dpigu.trainers.distributed import is_sharded
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.ghost import GhostEngine, reason_against_pipeline
 from dpigu.trainers.engines.guards import (
@@ -32,6 +33,7 @@ from dpigu.trainers.engines.records import (
     users_errors,
 )
 from dpigu.trainers.engines.rows import RowEngine, WholeEngine
+from dpigu.trainers.engines.sharded import WHY_NOT_WHOLE, checked_sharded, gradient_of_one
 from dpigu.trainers.engines.vmap_rules.attention import adapted
 from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import Tensor, nn
@@ -51,6 +53,7 @@ class Traced:
 
     Args:
         made_up: public made-up records that the model takes.
+        whole: why no rank can form rows whole, or None if it can.
         mapped: why vmap cannot map the loss of one record, or None if it can.
         fast: why the fast engine cannot, or None.
         adapted: what was set on the model so that vmap can follow it.
@@ -59,6 +62,7 @@ class Traced:
     """
 
     made_up: MadeUp
+    whole: str | None = None
     mapped: str | None = None
     fast: str | None = None
     declared: tuple[str, ...] = ()
@@ -97,28 +101,38 @@ def trace(loss: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree) -> T
             watch.begin(made_up)
             _check_alone(loss, weights, *made_up(1))
             watch.check()
-        mapped = _why_not_mapped(loss, weights, *made_up(2))
+        whole = WHY_NOT_WHOLE if is_sharded(loss.model) else None
+        if whole is not None:
+            checked_sharded(loss, weights, list(weights), *made_up(1))
+        mapped = None if whole else _why_not_mapped(loss, weights, *made_up(2))
         fast = _why_not_fast(loss, weights, *made_up(2)) if mapped is None else mapped
-    return Traced(made_up, mapped, fast, Kept.of(loss.model, loss.loss).declared, changes)
+    return Traced(made_up, whole, mapped, fast, Kept.of(loss.model, loss.loss).declared, changes)
 
 
 def _check_alone(loss: LossOfOne, weights: Mapping[str, Tensor], x_1: Tree, y_1: Tree) -> None:
     """An error that names the trainable parameters that a record's loss does not reach."""
-    free = {name: w.detach().requires_grad_() for name, w in weights.items()}
-    with torch.enable_grad():
-        ((x,), (y,)) = ([*each(x_1)], [*each(y_1)])
-        total = loss(free, x, y)
-    silent = list(weights)
-    if total.requires_grad:
-        gradients = torch.autograd.grad(total, list(free.values()), allow_unused=True)
-        silent = [name for name, g in zip(free, gradients, strict=True) if g is None]
-    if silent:
+    ((x,), (y,)) = ([*each(x_1)], [*each(y_1)])
+    find = gradient_of_one if is_sharded(loss.model) else _gradient
+    if silent := [name for name, g in find(loss, weights, x, y).items() if g is None]:
         raise ModelError(
             "trainable parameters get no gradient from a record's loss",
             where=type(loss.model).__name__,
             got=silent,
             remedy="Use them in forward, or call requires_grad_(False) on them.",
         )
+
+
+def _gradient(
+    loss: LossOfOne, weights: Mapping[str, Tensor], x: Tree, y: Tree
+) -> Mapping[str, Tensor | None]:
+    """A record's gradient; None for a parameter that its loss does not reach."""
+    free = {name: w.detach().requires_grad_() for name, w in weights.items()}
+    with torch.enable_grad():
+        total = loss(free, x, y)
+    if not total.requires_grad:
+        return dict.fromkeys(free)
+    gradients = torch.autograd.grad(total, list(free.values()), allow_unused=True)
+    return dict(zip(free, gradients, strict=True))
 
 
 def _why_not_mapped(
@@ -159,8 +173,8 @@ def choose(wanted: str, traced: Traced, pipeline: BoundPipeline) -> Choice:
     """
     reasons: dict[Engine, str | None] = {
         "ghost": reason_against_pipeline(pipeline) or traced.fast,
-        "materialising": traced.mapped,
-        "one-by-one": None,
+        "materialising": traced.whole or traced.mapped,
+        "one-by-one": traced.whole,
     }
     if wanted == "auto":
         engine = next(name for name, reason in reasons.items() if reason is None)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from dpigu.dpcore import DpiguError, ModelError
+from dpigu.trainers.distributed import freeing, is_sharded, told_of_ends
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
@@ -67,10 +68,15 @@ def one_number(value: object, loss: Loss) -> Tensor:
 
 
 def called(model: nn.Module, weights: Mapping[str, Tensor], x_B: Tree) -> Any:
-    """model(x), model(*xs) or model(**xs) at these weights, its own where one is not given."""
+    """model(x), model(*xs) or model(**xs) at these weights, its own where one is not given.
+
+    A model of FSDP2 is called at its own: it gathers them itself.
+    """
     args, kwargs = ((), x_B) if isinstance(x_B, dict) else (x_B, {})
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
-    return functional_call(model, dict(weights), args, kwargs)
+    given = {} if is_sharded(model) else dict(weights)
+    with freeing(model):
+        return functional_call(model, given, args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -183,10 +189,12 @@ def first_line(error: BaseException) -> str:
 def users_errors(model: nn.Module, what: str) -> Iterator[None]:
     """Whatever a user's code raises, as one clear error.
 
-    Errors: `ModelError`. Those of this project and of memory that is short pass as they are.
+    Errors: `ModelError`, or `RunError` where another rank has ended. Those of this project and of
+        memory that is short pass as they are.
     """
     try:
-        yield
+        with told_of_ends():
+            yield
     except (DpiguError, torch.OutOfMemoryError):
         raise
     except Exception as error:

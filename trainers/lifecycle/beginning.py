@@ -66,8 +66,11 @@ def begun(
     if out is None:
         ledger = LedgerFile(None, _head(prepared, "", noise), pay, ranks)
         return OpenRun(prepared, ledger, None, chosen, noise, observer, spending, lineage)
+    held = HeldOptimizer(chosen, prepared.model).state()
+    start = Checkpoint(0, 0, initial_weights(prepared), (), held)
+    start = checkpoint.gathered(start, keep=ranks.rank == 0)
     folder = ranks.first(
-        lambda: _folder(Path(out), prepared, table, chosen, noise, spending, before_training)
+        lambda: _folder(Path(out), prepared, table, start, noise, spending, before_training)
     )
     try:
         path = None if folder is None else folder.public / LEDGER
@@ -123,7 +126,7 @@ def _folder(
     out: Path,
     prepared: PreparedRun,
     table: dict[str, Any],
-    optimizer: Optimizer,
+    start: Checkpoint,
     noise: NoiseSource,
     spending: Spending | None,
     before_training: Callable[[RunFolder], None] | None,
@@ -131,7 +134,7 @@ def _folder(
     """A new run's folder, locked; it has its name when all that it must hold is there."""
     folder = RunFolder.begin(out, prepared.claims)
     try:
-        _write(folder, prepared, table, optimizer, noise, spending, before_training)
+        _write(folder, prepared, table, start, noise, spending, before_training)
         folder.finish_begin(out)
     except BaseException:
         folder.release()
@@ -143,7 +146,7 @@ def _write(
     folder: RunFolder,
     prepared: PreparedRun,
     table: dict[str, Any],
-    optimizer: Optimizer,
+    start: Checkpoint,
     noise: NoiseSource,
     spending: Spending | None,
     before_training: Callable[[RunFolder], None] | None,
@@ -159,6 +162,4 @@ def _write(
         before_training(folder)
     path = folder.public / LEDGER
     disk.append(path, _head(prepared, digest, noise).line() + b"\n", flush=True)
-    held = HeldOptimizer(optimizer, prepared.model)
-    start = Checkpoint(0, 0, initial_weights(prepared), (), held.state())
     checkpoint.write(folder.public / checkpoint.FILE, start, folder.ledger())

@@ -21,6 +21,7 @@ from dpigu.accountants.events import Term, flatten
 from dpigu.dpcore import RunError
 from dpigu.dpcore.claim import Ledger
 from dpigu.dpcore.unit import RECORD, called
+from dpigu.trainers.distributed import own
 from torch import Tensor, nn
 
 
@@ -116,9 +117,11 @@ def end_training(model: nn.Module) -> None:
 def telling_tensors(model: nn.Module) -> frozenset[bytes]:
     """Digests of the parameters that say something: not those of one value throughout.
 
-    Frozen ones count: they may be what another run has trained.
+    Frozen ones count: they may be what another run has trained. Of a sharded parameter it is this
+    rank's part, so that weights gathered from it are not known again.
     """
-    return frozenset(_digest(p) for p in model.parameters() if _telling(p))
+    parts = [own(p.detach()) for p in model.parameters()]
+    return frozenset(_digest(part) for part in parts if _telling(part))
 
 
 def together(lineage: Lineage, ledger: Ledger) -> Epsilon:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from dpigu.dpcore import (
@@ -29,7 +29,15 @@ from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.overlap import refuse_shared
 from dpigu.trainers.data.sources import form_of
 from dpigu.trainers.data.units import Split
-from dpigu.trainers.engines import Loss, LossOfOne, Traced, trace, trainable
+from dpigu.trainers.distributed import is_sharded, refuse_other_sharding, replicated
+from dpigu.trainers.engines import (
+    Loss,
+    LossOfOne,
+    Traced,
+    refuse_whole_rows,
+    trace,
+    trainable,
+)
 from dpigu.trainers.evaluation import try_metrics
 from dpigu.trainers.models.mixing import refuse_mixing_modules
 from dpigu.trainers.phases.reading import Records
@@ -39,6 +47,8 @@ from dpigu.trainers.tasks import Metrics
 from dpigu.trainers.tasks.losses import weighted
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,23 @@ class PreparedRun:
     def share(self, expected_batch: float) -> float:
         """What one rank expects of a batch."""
         return expected_batch / self.ranks.size
+
+    @property
+    def sharded(self) -> bool:
+        """Whether every rank holds a part of each weight, so that none can call the model alone."""
+        return is_sharded(self.model)
+
+    def said(self, say: Callable[[], T]) -> T:
+        """What the first rank says of the model, on every rank."""
+        if not self.sharded:
+            return self.ranks.agreed(say)
+        here = say()  # all must take part
+        return self.ranks.agreed(lambda: here)
+
+    def pieces(self, count: int) -> int:
+        """How many microbatches this rank computes that has so many: those that it lacks to the
+        other ranks hold nobody, where all must call the model equally often."""
+        return self.ranks.most(count) if self.sharded else count
 
     @property
     def row_loss(self) -> Loss:
@@ -111,10 +138,11 @@ def prepare(
         ranks: who train together, from the first one's weights; each has all the data at hand,
             and reads its own slots'.
     """
+    refuse_other_sharding(model, ranks)
     loss = _loss_of(data.spec, loss)
     measures = {**data.spec.task.metrics, **(metrics or {})}
     model, device, space, traced = _checked(plan.phases, data, model, settings, loss, public)
-    ranks.follow([*model.parameters(), *model.buffers()])
+    ranks.follow(replicated(model))
     if isinstance(plan, Plan):
         plan = calibrate(plan, settings, data.spec.records)
     noun = "records" if data.units is None else "units"
@@ -177,6 +205,8 @@ def _checked(
     traced = _traced(LossOfOne(model, row_loss, settings.precision), data, device)
     space = Space.of(trainable(model))
     for phase in phases:
+        if is_sharded(model):
+            refuse_whole_rows(phase)
         for pipeline in phase.pipelines:
             pipeline.check(pipeline.row_space(space, data.spec.shape))
             _check_public(pipeline, data, public)

@@ -15,7 +15,8 @@ from dpigu.trainers.lifecycle.spending import Spending
 from dpigu.trainers.phases.phase import Observer
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.ledger_file import LedgerFile
-from dpigu.trainers.runs.report import finish, summarise
+from dpigu.trainers.runs.report import finish, inside, summarise
+from dpigu.trainers.runs.weights import packed
 from dpigu.trainers.settings import Optimizer
 from torch import nn
 
@@ -69,13 +70,20 @@ class OpenRun:
 
     def reported(self, reached: int, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
         """The summary, written to the folder with model and statement if there is one."""
-        return self.prepared.ranks.agreed(lambda: self._reported(reached, statistics))
+        prepared = self.prepared
+        summary = prepared.said(lambda: self._summary(reached, statistics))
+        diagnostics = prepared.said(lambda: inside(prepared))
+        model = packed(prepared.model, keep=self.folder is not None)
+        return prepared.ranks.agreed(
+            lambda: (
+                summary if self.folder is None else finish(self.folder, summary, model, diagnostics)
+            )
+        )
 
-    def _reported(self, reached: int, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _summary(self, reached: int, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
         ledger = self.ledger.ledger if self.folder is None else self.folder.ledger()
         budget = None if self.spending is None else self.spending.name
-        summary = summarise(self.prepared, ledger, reached, self.lineage, budget, statistics)
-        return summary if self.folder is None else finish(self.prepared, self.folder, summary)
+        return summarise(self.prepared, ledger, reached, self.lineage, budget, statistics)
 
     def release(self) -> None:
         """Let another process work on the folder, and leave the other ranks."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import ConfigurationError, RunError
+from dpigu.trainers.distributed import own, sharded_as
+from dpigu.trainers.optim.matrices import Muon, Shampoo
 from torch import nn
 
 
@@ -30,6 +32,7 @@ class HeldOptimizer:
         self._make = None if isinstance(given, torch.optim.Optimizer) else given
         self._stored: Mapping[str, Any] | None = None
         self._now = self._made() if self._make is not None else self._known(given)
+        _refuse_parts_of_matrices(self._now)
         self._fresh = copy.deepcopy(self._now.state_dict()["state"])
 
     @property
@@ -49,6 +52,7 @@ class HeldOptimizer:
         """
         if optimizer is not None and optimizer is not self._now:
             self._now, self._make = self._known(optimizer), None
+            _refuse_parts_of_matrices(optimizer)
             self._fresh = copy.deepcopy(optimizer.state_dict()["state"])
         if self._stored is not None:
             self._load(self._stored)
@@ -86,7 +90,12 @@ class HeldOptimizer:
 
     def _put(self, state: Mapping[int, Any]) -> None:
         groups = self._now.state_dict()["param_groups"]
-        self._now.load_state_dict({"state": copy.deepcopy(dict(state)), "param_groups": groups})
+        stepped = [p for group in self._now.param_groups for p in group["params"]]
+        there = {
+            i: {key: _beside(stepped[i], copy.deepcopy(value)) for key, value in entry.items()}
+            for i, entry in state.items()
+        }
+        self._now.load_state_dict({"state": there, "param_groups": groups})
 
     def _made(self) -> torch.optim.Optimizer:
         assert self._make is not None
@@ -103,6 +112,24 @@ class HeldOptimizer:
                 remedy="Make it from `model.parameters()` of the model that is trained.",
             )
         return given
+
+
+def _refuse_parts_of_matrices(optimizer: torch.optim.Optimizer) -> None:
+    """An error for an optimizer that wants matrices whole, of parameters that are sharded."""
+    stepped = [p for group in optimizer.param_groups for p in group["params"]]
+    wants = isinstance(optimizer, Muon | Shampoo | torch.optim.Muon)
+    if wants and any(own(p) is not p for p in stepped):
+        raise ConfigurationError(
+            "the optimizer steps along whole matrices, and each rank has a part of them",
+            where=_name(optimizer),
+            remedy="Take sgd, adam or adam-bc, or a model that is not sharded.",
+        )
+
+
+def _beside(parameter: nn.Parameter, value: Any) -> Any:
+    """An entry of a parameter's state, sharded as the parameter is if it has its shape."""
+    alike = torch.is_tensor(value) and value.shape == parameter.shape
+    return sharded_as(value, parameter) if alike else value
 
 
 def _name(optimizer: torch.optim.Optimizer) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dpigu.dpcore import PoissonSampler, Rows, Transform, Views
@@ -25,6 +25,7 @@ class Batches:
         records: reads them.
         views: the views of every record, each drawn for itself; None for the records as they are.
         by_unit: whether what sits in a slot is a unit, with an axis of records.
+        pieces: how many microbatches there are to be, of as many as a sample needs.
     """
 
     slots: Slots
@@ -33,6 +34,7 @@ class Batches:
     records: Records
     views: Views | None = None
     by_unit: bool = False
+    pieces: Callable[[int], int] = int
 
     def rows(
         self,
@@ -43,7 +45,8 @@ class Batches:
     ) -> Iterator[Rows]:
         """The rows of a fresh sample of the records, for this step of the phase, at these
         weights."""
-        sampled = self.slots.sample(self.sampler, self.microbatch, self.records.home, step)
+        home, pieces = self.records.home, self.pieces
+        sampled = self.slots.sample(self.sampler, self.microbatch, home, step, pieces)
         yield from self._formed(self.records.microbatches(sampled), engine, weights, transform)
 
     def made_up(

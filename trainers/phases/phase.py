@@ -27,6 +27,7 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.devices import to_device
 from dpigu.dpcore.grammar.stages import TrainingStatistic, asks_weights, public_records_of
+from dpigu.trainers.distributed import all_whole
 from dpigu.trainers.engines import (
     ENGINES,
     choose,
@@ -102,7 +103,9 @@ class RunningPhase:
             )
         self._public = PublicGradients(prepared, stages)
         by_unit = prepared.data.spec.unit is not None
-        self._batches = Batches(slots, sampler, microbatch, prepared.records, stages.views, by_unit)
+        self._batches = Batches(
+            slots, sampler, microbatch, prepared.records, stages.views, by_unit, prepared.pieces
+        )
         self._engine = ENGINES[engine](
             prepared.model,
             prepared.row_loss,
@@ -122,7 +125,8 @@ class RunningPhase:
     def begin(self, parameters: Mapping[str, Tensor]) -> States:
         """Every stage's state before the first step."""
         weights = {n: p.detach() for n, p in parameters.items()}
-        weights_D, public_MD = self._prepared.space.join(weights), self._public.at(weights)
+        weights_D = self._prepared.space.join(all_whole(weights))
+        public_MD = self._public.at(weights)
         seed, steps = self._prepared.settings.seed, self.phase.steps
         return self.pipeline.begin(
             PhaseContext(self.pipeline.space, weights_D, steps, seed, public_MD)
@@ -219,7 +223,7 @@ class RunningPhase:
         """Where a step stands, if a stage asks: a copy, since weights are moved in place."""
         if not any(asks_weights(p.stage) for p in self.phase.pipeline.placed):
             return None
-        return self._prepared.space.join(weights).clone()
+        return self._prepared.space.join(all_whole(weights)).clone()
 
     def _extra_rows(self, context: StepContext) -> Iterator[Rows]:
         """The observer's rows, asked for after all others."""

@@ -9,7 +9,8 @@ random stream. The size of a batch is Binomial(declared, rate) whatever the data
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,22 +75,33 @@ class Slots:
         return Slots(np.where(record_N > record, record_N - 1, record_N))
 
     def sample(
-        self, sampler: PoissonSampler, size: int, device: torch.device, step: int = 0
+        self,
+        sampler: PoissonSampler,
+        size: int,
+        device: torch.device,
+        step: int = 0,
+        pieces: Callable[[int], int] = int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """A step's batch in microbatches: the records of sampled slots, and where there is one."""
-        return microbatches(self.record_N[sampler.draw(len(self.record_N), step)], size, device)
+        """A step's batch in microbatches: the records of sampled slots, and where there is one.
+
+        Args:
+            pieces: how many microbatches there are to be, of as many as the sample needs.
+        """
+        drawn = self.record_N[sampler.draw(len(self.record_N), step)]
+        return microbatches(drawn, size, device, pieces(math.ceil(len(drawn) / size)))
 
 
 def microbatches(
-    records: NDArray[np.int64], size: int, device: torch.device
+    records: NDArray[np.int64], size: int, device: torch.device, least: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pieces of exactly `size` indices with who is valid; the last one padded.
+    """Pieces of exactly `size` indices with who is valid, at least so many; the last ones padded.
 
     Who is not valid has index 0: an empty slot or padding.
     """
-    for start in range(0, len(records), size):
+    for start in range(0, max(len(records), least * size), size):
         piece = np.full(size, EMPTY, dtype=np.int64)
-        piece[: len(records) - start] = records[start : start + size]
+        found = records[start : start + size]
+        piece[: len(found)] = found
         at = to_device(torch.from_numpy(piece), device)
         yield at.clamp_min(0), at != EMPTY
 

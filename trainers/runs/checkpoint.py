@@ -12,6 +12,7 @@ import torch
 from dpigu.dpcore import RunError
 from dpigu.dpcore.claim import Ledger
 from dpigu.dpcore.grammar.bound_pipeline import States
+from dpigu.trainers.distributed import all_whole
 from dpigu.trainers.runs import disk
 from safetensors import SafetensorError
 from safetensors.torch import load as safe_load
@@ -31,6 +32,16 @@ class Checkpoint(NamedTuple):
     weights: Mapping[str, Tensor]
     states: tuple[States, ...]
     optimizer: Mapping[str, Any]
+
+
+def gathered(point: Checkpoint, *, keep: bool) -> Checkpoint:
+    """The same with all of every tensor that is sharded over ranks, where it is to be kept."""
+    entries: dict[int, dict[str, Any]] = {}
+    for index, entry in point.optimizer["state"].items():
+        tensors = {key: value for key, value in entry.items() if torch.is_tensor(value)}
+        entries[index] = {**entry, **all_whole(tensors, keep=keep)}
+    weights = all_whole(point.weights, keep=keep)
+    return point._replace(weights=weights, optimizer={**point.optimizer, "state": entries})
 
 
 def write(path: Path, point: Checkpoint, ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ from dpigu.dpcore import Ranks, RunError
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.units import Split
 from dpigu.trainers.distributed import check_same as check_same_on_all
+from dpigu.trainers.distributed import kind_of, whole
 from dpigu.trainers.engines.records import Tree
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
@@ -55,9 +56,11 @@ def structure_of(model: nn.Module) -> str:
         for name, t in (*model.named_parameters(), *model.named_buffers())
     ]
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(model)) + repr(tensors)
+    for sharded in {type(m).__name__: kind_of(m).__name__ for m in model.modules()}.items():
+        text = re.sub(rf"\b{sharded[0]}\(", f"{sharded[1]}(", text)
     digest = hashlib.sha256(text.encode())
     for _, frozen in filter(lambda named: named[0] not in trained, model.named_parameters()):
-        flat = frozen.detach().cpu().contiguous().reshape(-1)
+        flat = whole(frozen.detach()).cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

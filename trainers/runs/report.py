@@ -13,6 +13,7 @@ from dpigu.dpcore.grammar.stages import public_records_of
 from dpigu.dpcore.registry.configuration import options_of
 from dpigu.trainers.calibration import claimed_epsilon, claimed_event, epsilon_of_ledger
 from dpigu.trainers.data.declared import plain
+from dpigu.trainers.distributed import kind_of, whole
 from dpigu.trainers.evaluation import measure
 from dpigu.trainers.lifecycle.lineage import Lineage, together
 from dpigu.trainers.lifecycle.prepare import PreparedRun
@@ -21,7 +22,7 @@ from dpigu.trainers.runs.folder import SUMMARY, RunFolder, versions
 from dpigu.trainers.runs.identity import described, name_of_callable, structure_of
 from dpigu.trainers.runs.picture import drawn
 from dpigu.trainers.runs.statement import statement
-from dpigu.trainers.runs.weights import MODEL, packed
+from dpigu.trainers.runs.weights import MODEL
 from dpigu.trainers.tasks.metrics import titled
 
 HELD_OUT = "test_"
@@ -34,7 +35,7 @@ OPTIMIZER = ("optimizer", "learning_rate", "momentum", "weight_decay")
 
 def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any]:
     """ε so far and the metrics on held-out records, which are outside the claim."""
-    if not all(bool(p.isfinite().all()) for p in prepared.model.parameters()):
+    if any(int(whole((~p.detach().isfinite()).sum())) for p in prepared.model.parameters()):
         raise RunError(
             "the weights are no longer finite",
             where=f"step {step}",
@@ -87,7 +88,7 @@ def summarise(
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
-        "model": prepared.labels.get("model", type(prepared.model).__name__),
+        "model": prepared.labels.get("model", kind_of(prepared.model).__name__),
         "private": not why,
         "why_not_private": why,
         "epsilon": spent.value if spent else None,
@@ -153,16 +154,27 @@ def profiled(ledger: Ledger) -> list[list[float]]:
     return [list(at) for at in privacy_profile(claimed_event(ledger), deltas, head.adjacency)]
 
 
-def finish(prepared: PreparedRun, folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+def inside(prepared: PreparedRun) -> dict[str, float | None]:
+    """The metrics on training records, which are private; none unless diagnostics are on."""
+    if not prepared.settings.diagnostics:
+        return {}
+    found = measure(prepared.model, prepared.data, prepared.metrics, "training")
+    return {f"train_{name}": value for name, value in found.items()}
+
+
+def finish(
+    folder: RunFolder,
+    summary: Mapping[str, Any],
+    model: bytes,
+    diagnostics: Mapping[str, float | None],
+) -> dict[str, Any]:
     """Write the model, the picture, the statement, and last the summary, with its profile."""
     profile, canaries = profiled(folder.ledger()), folder.canaries()
     summary = {**summary, "privacy_profile": profile, "canaries": canaries}
-    disk.write_whole(folder.public / MODEL, packed(prepared.model))
+    disk.write_whole(folder.public / MODEL, model)
     disk.write_whole(folder.public / "run.png", drawn(folder.metrics(), summary))
-    if prepared.settings.diagnostics:
-        inside = measure(prepared.model, prepared.data, prepared.metrics, "training")
-        told = {f"train_{name}": value for name, value in inside.items()}
-        folder.note_privately("diagnostics.jsonl", told)
+    if diagnostics:
+        folder.note_privately("diagnostics.jsonl", diagnostics)
     disk.write_whole(folder.public / "STATEMENT.txt", statement(summary).encode())
     folder.write_json(SUMMARY, summary)
     return summary
@@ -193,7 +205,7 @@ def configuration(
             **{name: prepared.labels[name] for name in OF_DATA if name in prepared.labels},
         },
         "model": {
-            "name": prepared.labels.get("model", type(prepared.model).__name__),
+            "name": prepared.labels.get("model", kind_of(prepared.model).__name__),
             "structure": structure_of(prepared.model),
         },
         "loss": {"name": name_of_callable(prepared.loss)},

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dpigu.trainers.distributed import all_whole, own
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 MODEL = "model.safetensors"
 
 
-def packed(model: nn.Module) -> bytes:
-    """The weights and buffers of a model."""
+def packed(model: nn.Module, *, keep: bool = True) -> bytes:
+    """The weights and buffers of a model, all of them; of none where they are not to be kept."""
     tensors = model.state_dict()
-    kept = {name: first for name, first in _first_names(tensors).items() if name == first}
-    return save({name: tensors[name].detach().cpu().clone().contiguous() for name in kept})
+    firsts = {n: tensors[n] for n, first in _first_names(tensors).items() if n == first}
+    kept = all_whole(firsts, keep=keep)
+    return save({name: t.detach().cpu().clone().contiguous() for name, t in kept.items()})
 
 
 def unpacked(data: bytes, model: nn.Module) -> dict[str, Tensor]:
@@ -40,6 +42,7 @@ def _first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 def _place(t: Tensor) -> tuple[object, ...]:
     """Where a tensor lies: equal for two names of one tensor, and only for them."""
+    t = own(t)
     if not t.numel():
         return (id(t),)
     return t.device, t.untyped_storage().data_ptr(), t.storage_offset(), t.shape, t.stride()

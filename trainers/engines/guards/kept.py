@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from dpigu.trainers.distributed import own
 from dpigu.trainers.engines.guards.code import global_names, is_installed
 from torch import Tensor, nn
 
@@ -182,7 +183,7 @@ class Kept:
             self._found[path] = (id(value), value._version)
 
     def _digest(self, value: Tensor) -> object:
-        flat = value.detach().resolve_conj().contiguous().flatten()
+        flat = own(value.detach()).resolve_conj().contiguous().flatten()
         if flat.device.type == "cpu":
             return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
         return torch.stack([flat.double().sum(), torch.hash_tensor(flat).double()])

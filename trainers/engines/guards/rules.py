@@ -17,6 +17,9 @@ class RuleOfUser(RuntimeError):
 
 _ENGINES = __name__.rpartition(".guards.")[0]
 OURS = (f"{_ENGINES}.capture", f"{_ENGINES}.vmap_rules.side_by_side")
+FSDP = ("torch.distributed.fsdp._fully_shard.", "torch._functorch.autograd_function")
+"""FSDP2 marks where weights are gathered and freed by functions that change no value; torch makes
+their rules, in a module of its own that holds none for a function that was refused."""
 _CHECKPOINTING = "activation checkpointing runs the model again, outside of what was differentiated"
 
 
@@ -44,7 +47,7 @@ def no_rules_of_users() -> Iterator[None]:
 def _refuse(cls: type[Function]) -> None:
     """An error for a class with a rule of its author's, or with torch's made of its forward."""
     own = cls.vmap is not Function.vmap or cls.generate_vmap_rule
-    if own and cls.__module__ not in OURS:
+    if own and cls.__module__ not in OURS and not cls.__module__.startswith(FSDP):
         raise RuleOfUser(f"{cls.__name__} has a rule of its own under vmap")
 
 

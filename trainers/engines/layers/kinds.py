@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import ModelError
+from dpigu.trainers.distributed import kind_of
 from dpigu.trainers.engines.layers.parameter_rows import (
     Factors,
     Formed,
@@ -229,9 +230,10 @@ _IMAGES: Mapping[type[nn.Module], int] = {
 def own_dims(module: nn.Module, x: Tensor) -> int | None:
     """How many of an input's dimensions are channels and positions, where those before them
     are a batch to the layer; None for a layer that maps every position by itself."""
-    if type(module) is nn.GroupNorm:
+    kind = kind_of(module)
+    if kind is nn.GroupNorm:
         return x.dim() - 1
-    return _IMAGES.get(type(module))
+    return _IMAGES.get(kind)
 
 
 def seen_by(x: Tensor, b: Tensor, records: int, workspace: Workspace) -> Seen:
