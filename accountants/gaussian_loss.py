@@ -63,7 +63,8 @@ def _connected(direction: AdjacencyType, rate: float, sigma: float, h: float) ->
         most, least = -least, -most
     lower = math.floor(least / h)
     upper = max(math.ceil(most / h), lower + 1)
-    deltas = hockey_stick(direction, rate, sigma, np.arange(lower, upper + 1) * h)
+    epsilons = np.asarray(np.arange(lower, upper + 1) * h, dtype=np.float64)
+    deltas = hockey_stick(direction, rate, sigma, epsilons)
     deltas = np.minimum.accumulate(deltas)  # rounding may bring one above the one before
     steps, up = np.diff(deltas), math.expm1(h)
     masses = np.empty_like(deltas)
