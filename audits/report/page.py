@@ -60,7 +60,7 @@ footer{color:var(--soft);font-size:.85rem;margin:2rem 0 1rem}
 @media print{body{background:#fff;font-size:11pt}main{padding:0;max-width:none}
  header.verdict{background:#fff;color:var(--tone);border:2px solid var(--tone)}
  pre{background:#fff;color:var(--ink);border:1px solid var(--line)}
- .grid{grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}.wide{grid-template-columns:1fr 1fr}
+ .number{font-size:1.2rem}.wide{grid-template-columns:1fr 1fr}
  .card,figure,tr,li,dd{break-inside:avoid}h2,h3,summary{break-after:avoid}thead{display:table-header-group}
  details::details-content{display:block;content-visibility:visible}}
 @page{margin:15mm}
