@@ -96,4 +96,5 @@ def least_error(share_K: Tensor, noise: Tensor) -> Tensor:
     edges_K = REACH * edges_K / len(share_K)
     middle_K = edges_K - REACH / (2 * len(share_K))
     cut_KK = (middle_K[None, :] - edges_K[:, None]).clamp(min=0) ** 2
-    return edges_K[(edges_K**2 * noise + cut_KK @ share_K).argmin()]
+    best = (edges_K**2 * noise + cut_KK @ share_K).argmin()
+    return edges_K.index_select(0, best.reshape(1))[0]

@@ -87,8 +87,12 @@ class LowPass:
 
     def _filtered(self, g_D: Tensor, past_g: Tensor, past_m: Tensor) -> Tensor:
         """m_t of g_t and of the steps before."""
-        b, a = g_D.new_tensor(self.feedforward), g_D.new_tensor(self.feedback)
-        return b[0] * g_D + b[1:] @ past_g - a @ past_m
+        m_D = self.feedforward[0] * g_D
+        for b, before_D in zip(self.feedforward[1:], past_g, strict=True):
+            m_D = m_D + b * before_D
+        for a, before_D in zip(self.feedback, past_m, strict=True):
+            m_D = m_D - a * before_D
+        return m_D
 
 
 def _shifted(now_D: Tensor, past: Tensor) -> Tensor:

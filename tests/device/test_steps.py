@@ -50,7 +50,15 @@ ALLOWED = {
 ONE_BY_ONE = "trainers/engines/one_by_one.py", "trainers/engines/guards/kept.py"
 """What vmap cannot map may look at values, and is itself looked at after every record."""
 
-BRIEF = ("adadpigu", "dpsur", "gep", "quantile-clipping", "random-freeze", "dpsgd-hf-channels")
+BRIEF = (
+    "adadpigu",
+    "dpsur",
+    "gep",
+    "quantile-clipping",
+    "random-freeze",
+    "dpsgd-hf-channels",
+    "disk",
+)
 """Presets whose stages have each done something else on a device."""
 
 

@@ -57,6 +57,7 @@ from tests.mutants.core.core_table import KernelMutant, Law
 from tests.trainers import test_settings as trainer_settings
 from tests.trainers.data import test_overlap as overlap
 from tests.trainers.lifecycle import test_lineage as lineage
+from tests.trainers.optim import test_matrices as matrices
 from tests.trainers.runs import test_ledger as ledger
 
 MUTANTS = (
@@ -130,6 +131,7 @@ MODULES = (
     locality,
     low_pass,
     mac_adam,
+    matrices,
     noise,
     noise_laws,
     non_interference,

@@ -71,16 +71,18 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: a loss would be private
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                gradient = parameter.grad + group["weight_decay"] * parameter
-                state = self.state[parameter]
-                moved = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
-                moved.mul_(group["momentum"]).add_(gradient)
-                m_RC = as_matrix(moved)
-                scale = math.sqrt(max(1.0, m_RC.shape[0] / m_RC.shape[1]))
-                step_RC = orthogonalised(m_RC, group["iterations"])
-                parameter.sub_(group["lr"] * scale * step_RC.reshape(parameter.shape))
+                if parameter.grad is not None:
+                    self._move(parameter, group)
+
+    def _move(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
+        assert parameter.grad is not None
+        gradient = parameter.grad + group["weight_decay"] * parameter
+        moved = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        moved.mul_(group["momentum"]).add_(gradient)
+        m_RC = as_matrix(moved)
+        scale = math.sqrt(max(1.0, m_RC.shape[0] / m_RC.shape[1]))
+        step_RC = orthogonalised(m_RC, group["iterations"])
+        parameter.sub_(group["lr"] * scale * step_RC.reshape(parameter.shape))
 
 
 class Shampoo(torch.optim.Optimizer):

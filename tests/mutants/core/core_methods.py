@@ -12,6 +12,7 @@ from dpigu.mechanisms import (
     ZerothOrder,
 )
 from dpigu.mechanisms.clippers import least_error as least_error_module
+from dpigu.trainers.optim.matrices import Muon, Shampoo
 from hypothesis import strategies as st
 
 from tests.mechanisms.clippers import test_group_quantile as group_quantile
@@ -23,6 +24,7 @@ from tests.mechanisms.statistics import test_two_points as two_points
 from tests.mechanisms.statistics import test_zeroth_order as zeroth_order
 from tests.mechanisms.support import test_scorers as scorers
 from tests.mutants.core.core_table import KernelMutant
+from tests.trainers.optim import test_matrices as matrices
 
 FILTERED = {"taken": low_pass.FILTERS, "seed": low_pass.SEEDS}
 SLOPES = {"seed": zeroth_order.SEEDS, "step": zeroth_order.STEPS}
@@ -123,5 +125,20 @@ MUTANTS = (
         (("/ (self.gain * self.ahead)", "/ self.gain"),),
         two_points.law_the_row_is_the_weighted_gradient_at_both_points,
         two_points.DRAWN,
+    ),
+    KernelMutant(
+        "a step as long as the sides' ratio and not its root",
+        Muon,
+        "_move",
+        (("math.sqrt(max(1.0, m_RC.shape[0] / m_RC.shape[1]))", "max(1.0, m_RC.shape[0])"),),
+        matrices.law_a_step_of_muon_is_the_formula,
+        {"shape": matrices.SHAPES, "seed": st.integers(0, 99)},
+    ),
+    KernelMutant(
+        "a preconditioner that learns the noise",
+        Shampoo,
+        "_learn",
+        ((" - torch.diag(v_S)", ""),),
+        matrices.law_shampoo_learns_the_gradient_s_matrix_and_not_the_noise_s,
     ),
 )

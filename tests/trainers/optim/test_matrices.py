@@ -59,9 +59,7 @@ def test_nothing_released_moves_nothing():
     assert not orthogonalised(torch.zeros(3, 2), 5).any()
 
 
-@settings(max_examples=12)
-@given(SHAPES, st.integers(0, 99))
-def test_a_step_of_muon_is_the_formula(shape, seed):
+def law_a_step_of_muon_is_the_formula(shape, seed):
     gradients = [matrix(shape, seed + t) for t in range(3)]
     weight = nn.Parameter(matrix(shape, 100))
     want, m = weight.detach().clone(), torch.zeros(shape).double()
@@ -70,6 +68,11 @@ def test_a_step_of_muon_is_the_formula(shape, seed):
         want = want - 0.3 * max(1, shape[0] / shape[1]) ** 0.5 * orthogonalised(m, 5)
     found = stepped(Muon([weight], lr=0.3, momentum=0.9, weight_decay=0.1), weight, gradients)
     torch.testing.assert_close(found, want)
+
+
+test_a_step_of_muon_is_the_formula = settings(max_examples=12)(
+    given(SHAPES, st.integers(0, 99))(law_a_step_of_muon_is_the_formula)
+)
 
 
 def inverse_root(m_SS, power):
@@ -96,7 +99,7 @@ def test_without_noise_shampoo_is_the_formula(seed):
     torch.testing.assert_close(found, want, rtol=1e-6, atol=1e-8)
 
 
-def test_shampoo_learns_the_gradient_s_matrix_and_not_the_noise_s():
+def law_shampoo_learns_the_gradient_s_matrix_and_not_the_noise_s():
     """Of G + noise, 300 steps: L/(1 − β^t) is G Gᵀ within five standard errors of one step over
     the root of the steps that count; with the noise in it would be 12 more on the diagonal."""
     g_RC, deviation = torch.diag(torch.tensor([3.0, 1.0])).double() @ torch.ones(2, 3).double(), 2.0
@@ -107,6 +110,11 @@ def test_shampoo_learns_the_gradient_s_matrix_and_not_the_noise_s():
     left = optimizer.state[weight]["left"].reshape(2, 2) / (1 - 0.999**300)
     one_step = (2 * 3 * deviation**4 + 4 * deviation**2 * (g_RC**2).sum(1).max()).sqrt()
     assert bool(((left - g_RC @ g_RC.T).abs() < 5 * one_step / 250**0.5).all())
+
+
+test_shampoo_learns_the_gradient_s_matrix_and_not_the_noise_s = (
+    law_shampoo_learns_the_gradient_s_matrix_and_not_the_noise_s
+)
 
 
 @pytest.mark.parametrize("make", [Muon, Shampoo])
