@@ -62,7 +62,7 @@ test: setup
 
 # An emulated accelerator: torch knows it for a whole process, which then cannot fork.
 test-device: setup
-	OMP_NUM_THREADS=1 $(PYTEST) tests/device
+	OMP_NUM_THREADS=1 $(PYTEST) tests/device --ignore=tests/device/test_huggingface.py
 
 # Ray, an extra; without it the tests of a cluster are skipped.
 setup-ray: $(VENV)/.installed-ray
@@ -77,6 +77,7 @@ test-ray: setup-ray
 HF_TESTS := tests/trainers/engines/test_huggingface.py tests/trainers/integrations/test_huggingface.py
 test-hf: setup-hf
 	OMP_NUM_THREADS=1 $(PYTEST) $(HF_TESTS)
+	OMP_NUM_THREADS=1 $(PYTEST) tests/device/test_huggingface.py
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore docs/hooks/lessons.py lora.md
 
 # The numerical tests as other machines round: instruction sets, BLAS kernels, threads.

@@ -44,9 +44,11 @@ def main() -> None:
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(args.rounds):
             for kind, step in kinds.items():
-                began = time.perf_counter()
+                began, used = time.perf_counter(), time.process_time()
                 step()
                 times[kind].append(time.perf_counter() - began)
+                cpu = time.process_time() - used
+                print(f"{kind}: {times[kind][-1]:.3f} s, {cpu:.3f} s of processor", file=sys.stderr)
     medians = {kind: statistics.median(found[1:]) for kind, found in times.items()}
     command = [sys.executable, "-m", "benchmarks.lora_step", *sys.argv[1:], "--peak"]
     peaks = {k: float(subprocess.check_output([*command, k], text=True)) for k in kinds}

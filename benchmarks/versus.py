@@ -2,7 +2,7 @@
 
     python -m benchmarks.versus OTHER_CHECKOUT --net mnist --batch 256 [--rounds 30]
 
-Each checkout's step runs in a process of its own, by turns: a round times one step of either, in
+Each checkout's step runs in a process and an environment (`.venv`) of its own, by turns: a round times one step of either, in
 processor time, and the first of them changes from round to round. The ratio is new over old, the
 median over rounds; beside it stands the spread of its middle half.
 """
@@ -37,7 +37,7 @@ class Checkout:
 
     def __init__(self, root: Path, arguments: list[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", STEP, *arguments],
+            [root / ".venv/bin/python", "-c", STEP, *arguments],
             cwd=root,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,

@@ -5,11 +5,12 @@
 Every operation of a step is counted in small batches of b and 2b; what grows with the batch and
 what does not is then known, and told for the batch that was asked for. Beside each pipeline stands
 what its counts allow: products over those of the step without privacy, a product in float64 counted
-twice, as a processor's vector units take it; and on paper, for three devices, the largest of
-products, bytes and launches, each at the rate of the data sheet and of `LAUNCH`. Noise is not in
-it: it is drawn on the host.
+twice, as a processor's vector units take it; and on paper, for three devices, products or bytes,
+whichever takes longer at the rate of the data sheet. Launches come on top where the host does not
+run ahead, and noise, which is drawn on the host.
 
-What is counted is the processor's way through the engine. Attention's own products are not seen.
+What is counted is the processor's way through the engine: a device forms more records at a time, in
+fewer launches. Attention's own products are not seen.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ PIPELINES = {
     "dpsgd": ours("dpsgd", True),
     "adadpigu": ours("adadpigu", True),
 }
-LAUNCH = 5e-6
-"""Seconds from one launch to the next, where the device waits for the host."""
 
 
 class Device(NamedTuple):
@@ -97,10 +96,10 @@ class Cost:
         return Cost(*(one + share * (other - one) for one, other in pairs))
 
     def on(self, device: Device) -> float:
-        """Seconds: products or bytes, whichever is more, or the launches."""
+        """Seconds: products or bytes, whichever is more."""
         products = self.products / device.float32 + self.products64 / device.float64
         moved = (self.bytes + self.bytes64) / device.memory
-        return max(products, moved, self.launches * LAUNCH)
+        return max(products, moved)
 
 
 def counted(step: Step, batch: int) -> Cost:
