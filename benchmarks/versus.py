@@ -2,9 +2,9 @@
 
     python -m benchmarks.versus OTHER_CHECKOUT --net mnist --batch 256 [--rounds 30]
 
-Each checkout's step runs in a process and an environment (`.venv`) of its own, by turns: a round times one step of either, in
-processor time, and the first of them changes from round to round. The ratio is new over old, the
-median over rounds; beside it stands the spread of its middle half.
+Each checkout's step runs in a process and an environment (`.venv`) of its own, by turns: a round
+times one step of either, in processor time, and the first of them changes from round to round. The
+ratio is new over old, the median over rounds; beside it stands the spread of its middle half.
 """
 
 from __future__ import annotations
