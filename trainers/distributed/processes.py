@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # torch renames them; the old names warn where the new ones are there
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 class Processes:
@@ -49,7 +49,7 @@ class Processes:
     def joined(self, own_S: Tensor, size: int) -> Tensor:
         all_K = own_S.new_empty(len(own_S) * self.size)
         with self._together(own_S) as group:
-            _all_gather(all_K, own_S, group=group)
+            all_gather(all_K, own_S, group=group)
         return all_K[:size]
 
     def agreed(self, say: Callable[[], T]) -> T:

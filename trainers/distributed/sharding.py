@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from dpigu.dpcore import ModelError, Ranks
-from dpigu.trainers.distributed.processes import told_of_ends
+from dpigu.trainers.distributed.processes import all_gather, told_of_ends
 from dpigu.trainers.distributed.start import check_same
 from torch import Tensor, nn
 
@@ -41,10 +41,21 @@ def own(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, gathered if it is sharded: all ranks must ask for it."""
+    """All of a tensor, gathered if its rows are sharded: all ranks must ask for it.
+
+    torch's `full_tensor` ends the process where another rank has ended.
+    """
+    if not _is_dtensor(tensor):
+        return tensor
+    held: Any = tensor
+    part_R, size = held.to_local().detach(), held.device_mesh.size()
+    rows = -(-len(tensor) // size)  # as `chunk` cuts: the last ones have fewer
+    padded_R = part_R.new_zeros(rows, *tensor.shape[1:])
+    padded_R[: len(part_R)] = part_R
+    gathered: Tensor = part_R.new_empty(size * rows, *tensor.shape[1:])
     with told_of_ends():
-        everything: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return everything
+        all_gather(gathered, padded_R, group=held.device_mesh.get_group())
+    return gathered[: len(tensor)]
 
 
 def sharded_as(tensor: Tensor, like: Tensor) -> Tensor:
@@ -95,7 +106,8 @@ def refuse_other_sharding(model: nn.Module, ranks: Ranks) -> None:
     """
     check_same(ranks, "way of sharding the model", is_sharded(model))
     parameters: dict[str, Any] = dict(model.named_parameters())
-    fully = [n for n, p in parameters.items() if _is_dtensor(p) and len(p.device_mesh.shape) == 1]
+    fully = [n for n, p in parameters.items() if _is_dtensor(p) and len(p.placements) == 1]
+    fully = [n for n in fully if parameters[n].placements[0].is_shard(0)]
     fully = [n for n in fully if parameters[n].device_mesh.size() == ranks.size]
     if not is_sharded(model) and not any(map(_is_dtensor, parameters.values())):
         return

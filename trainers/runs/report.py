@@ -35,7 +35,7 @@ OPTIMIZER = ("optimizer", "learning_rate", "momentum", "weight_decay")
 
 def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any]:
     """ε so far and the metrics on held-out records, which are outside the claim."""
-    if any(int(whole((~p.detach().isfinite()).sum())) for p in prepared.model.parameters()):
+    if not all(bool(whole(p.detach()).isfinite().all()) for p in prepared.model.parameters()):
         raise RunError(
             "the weights are no longer finite",
             where=f"step {step}",
