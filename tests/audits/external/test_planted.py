@@ -6,15 +6,17 @@ import csv
 import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from dpigu.audits.external.planted import COMMITMENT, PLAN, PlantedCanaries, plant
 
 from dpigu import DataError, RunError, Verdict, audit_planted, planted_scores
 
 M = 200
-EXAMPLE = Path(__file__).parents[3] / "examples" / "audit_sklearn.py"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def table(path: Path) -> Path:
@@ -131,12 +133,32 @@ def test_what_cannot_be_planted_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "audit").exists()
 
 
-def test_the_example_contradicts_a_tree_that_learnt_by_heart(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spec = importlib.util.spec_from_file_location("audit_sklearn", EXAMPLE)
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    assert example.main(tmp_path) is Verdict.CONTRADICTED
+    return example
+
+
+def test_the_example_contradicts_a_tree_that_learnt_by_heart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert loaded("audit_sklearn").main(tmp_path) is Verdict.CONTRADICTED
     assert "ε = 1 at δ = 1e-05" in capsys.readouterr().out
+
+
+def test_the_example_of_sentences_scores_every_character_and_tells_exposure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Untrained, as its training takes half a minute."""
+    example = loaded("audit_sentences")
+    model, lines = example.Characters(8), ["ab", "abcd"]
+    found = example.log_probabilities(model, lines)
+    logits = model(torch.tensor([[0, 97, 98, 99]]))[0].log_softmax(-1)
+    expected = logits[range(4), [97, 98, 99, 100]].detach().numpy()
+    np.testing.assert_allclose(found[1], expected, rtol=1e-5)
+    np.testing.assert_allclose(found[0, :2], expected[:2], rtol=1e-5)
+    assert np.isnan(found[0, 2:]).all()
+    example.main(tmp_path, canaries=40, epochs=0)
+    assert "exposure of those in: median" in capsys.readouterr().out
