@@ -83,7 +83,7 @@ def rows(cells: Iterable[Cell], store: Store) -> list[dict[str, Any]]:
         found.append(
             {
                 "dataset": cell.data,
-                "method": cell.preset,
+                "method": cell.name.split("/")[1],
                 "target_epsilon": cell.epsilon,
                 "epsilon": runs[0]["epsilon"],
                 "delta": runs[0]["delta"],
@@ -224,16 +224,17 @@ def theory_table(found: Iterable[Mapping[str, Any]]) -> str:
 def best_table(cells: Sequence[Cell], store: Store) -> str:
     """The strongest pipelines that were composed, beside the paper's claim for its own method."""
     lines = [
-        "| data | ε | preset | measured | AdaDPIGU's claim | minutes a run |",
+        "| data | ε | row | measured | AdaDPIGU's claim | minutes a run |",
         "|---|--:|---|--:|--:|--:|",
     ]
     for cell in cells:
         if runs := store.runs(cell.name):
-            claim = ACCURACY[cell.data]["adadpigu"][0 if cell.epsilon == 2 else 1]
+            claims = dict(zip(BUDGETS, ACCURACY[cell.data]["adadpigu"], strict=True))
+            claim = f"{claims[cell.epsilon]:.2f}" if cell.epsilon in claims else "–"
             minutes = statistics.mean(run["cpu_seconds"] for run in runs) / 60
             lines.append(
-                f"| {cell.data} | {cell.epsilon:g} | `{cell.preset}` | {percent(runs)} | "
-                f"{claim:.2f} | {minutes:.1f} |"
+                f"| {cell.data} | {cell.epsilon:g} | `{cell.name.split('/')[1]}` | "
+                f"{percent(runs)} | {claim} | {minutes:.1f} |"
             )
     return "\n".join(lines)
 
@@ -261,7 +262,7 @@ def first_table(measured: Iterable[Mapping[str, Any]]) -> str:
     lines = ["| data | ε | strongest here | strongest net from pixels |", "|---|--:|---|---|"]
     found = sorted(measured, key=lambda row: -row["accuracy_mean"])
     for data in DATA:
-        for budget in BUDGETS:
+        for budget in sorted({r["target_epsilon"] for r in found if r["dataset"] == data}):
             here = [r for r in found if (r["dataset"], r["target_epsilon"]) == (data, budget)]
             nets = [r for r in here if r["method"] in NETS]
             texts = [
@@ -269,8 +270,8 @@ def first_table(measured: Iterable[Mapping[str, Any]]) -> str:
                 for group in (here, nets)
                 for r in group[:1]
             ]
-            if texts:
-                lines.append(f"| {data} | {budget:g} | {' | '.join(texts)} |")
+            texts += ["–"] * (2 - len(texts))
+            lines.append(f"| {data} | {budget:g} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 

@@ -117,7 +117,7 @@ plan_options = together(
     click.option(
         "--features",
         metavar="NAME",
-        help="Fixed features before the model: scattering or patches.",
+        help="Fixed features before the model: scattering, patches or layered-patches.",
     ),
     click.option(
         "--public-data",

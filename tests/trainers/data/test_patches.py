@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from dpigu.dpcore import DataError
-from dpigu.trainers.data.features import patches
+from dpigu.trainers.data.features import filters, patches
 from dpigu.trainers.data.features.dead_leaves import dead_leaves
 from dpigu.trainers.data.features.registry import feature_map
 from hypothesis import given
@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.numerical
 
-SHAPES = ((1, 8, 8), (3, 9, 12))
+SHAPES = ((1, 8, 8, 1), (3, 9, 12, 1), (1, 14, 15, 2))  # and the layers
+
+
+SMALL = {"FILTERS": 32, "CHANNELS": 32, "IMAGES": 150, "LOW_FILTERS": 16, "MAPS": 8}
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fewer filters and images, so that a prior takes no time."""
     patches._prior.cache_clear()
-    for name, value in (("FILTERS", 64), ("CHANNELS", 32), ("IMAGES", 300)):
+    for name, value in SMALL.items():
         monkeypatch.setattr(patches, name, value)
     yield
     patches._prior.cache_clear()
@@ -37,27 +40,29 @@ def images(count: int, shape: tuple[int, ...], seed: int = 5) -> torch.Tensor:
 def test_a_records_features_do_not_depend_on_the_others(
     shape: tuple[int, ...], order: list[int], kept: int
 ) -> None:
-    x = images(6, shape)
-    features = patches.Patches(shape)
+    x = images(6, shape[:3])
+    features = patches.Patches(shape[:3], shape[3])
     at = order[:kept]
     torch.testing.assert_close(features(x[at]), features(x)[at], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_record_has_norm_ten_and_the_declared_shape(shape: tuple[int, ...]) -> None:
-    found = patches.Patches(shape)(images(4, shape))
-    assert tuple(found.shape[1:]) == patches.patches_shape(shape) == (32, 3, 3)
+    *size, layers = shape
+    found = patches.Patches(tuple(size), layers)(images(4, tuple(size)))
+    declared = patches.patches_shape(tuple(size), layers)
+    assert tuple(found.shape[1:]) == declared == (32 * layers, 3, 3)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.full((4,), 10.0))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_image_and_its_mirror_image_have_the_same_features(shape: tuple[int, ...]) -> None:
-    """To bfloat16's rounding; other images are far away."""
-    x = images(4, shape)
-    features = patches.Patches(shape)
+    """To rounding; other images are far away."""
+    x = images(4, shape[:3])
+    features = patches.Patches(shape[:3], shape[3])
     found, mirrored, upside = features(x), features(x.flip(3)), features(x.flip(2))
-    assert float((found - mirrored).flatten(1).norm(dim=1).max()) < 0.3
+    assert float((found - mirrored).flatten(1).norm(dim=1).max()) < 1e-3
     assert float((found - upside).flatten(1).norm(dim=1).min()) > 3
 
 
@@ -71,15 +76,15 @@ def test_light_and_contrast_of_an_image_count_little() -> None:
 
 def test_the_prior_is_the_same_for_everybody_and_moves_no_generator() -> None:
     state = torch.get_rng_state()
-    first = patches._prior((1, 8, 8))
+    first = patches._prior((1, 8, 8), 1)
     patches._prior.cache_clear()
     torch.rand(3)
-    second = patches._prior((1, 8, 8))
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one, other)
+    (second,) = patches._prior((1, 8, 8), 1)
+    assert torch.equal(first[0].whitening, second.whitening)
+    assert torch.equal(first[0].filters.weights, second.filters.weights)
     torch.set_rng_state(state)
     patches._prior.cache_clear()
-    patches._prior((1, 8, 8))
+    patches._prior((1, 8, 8), 1)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -88,7 +93,7 @@ def test_whitening_evens_out_the_leading_directions(size: int, seed: int, shrink
     """RᵀΣR = diag(v/(v + s·mean v)) over the leading eigenvalues v, signs fixed."""
     rows = torch.randn((50, size), generator=torch.Generator().manual_seed(seed)).double()
     covariance = rows.T @ rows / 50
-    root = patches._root(covariance, size - 1, shrinkage)
+    root = filters.root(covariance, size - 1, shrinkage)
     values = torch.linalg.eigvalsh(covariance)
     expected = values[1:] / (values[1:] + shrinkage * values.mean())
     torch.testing.assert_close(root.T @ covariance @ root, expected.diag(), atol=1e-9, rtol=1e-7)
@@ -96,10 +101,34 @@ def test_whitening_evens_out_the_leading_directions(size: int, seed: int, shrink
 
 
 def test_regions_average_and_cover_every_patch_equally() -> None:
-    pool = patches._pooling((3, 9, 12))
+    pool = filters.regions(4, 7, 3)
     assert pool.shape == (9, 4 * 7)
     torch.testing.assert_close(pool.sum(1), torch.ones(9))
     torch.testing.assert_close(pool.mean(0), torch.full((28,), 1 / 28))
+
+
+def test_both_signs_are_pooled_as_the_formula_says() -> None:
+    """s± = max(0, ±r − t), over the regions, and over squares of 2 × 2 places."""
+    x = images(1, (2, 9, 10))
+    own = filters.learnt(images(40, (2, 9, 10)), size=4, count=5, threshold=0.3, flat=1e-3, seed=0)
+    r_LF = own.responses(x).double()
+    s_LF = torch.cat([(r_LF - 0.3).relu(), (-r_LF - 0.3).relu()], 1)
+    pool = filters.regions(6, 7, 3)
+    expected = (pool.double() @ s_LF).T
+    torch.testing.assert_close(own.pooled(x, pool).double(), expected, atol=1e-6, rtol=1e-5)
+    maps = s_LF.T.view(10, 6, 7)
+    expected = torch.nn.functional.avg_pool2d(maps, 2)
+    torch.testing.assert_close(own.halved(x).double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_filters_answer_to_no_light_and_stand_for_white_patches() -> None:
+    """A constant patch gets the mean patch's answer; others get answers of size 1."""
+    pictures = images(100, (3, 12, 12))
+    own = filters.learnt(pictures, size=5, count=20, threshold=0.5, flat=6e-4, seed=0)
+    flat = own.responses(torch.full((1, 3, 12, 12), 0.7))
+    torch.testing.assert_close(flat, own.weights[-1:].expand_as(flat), atol=1e-4, rtol=1e-4)
+    answers = torch.cat([own.responses(x) for x in pictures.split(1)])
+    assert 0.4 < float(answers.std()) < 1.6
 
 
 def test_dead_leaves_are_images_of_every_shade_and_alike_for_everybody() -> None:
@@ -115,6 +144,10 @@ def test_dead_leaves_are_images_of_every_shade_and_alike_for_everybody() -> None
 
 
 def test_what_is_no_image_or_too_small_is_refused() -> None:
-    for shape in ((5,), (1, 7, 9)):
-        with pytest.raises(DataError, match="from 8 pixels on"):
-            feature_map("patches").shape(shape)
+    for name, shapes, least in (
+        ("patches", ((5,), (1, 7, 9)), 8),
+        ("layered-patches", ((5,), (1, 13, 14)), 14),
+    ):
+        for shape in shapes:
+            with pytest.raises(DataError, match=f"from {least} pixels on"):
+                feature_map(name).shape(shape)

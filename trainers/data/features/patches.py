@@ -1,13 +1,13 @@
 """Whitened patches of procedural images as filters: fixed features that saw no record.
 
-For a record x and filters w_f, f = 1 … F, over all 6 × 6 patches p of x:
+One layer: both signs of the responses of 1024 filters of 6 × 6 pixels, averaged over 3 × 3
+regions and over the image and its mirror image; then standardised, whitened over channels to
+1024, and brought to norm 10. Two layers: beside these, 1024 filters of 3 × 3 on maps that 256
+filters of 5 × 5 made, averaged over 2 × 2 places and whitened to 64 maps.
 
-    p̃ = (p − mean p)/√(var p + 6·10⁻⁴),  s_f± = max(0, ±⟨w_f, p̃⟩ − ½)
-
-averaged over 3 × 3 regions and over the image and its mirror image; then standardised, whitened
-over channels, and brought to norm 10. The filters are patches of dead-leaves images, whitened;
-means, deviations and the whitening are those of the features of such images too. It is a prior
-learnt from images that a program made: no record and no data set had a part in it.
+The filters are patches of dead-leaves images, or of their maps; means, deviations and whitenings
+are those of such images too. It is a prior learnt from images that a program made: no record and
+no data set had a part in it.
 
 Whitening is what makes them fit for private training: a few noisy steps learn the directions of
 large variance only, and a public transform that evens those out costs no privacy.
@@ -24,96 +24,152 @@ from typing import NamedTuple
 import torch
 from dpigu.dpcore import DataError
 from dpigu.trainers.data.features.dead_leaves import dead_leaves
+from dpigu.trainers.data.features.filters import Filters, learnt, regions, root
 from torch import Tensor
 from torch.nn import functional as F
 
-PATCH, FILTERS, REGIONS, CHANNELS = 6, 2048, 3, 1024
+PATCH, FILTERS, THRESHOLD = 6, 1024, 0.5
+LOW_PATCH, LOW_FILTERS, MAPS, MAP_SHRINKAGE = 5, 256, 64, 0.1  # the first of two layers
+HIGH_PATCH, HIGH_THRESHOLD = 3, 1.0  # the second
+FLAT, FLAT_MAPS = 6e-4, 1e-2
+REGIONS, CHANNELS, SHRINKAGE, NORM = 3, 1024, 1.0, 10.0
 IMAGES = 2000  # procedural, that filters and whitening come from
-THRESHOLD, FLAT, ZCA, SHRINKAGE, NORM = 0.5, 6e-4, 0.1, 1.0, 10.0
 
 
-def patches_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the features of a record C × H × W: 1024 × 3 × 3.
+def patches_shape(shape: tuple[int, ...], layers: int = 1) -> tuple[int, ...]:
+    """The shape of the features of a record C × H × W: 1024 a layer × 3 × 3.
 
-    Raises: DataError for what is no image, or is narrower than 8 pixels.
+    Raises: DataError for what is no image, or is narrower than 8 pixels, or 14 for two layers.
     """
-    if len(shape) != 3 or min(shape[1:]) < PATCH + REGIONS - 1:
+    least = PATCH + REGIONS - 1
+    if layers == 2:
+        least = LOW_PATCH - 1 + 2 * (HIGH_PATCH + REGIONS - 1)
+    if len(shape) != 3 or min(shape[1:]) < least:
         raise DataError(
             "features of patches are for images",
             got=shape,
-            expected=f"(channels, height, width), from {PATCH + REGIONS - 1} pixels on",
+            expected=f"(channels, height, width), from {least} pixels on",
             remedy="Pad the images, or train without `features`.",
         )
-    return CHANNELS, REGIONS, REGIONS
+    return layers * CHANNELS, REGIONS, REGIONS
 
 
-class _Prior(NamedTuple):
-    """What is learnt from procedural images of a shape, and nothing else.
+class _Maps(NamedTuple):
+    """The first of two layers: an image becomes 64 maps of half its size.
 
     Args:
-        filters: (P + 1) × 2F, bfloat16: whitened patches, and their thresholds in the last row.
-        pool: regions × patches, bfloat16.
-        mean, deviation: of the pooled responses, F × regions.
-        whitening: channels before × channels after.
+        filters: of the pixels.
+        mixing: 2F × maps: standardises and whitens.
+        shift: the mean's part, maps × 1 × 1.
     """
 
-    filters: Tensor
+    filters: Filters
+    mixing: Tensor
+    shift: Tensor
+
+    def __call__(self, x_1: Tensor) -> Tensor:
+        halved = self.filters.halved(x_1)
+        return (torch.einsum("chw,cm->mhw", halved, self.mixing) - self.shift)[None]
+
+
+class _Block(NamedTuple):
+    """One layer's features: filters on the image or on its maps, pooled and whitened.
+
+    Args:
+        maps: of an image; none for the image itself.
+        filters: their threshold and weights.
+        pool: regions × places.
+        mean, deviation: of the pooled responses, 2F × regions.
+        whitening: 2F × channels.
+    """
+
+    maps: _Maps | None
+    filters: Filters
     pool: Tensor
     mean: Tensor
     deviation: Tensor
     whitening: Tensor
 
+    def __call__(self, raw_NCR: Tensor) -> Tensor:
+        even_NCR = _even((raw_NCR - self.mean) / self.deviation)
+        white_NDR = torch.einsum("ncr,cd->ndr", even_NCR, self.whitening)
+        return F.normalize(white_NDR.flatten(1), dim=1).view_as(white_NDR)
 
-@lru_cache(maxsize=2)
-def _prior(shape: tuple[int, ...]) -> _Prior:
-    """The prior for images of a shape: half a minute of one core, once in a process."""
+
+@lru_cache(maxsize=4)
+def _prior(shape: tuple[int, ...], layers: int) -> tuple[_Block, ...]:
+    """What is learnt from procedural images of a shape: a minute or two of one core."""
     images = dead_leaves(IMAGES, shape)
-    filters, pool = _filters(images).bfloat16(), _pooling(shape).bfloat16()
-    raw_NCR = torch.cat([_pooled(x_B, filters, pool) for x_B in torch.split(images, 8)])
+    first = learnt(images, size=PATCH, count=FILTERS, threshold=THRESHOLD, flat=FLAT, seed=1)
+    blocks = [_block(None, first, images)]
+    if layers == 2:
+        maps = _low(images[: IMAGES // 2])
+        high = learnt(
+            torch.cat([maps(x_1) for x_1 in torch.split(images[: IMAGES // 2], 1)]),
+            size=HIGH_PATCH,
+            count=FILTERS,
+            threshold=HIGH_THRESHOLD,
+            flat=FLAT_MAPS,
+            seed=3,
+        )
+        blocks.append(_block(maps, high, images))
+    return tuple(blocks)
+
+
+def _low(images: Tensor) -> _Maps:
+    filters = learnt(
+        images, size=LOW_PATCH, count=LOW_FILTERS, threshold=THRESHOLD, flat=FLAT, seed=2
+    )
+    halved_NCHW = torch.stack([filters.halved(x_1) for x_1 in torch.split(images, 1)])
+    mean, deviation = halved_NCHW.mean((0, 2, 3)), halved_NCHW.std((0, 2, 3)) + 1e-6
+    scaled_NCL = ((halved_NCHW - mean[:, None, None]) / deviation[:, None, None]).flatten(2)
+    across = torch.einsum("ncl,ndl->cd", scaled_NCL, scaled_NCL) / (
+        len(images) * scaled_NCL.shape[2]
+    )
+    mixing = root(across, MAPS, MAP_SHRINKAGE) / deviation[:, None]
+    return _Maps(filters, mixing, (mean @ mixing)[:, None, None])
+
+
+def _block(maps: _Maps | None, filters: Filters, images: Tensor) -> _Block:
+    sides = images.shape[2:] if maps is None else maps(images[:1]).shape[2:]
+    pool = regions(*(side - filters.size + 1 for side in sides), REGIONS)
+    raw_NCR = torch.stack([_raw(maps, filters, pool, x_1) for x_1 in torch.split(images, 1)])
     mean, deviation = raw_NCR.mean(0), raw_NCR.std(0) + 1e-6
     even_NCR = _even((raw_NCR - mean) / deviation)
     across = torch.einsum("ncr,ndr->cd", even_NCR, even_NCR) / (len(images) * REGIONS**2)
-    return _Prior(filters, pool, mean, deviation, _root(across, CHANNELS, SHRINKAGE))
+    return _Block(maps, filters, pool, mean, deviation, root(across, CHANNELS, SHRINKAGE))
+
+
+def _raw(maps: _Maps | None, filters: Filters, pool: Tensor, x_1: Tensor) -> Tensor:
+    """The pooled responses to an image, averaged with those to its mirror image: 2F × R."""
+    both = (x_1, x_1.flip(3))
+    found = [filters.pooled(x if maps is None else maps(x), pool) for x in both]
+    return (found[0] + found[1]) / 2
 
 
 class Patches:
-    """The features of images of one shape: x, B × C × H × W, becomes B × 1024 × 3 × 3, float32.
+    """The features of images of one shape: x, B × C × H × W, becomes B × 1024·layers × 3 × 3.
 
-    No record's features depend on another record. Products are in bfloat16 where they are large.
+    No record's features depend on another record.
 
     Args:
         shape: (C, H, W).
+        layers: 1, or 2 for both.
 
     Raises: DataError for records of another shape.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        patches_shape(shape)
-        self._shape = shape
+    def __init__(self, shape: tuple[int, ...], layers: int = 1) -> None:
+        patches_shape(shape, layers)
+        self._shape, self._layers = shape, layers
 
     def __call__(self, x: Tensor) -> Tensor:
-        prior = _prior(self._shape)
-        raw_NCR = _pooled(x, prior.filters, prior.pool)
-        even_NCR = _even((raw_NCR - prior.mean) / prior.deviation)
-        white = torch.einsum("ncr,cd->ndr", even_NCR, prior.whitening)
-        return NORM * F.normalize(white.flatten(1), dim=1).view(-1, CHANNELS, REGIONS, REGIONS)
-
-
-def _pooled(x: Tensor, filters: Tensor, pool: Tensor) -> Tensor:
-    """Both signs of every filter, averaged over regions and over the mirror image: N × F × R.
-
-    One image at a time: what it needs then stays in the processor's cache.
-    """
-    found = []
-    for x_1 in torch.split(x, 1):
-        patch_LP = _normalised(F.unfold(x_1, PATCH)[0].T)
-        ones = torch.ones(len(patch_LP), 1)
-        response = (torch.cat([patch_LP, ones], 1).bfloat16() @ filters).relu_()
-        found.append(pool @ response)
-    pooled = torch.stack(found).float()
-    split = pooled.view(len(x), REGIONS, REGIONS, 2, 2, FILTERS // 2)  # …, sign, mirror, filter
-    both = (split[:, :, :, :, 0] + split[:, :, :, :, 1].flip(2)) / 2
-    return both.flatten(3).flatten(1, 2).transpose(1, 2)
+        found = []
+        for block in _prior(self._shape, self._layers):
+            raw = [_raw(block.maps, block.filters, block.pool, x_1) for x_1 in torch.split(x, 1)]
+            found.append(block(torch.stack(raw)))
+        white_NDR = torch.cat(found, 1) * (NORM / math.sqrt(len(found)))
+        return white_NDR.unflatten(2, (REGIONS, REGIONS))
 
 
 def _even(scaled_NCR: Tensor) -> Tensor:
@@ -121,59 +177,3 @@ def _even(scaled_NCR: Tensor) -> Tensor:
     size = scaled_NCR[0].numel()
     norm_N: Tensor = torch.linalg.vector_norm(scaled_NCR.flatten(1), dim=1)
     return scaled_NCR * (math.sqrt(size) / norm_N)[:, None, None]
-
-
-def _normalised(patch_LP: Tensor) -> Tensor:
-    centred = patch_LP - patch_LP.mean(-1, keepdim=True)
-    return centred * (centred.square().mean(-1, keepdim=True) + FLAT).rsqrt()
-
-
-def _filters(images: Tensor) -> Tensor:
-    """(P + 1) × 2F: random whitened patches, mirrored ones after them, and both negated.
-
-    The last row is what a whitened patch's mean and the threshold take off every response.
-    """
-    draw = torch.Generator().manual_seed(1)
-    channels = images.shape[1]
-    patches = []
-    for x_B in torch.split(images, 100):
-        every = F.unfold(x_B, PATCH).transpose(1, 2)
-        at = torch.randint(every.shape[1], (len(every), 50, 1), generator=draw)
-        patches.append(every.gather(1, at.expand(-1, -1, every.shape[2])).flatten(0, 1))
-    patch_NP = torch.cat(patches)
-    patch_NP = _normalised(patch_NP[patch_NP.var(1) > 1e-4])
-    mean_P = patch_NP.mean(0)
-    covariance = (patch_NP - mean_P).T @ (patch_NP - mean_P) / len(patch_NP)
-    values, vectors = torch.linalg.eigh(covariance)
-    zca = (vectors * (values.clamp(min=0) + ZCA).rsqrt()) @ vectors.T
-    chosen = torch.randperm(len(patch_NP), generator=draw)[: FILTERS // 2]
-    half = F.normalize((patch_NP[chosen] - mean_P) @ zca, dim=1)
-    own_FP = half @ zca
-    mirrored_FP = own_FP.view(-1, channels, PATCH, PATCH).flip(3).flatten(1)
-    w_PF = torch.cat([own_FP, mirrored_FP]).T
-    shift_F = (own_FP @ mean_P).repeat(2)
-    return torch.cat(
-        [torch.cat([w_PF, -w_PF], 1), torch.cat([-shift_F, shift_F])[None] - THRESHOLD]
-    )
-
-
-def _pooling(shape: tuple[int, ...]) -> Tensor:
-    """Averages over 3 × 3 regions of equal size, borders shared: 9 × number of patches."""
-    sides = []
-    for length in (size - PATCH + 1 for size in shape[1:]):
-        edges = torch.linspace(0, length, REGIONS + 1)
-        at = torch.arange(length)
-        inside = torch.minimum(edges[1:, None], at + 1) - torch.maximum(edges[:-1, None], at)
-        weights = inside.clamp(min=0)
-        sides.append(weights / weights.sum(1, keepdim=True))
-    return torch.einsum("ij,kl->ikjl", *sides).reshape(REGIONS**2, -1)
-
-
-def _root(covariance: Tensor, keep: int, shrinkage: float) -> Tensor:
-    """The leading directions, each divided by √(its variance + shrinkage · the mean variance)."""
-    values, vectors = torch.linalg.eigh(covariance)
-    values, vectors = values[-keep:].clamp(min=0), vectors[:, -keep:]
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    level = shrinkage * covariance.diagonal().mean()
-    whitening: Tensor = vectors * largest.sign() * (values + level).rsqrt()
-    return whitening

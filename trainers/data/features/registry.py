@@ -18,6 +18,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,15 @@ class FeatureMap:
 
 
 FEATURES: Mapping[str, FeatureMap] = {
-    "patches": FeatureMap("patches", 1, "torch", "linear", patches_shape, Patches),
+    "patches": FeatureMap("patches", 2, "torch", "linear", patches_shape, Patches),
+    "layered-patches": FeatureMap(
+        "layered-patches",
+        1,
+        "torch",
+        "linear",
+        partial(patches_shape, layers=2),
+        partial(Patches, layers=2),
+    ),
     "scattering": FeatureMap(
         "scattering", 2, "kymatio", "scattering-linear", scattering_shape, Scattering
     ),
