@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from dpigu.audits.workers import Workers, spread
@@ -16,7 +14,7 @@ from dpigu.cli.shared.options import worker_count
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.study.cells import Cell, mean_and_spread, measure
+from benchmarks.study.cells import mean_and_spread, measure_one_of
 from benchmarks.study.draw import draw
 from benchmarks.study.report import write
 from benchmarks.study.store import RESULTS, Store
@@ -44,7 +42,7 @@ def _run(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     results.mkdir(parents=True, exist_ok=True)
     work = spread(
-        partial(_measured, todo, data_dir), range(len(todo)), workers, results / "workers.log"
+        partial(measure_one_of, todo, data_dir), range(len(todo)), workers, results / "workers.log"
     )
     with Progress(*columns, TimeElapsedColumn(), console=screen) as bar, closing(work) as finished:
         task = bar.add_task(table, total=len(todo))
@@ -58,11 +56,6 @@ def _run(
             )
             bar.advance(task)
     return store
-
-
-def _measured(todo: Sequence[tuple[Cell, int]], data_dir: Path | None, at: int) -> dict[str, Any]:
-    cell, seed = todo[at]
-    return measure(cell, seed, data_dir)
 
 
 @click.group(help="The tables and figures of docs/results.md. Every cell resumes where it was.")

@@ -118,6 +118,14 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
+def measure_one_of(
+    todo: Sequence[tuple[Cell, int]], data_dir: Path | None, at: int
+) -> dict[str, Any]:
+    """The run of one cell and seed of many, by its number: what a worker is sent."""
+    cell, seed = todo[at]
+    return measure(cell, seed, data_dir)
+
+
 def mean_and_spread(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float | None]:
     """Mean accuracy and its sample standard deviation over runs; none for a single run."""
     found = [run["accuracy"] for run in runs]
