@@ -22,6 +22,7 @@ class LeastError:
     """The bound with the least expected squared error of the mean gradient.
 
     factor = min(1, C/‖z‖₂);  C* = argmin_c (c/C)²·Σ_j v_j + Σ_k h̃_k·max(n_k − c, 0)²
+
     C ← C·(C*/C)^η,  kept within [C₀/limit, C₀·limit]
 
     h̃_k is the released share of records whose norm is in bin k of the query `norm-histogram`

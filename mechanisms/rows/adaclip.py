@@ -17,6 +17,7 @@ class AdaClip:
     """Centres every coordinate and scales it where the noise it saves is most.
 
     z = (g − m)/b,  b ∝ √s, normalised so that Σ_j s_j²/b_j² = Σ_j s_j²
+
     s² ← β₂·s² + (1 − β₂)·clamp((ĝ − m)² − v, h₁, h₂),  m ← β₁·m + (1 − β₁)·ĝ, on the support
 
     ĝ is the released gradient after the posts, v its noise variance, m the old mean: put

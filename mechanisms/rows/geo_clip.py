@@ -31,6 +31,7 @@ class GeoClip:
     """Centres a row, turns it into the principal axes of past releases, and scales each.
 
     z = Λ^−¼ Uᵀ (g − a)·(γ/Σ_j λ_j^½)^½, with Σ = U Λ Uᵀ, λ in [h₁, h₂];  noise comes back as M⁻¹
+
     a ← β₁·a + (1 − β₁)·ĝ,  Σ ← β₂·Σ + (1 − β₂)·(ĝ − a)(ĝ − a)ᵀ, with the old a
 
     If Σ is the covariance of a row, E‖z‖² = γ, and no other invertible map with that has less

@@ -17,7 +17,9 @@ class MacAdam:
     """Centres every coordinate at Adam's mean and scales it by the spread of what was released.
 
     z = (g − m̂)/b,  b = s^¼·(Σ_j s_j^½)^½, so that Σ_j s_j/b_j² = 1
+
     m ← β·m + (1 − β)·ĝ,  m̂ = m/(1 − β^t);  u ← β·u + (1 − β)·(ĝ − m̂)(ĝ − m̂′)
+
     s = clamp(u/κ − v, h₁, h₂),  κ = 2(β − β^t)/(1 + β), on the support
 
     ĝ is the released gradient after the posts (put `affine-restorer` with of = "mac-adam" there),

@@ -29,6 +29,7 @@ class EmaStandardizer:
     """The paper's standardizer: centre and scale each coordinate by released moving moments.
 
     z = (g − α) / (√β + μ)
+
     α ← γ₁·α + (1 − γ₁)·ĝ,  β ← γ₂·β + (1 − γ₂)·(ĝ − α)², with the old α, on the support
 
     ĝ is the released gradient after the posts: put the restorer that names this stage there.
