@@ -7,7 +7,10 @@ import mmap
 import platform
 import time
 
+import torch
+
 from benchmarks import draw
+from benchmarks.counts.steps import DEVICES, Cost, Watch, allowed
 from benchmarks.machine import describe_machine, memory_of_this_process
 from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.step import near, race, rows, sizes_of
@@ -50,6 +53,23 @@ def test_ratios_are_of_times_of_the_same_round_and_a_row_is_the_fastest_size() -
     assert (plain["physical_batch"], plain["ratio"], plain["ratio_best"]) == (4, 0.5, 1.0)
     assert (ours["physical_batch"], ours["seconds"]) == (4, 3.0)
     assert (ours["ratio"], ours["ratio_best"]) == (3.0, 6.0)
+
+
+def test_a_cost_is_what_was_counted_and_lies_on_the_line_through_two_batches() -> None:
+    """3 × 4 times 4 × 5 is 120 operations. 32 numbers are made and read, 15 written; in float32 the
+    32 are made twice and read once more, in float64 made of them: 143 and 79 numbers."""
+    with Watch() as watch:
+        torch.ones(3, 4) @ torch.ones(4, 5)
+        torch.ones(3, 4).double() @ torch.ones(4, 5).double()
+    found = Cost.of(watch.counts)
+    assert (found.products, found.products64) == (120, 120)
+    assert (found.launches, found.bytes, found.bytes64) == (8, 143 * 4, 79 * 8)
+    one, twice = Cost(10, 0, 100, 8, 3), Cost(18, 0, 150, 8, 4)
+    assert one.at(40, 10, twice) == Cost(34, 0, 250, 8, 6)
+    plain = {"non-private": Cost(10, 0, 1, 0, 1), "dpsgd": Cost(9, 3, 1, 0, 1)}
+    assert allowed(plain, "dpsgd") == 1.5
+    slow = DEVICES[-1]
+    assert Cost(0, slow.float64, 0, 0, 0).on(slow) == 1.0 == Cost(0, 0, slow.memory, 0, 9).on(slow)
 
 
 def test_rows_that_do_not_fit_into_memory_are_not_tried() -> None:
