@@ -132,7 +132,8 @@ def _low(images: Tensor) -> _Maps:
 
 def _block(maps: _Maps | None, filters: Filters, images: Tensor) -> _Block:
     sides = images.shape[2:] if maps is None else maps(images[:1]).shape[2:]
-    pool = regions(*(side - filters.size + 1 for side in sides), REGIONS)
+    height, width = (side - filters.size + 1 for side in sides)
+    pool = regions(height, width, REGIONS)
     raw_NCR = torch.stack([_raw(maps, filters, pool, x_1) for x_1 in torch.split(images, 1)])
     mean, deviation = raw_NCR.mean(0), raw_NCR.std(0) + 1e-6
     even_NCR = _even((raw_NCR - mean) / deviation)
@@ -169,7 +170,7 @@ class Patches:
             raw = [_raw(block.maps, block.filters, block.pool, x_1) for x_1 in torch.split(x, 1)]
             found.append(block(torch.stack(raw)))
         white_NDR = torch.cat(found, 1) * (NORM / math.sqrt(len(found)))
-        return white_NDR.unflatten(2, (REGIONS, REGIONS))
+        return white_NDR.view(len(x), -1, REGIONS, REGIONS)
 
 
 def _even(scaled_NCR: Tensor) -> Tensor:
