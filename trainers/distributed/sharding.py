@@ -70,8 +70,11 @@ def sharded_as(tensor: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
-    """All of every tensor, gathered one at a time; nothing where it is not to be kept."""
-    return {name: t for name, t in ((n, whole(t)) for n, t in tensors.items()) if keep}
+    """All of every tensor, gathered one at a time; nothing where it is not to be kept.
+
+    By name: what was read from a file lies in another order on every rank.
+    """
+    return {name: t for name, t in ((n, whole(tensors[n])) for n in sorted(tensors)) if keep}
 
 
 @contextmanager

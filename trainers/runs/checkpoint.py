@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
 def gathered(point: Checkpoint, *, keep: bool) -> Checkpoint:
     """The same with all of every tensor that is sharded over ranks, where it is to be kept."""
     entries: dict[int, dict[str, Any]] = {}
-    for index, entry in point.optimizer["state"].items():
+    for index, entry in sorted(point.optimizer["state"].items()):
         tensors = {key: value for key, value in entry.items() if torch.is_tensor(value)}
         entries[index] = {**entry, **all_whole(tensors, keep=keep)}
     weights = all_whole(point.weights, keep=keep)
