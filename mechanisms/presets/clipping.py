@@ -86,7 +86,11 @@ def adaptive_per_layer(steps: int, *, bound: float = 0.5, quantile: float = 0.5)
     return one_phase(steps, bound, clipper=clipper, queries=(GroupCounts(),))
 
 
-@preset("dc-sgd", source="Wei, Li, Gong and Chen 2025 (arXiv 2503.22988), DC-SGD-E")
+@preset(
+    "dc-sgd",
+    source="Wei, Li, Gong and Chen 2025 (arXiv 2503.22988), DC-SGD-E",
+    learning_rate=0.1,
+)
 def dc_sgd(steps: int, *, bound: float = 0.5) -> Plan:
     """DC-SGD-E: the bound that weighs noise against clipping, by a noised histogram of norms.
 

@@ -28,21 +28,23 @@ class MacAdam:
     unbiased. s is the spread of the *mean* gradient and a record's is √B times as large, so
     nearly every row is longer than 1, and is normalised: C = 1 is the authors', and another C
     scales ĝ alone.
+    A mean that is far off comes back by b·C a step and no faster, so s starts at its least.
     With torch's Adam of the same β₁ the mean that centres is the one that steps.
 
     Args:
         decay: β = β₁ of Adam, in (0, 1).
-        least, most: h₁ and h₂, in the unit of ĝ²; 0 < h₁ < h₂. s starts at (h₁h₂)^½.
+        least, most: h₁ and h₂, in the unit of ĝ²; 0 < h₁ < h₂. s starts at h₁.
 
     State: `mean_D` (m), `square_D` (u), `spread2_D` (s), and `steps`, t; float64.
 
-    Source: Tasnim, Sankar and Kosut 2026, DP-MacAdam (arXiv 2606.05435); h₁ and h₂ are AdaCliP's.
+    Source: Tasnim, Sankar and Kosut 2026, DP-MacAdam (arXiv 2606.05435); h₁ is this project's,
+    h₂ AdaCliP's.
     Privacy: no bound of its own, the clipper comes after it; learns from released gradients and
     their public variance only; checked by tests/mechanisms/rows/test_mac_adam.py.
     """
 
     decay: float = 0.9
-    least: float = 1e-12
+    least: float = 1e-6
     most: float = 10.0
 
     def __post_init__(self) -> None:
@@ -55,11 +57,10 @@ class MacAdam:
 
     def init(self, context: PhaseContext, reads: Reads) -> State:
         zeros_D = torch.zeros_like(context.weights_D, dtype=torch.float64)
-        start = math.sqrt(self.least) * math.sqrt(self.most)
         return {
             "mean_D": zeros_D,
             "square_D": zeros_D,
-            "spread2_D": torch.full_like(zeros_D, start),
+            "spread2_D": torch.full_like(zeros_D, self.least),
             "steps": zeros_D.new_zeros(()),
         }
 
@@ -75,7 +76,7 @@ class MacAdam:
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         share, steps = 1 - self.decay, state["steps"] + 1
-        live_D, gradient = release.support_D, release.gradient
+        live_D, gradient = release.support_D.to(torch.float64), release.gradient
         mean_D = state["mean_D"] + live_D * share * (gradient.value - state["mean_D"])
         before_D = state["mean_D"] / (1 - self.decay ** state["steps"].clamp(min=1))
         after_D = mean_D / (1 - self.decay**steps)
@@ -85,5 +86,5 @@ class MacAdam:
         found_D = (square_D / short.clamp(min=1e-9) - gradient.variance).clamp(
             self.least, self.most
         )
-        spread2_D = torch.where(live_D & (steps > 1), found_D, state["spread2_D"])
+        spread2_D = torch.where(release.support_D & (steps > 1), found_D, state["spread2_D"])
         return {"mean_D": mean_D, "square_D": square_D, "spread2_D": spread2_D, "steps": steps}
