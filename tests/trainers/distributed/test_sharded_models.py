@@ -78,8 +78,8 @@ def test_a_preset_trains_a_sharded_model_or_is_refused_before_a_charge(
     """Votes, a top-k and subspaces see the whole released vector on every rank."""
     expected = cases.preset(name)
     for one in two.same(cases.preset, name):
-        if isinstance(one, str):
-            assert "no rank has all weights" in one
+        if isinstance(one, str):  # or for a reason that holds in one process too
+            assert "no rank has all weights" in one or one == expected
         else:
             assert isinstance(expected, cases.Told)
             same(one, expected)
