@@ -31,7 +31,7 @@ from dpigu.trainers.settings import Settings
 from benchmarks.study.plans import ablated
 
 HELD_BACK = 10_000
-"""The last training records of an image data set, which validate a configuration."""
+"""At most so many of the last training records validate a configuration; at most a fifth of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Cell:
         epsilon: the target ε; None where the noise multiplier is given in the options.
         options: of `dpigu.trainers.recipes.recipe_for`.
         plan: options of `benchmarks.study.plans.ablated`, in place of the preset's plan.
-        validation: train without the last 10,000 training records, and score those; the test
-            records are not looked at.
+        validation: train without the last 10,000 training records (a fifth, if that is less), and
+            score those; the test records are not looked at.
         points: how often accuracy is taken along a run.
     """
 
@@ -81,7 +81,7 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     The steps that the run charged must be those of its plan, or ε would be another's.
     """
     recipe = cell.recipe(seed)
-    data = _data(recipe.data, recipe.features, data_dir, cell.validation)
+    data = _data(recipe.data, recipe.records, recipe.features, data_dir, cell.validation)
     sampler = recipe.settings.sampler(data.spec.records)
     factor, epsilon = calibrated(recipe.plan, sampler.rate, data.spec.records, recipe.settings)
     public = recipe.load_public(data.spec, data_dir, progress=False)
@@ -161,13 +161,15 @@ def calibrated(
 
 
 @lru_cache(maxsize=1)
-def _data(name: str, features: str | None, data_dir: Path | None, validation: bool) -> Data:
+def _data(
+    name: str, records: int | None, features: str | None, data_dir: Path | None, validation: bool
+) -> Data:
     """The records as the model sees them; for validation the test records are never used."""
-    options = {} if features is None else {"features": features}
-    data = recipe_for("dpsgd", name, **options).load_data(data_dir, progress=False)
+    recipe = recipe_for("dpsgd", name, records=records, features=features)
+    data = recipe.load_data(data_dir, progress=False)
     if not validation:
         return data
-    kept = data.spec.records - HELD_BACK
+    kept = data.spec.records - min(HELD_BACK, data.spec.records // 5)
     return Data(
         replace(data.spec, records=kept),
         Tensors(data.train_x[:kept], data.train_y[:kept]),

@@ -1,0 +1,1 @@
+"""All presets against each other: the same trials, budgets, seeds and steps for each."""
