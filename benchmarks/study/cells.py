@@ -95,10 +95,12 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     model = build_model(recipe.model_for(data.spec), data.spec, seed)
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
-        out = Path(folder) / "run"
+        out = Path(folder) / "run" if cell.points > 1 else None  # the points are in its folder
         run = train(recipe.plan, data, model, settings, out=out, public=public, progress=False)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        metrics = RunFolder.existing(out).metrics()
+        metrics = [run.summary | {"step": run.summary["steps"]}]
+        if out is not None:
+            metrics = RunFolder.existing(out).metrics()
     summary = run.summary
     charged = [phase["steps"] for phase in summary["phases"]]
     if charged != [phase.steps for phase in recipe.plan.phases]:
