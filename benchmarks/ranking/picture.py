@@ -92,7 +92,7 @@ def draw(rows: Sequence[Ranked], budgets: Sequence[float], path: Path) -> None:
                 xerr=[row.half_width for row in mine],
                 fmt=shape,
                 color=colour,
-                ms=5,
+                ms=4,
                 capsize=3,
                 label="not private" if epsilon is None else f"ε = {epsilon:g}",
             )
@@ -100,5 +100,6 @@ def draw(rows: Sequence[Ranked], budgets: Sequence[float], path: Path) -> None:
         ax.set_xlabel("accuracy on held-out records, %: mean and its 95% interval over seeds")
         ax.set_title(rows[0].data)
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="lower left", frameon=False)
+        ax.margins(y=0.02)
+        ax.legend(loc="upper left", frameon=False)
         figure.savefig(path, dpi=130)

@@ -65,7 +65,7 @@ def quantile_clipping(steps: int, *, bound: float = 0.5, quantile: float = 0.5) 
 
 @preset(
     "dp-macadam",
-    source="Tasnim, Sankar and Kosut 2026 (arXiv 2606.05435)",
+    source="after Tasnim, Sankar and Kosut 2026 (arXiv 2606.05435)",
     optimizer="adam",
     learning_rate=0.005,
 )

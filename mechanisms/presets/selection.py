@@ -59,7 +59,7 @@ def random_selection(steps: int, *, bound: float = 0.5, ratio: float = 0.5) -> P
     return one_phase(steps, bound, scheduler=RandomFreeze(ratio=ratio, end=ratio))
 
 
-@preset("tp-topk", source="Zhang and Xie 2026 (arXiv 2606.04375)", momentum=0.0)
+@preset("tp-topk", source="after Zhang and Xie 2026 (arXiv 2606.04375)", momentum=0.0)
 def tp_topk(steps: int, *, bound: float = 0.5, warm_up: float = 0.1, ratio: float = 0.2) -> Plan:
     """TP-TopK: a warm-up scores coordinates by their energy without noise, and the best train on.
 

@@ -37,8 +37,8 @@ class MacAdam:
 
     State: `mean_D` (m), `square_D` (u), `spread2_D` (s), and `steps`, t; float64.
 
-    Source: Tasnim, Sankar and Kosut 2026, DP-MacAdam (arXiv 2606.05435); h₁ is this project's,
-    h₂ AdaCliP's.
+    Source: after Tasnim, Sankar and Kosut 2026, DP-MacAdam (arXiv 2606.05435); h₁ is this
+    project's, h₂ AdaCliP's.
     Privacy: no bound of its own, the clipper comes after it; learns from released gradients and
     their public variance only; checked by tests/mechanisms/rows/test_mac_adam.py.
     """

@@ -78,7 +78,7 @@ class SignalEnergy:
 
     State: `total_D`, the sum, and `steps`, T, in the gradient's unit squared.
 
-    Source: Zhang and Xie 2026, TP-TopK (arXiv 2606.04375), the warm-up's score.
+    Source: after Zhang and Xie 2026, TP-TopK (arXiv 2606.04375), the warm-up's score.
     Privacy: no bound needed; reads released gradients and their known noise only
     (post-processing); checked by tests/mechanisms/support/test_scorers.py.
     """
