@@ -23,6 +23,8 @@ from torch import Tensor
 
 LARGEST = 4096
 """Coordinates; beyond, the covariance alone takes more than 128 MB, and a step a minute."""
+FARTHEST = 1e100
+"""The longest residual; the square of a longer one may not be a number."""
 
 
 @register("row", "geo-clip")
@@ -98,11 +100,13 @@ class GeoClip:
     def update(self, state: State, release: Release, reads: Reads) -> State:
         mean_D, live_D = state["mean_D"], release.support_D
         residual_D = torch.where(live_D, release.gradient.value - mean_D, 0.0)
+        residual_D = residual_D.nan_to_num(0.0).clamp(-FARTHEST, FARTHEST)
         new_DD = torch.outer(residual_D, residual_D)
         covariance_DD = self.decay * state["covariance_DD"] + (1 - self.decay) * new_DD
         axes_DD, scales_D = state["axes_DD"], state["scales_D"]
         if (release.clock.step + 1) % self.refresh == 0:
-            values_D, axes_DD = torch.linalg.eigh(covariance_DD)
+            known_DD = covariance_DD.nan_to_num(0.0).clamp(-(FARTHEST**2), FARTHEST**2)
+            values_D, axes_DD = torch.linalg.eigh(known_DD)
             scales_D = self._scales(values_D)
         return {
             "mean_D": mean_D + (1 - self.mean_decay) * residual_D,
@@ -150,7 +154,9 @@ class GeoRestorer:
     def apply(self, state: State, released: Released, reads: Reads) -> Released:
         turned = reads[self.reads[0]].state
         axes_DD, scales_D = turned["axes_DD"], turned["scales_D"]
+        still_D = scales_D == 0
+        by_D = scales_D.masked_fill(still_D, 1.0)
         return released.derive(
-            axes_DD @ (released.value / scales_D) + turned["mean_D"],
-            axes_DD**2 @ (released.variance / scales_D**2),
+            axes_DD @ (released.value / by_D).masked_fill(still_D, 0.0) + turned["mean_D"],
+            axes_DD**2 @ (released.variance / by_D**2).masked_fill(still_D, 0.0),
         )

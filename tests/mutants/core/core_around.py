@@ -236,7 +236,7 @@ MUTANTS = (
         "a restorer that forgets the shift",
         AffineRestorer,
         "apply",
-        (("released.value + shift_D", "released.value"),),
+        (("moved_P + shift_D[here]", "moved_P"),),
         inverse.law_restoring_inverts,
         {
             "stage": st.just(EmaStandardizer()),
@@ -276,7 +276,7 @@ MUTANTS = (
         "an optimizer whose momentum moves frozen weights",
         trainer_settings,
         "masked_step",
-        (("tensor.copy_(torch.where(supports[name], tensor, old))", "pass"),),
+        (("tensor.copy_(torch.where(support, tensor, old))", "pass"),),
         support.law_frozen_weights_stay,
         {
             "scheduler": st.just(LinearUnfreeze(ratio=0.3)),
