@@ -78,7 +78,8 @@ def audit_scores(
     if baseline is not None:
         if coins:
             raise DataError("a baseline is for made-up records; coins need none", where="baseline")
-        facts = (*facts, *beyond_baseline(s_n, baseline, in_n, confidence).facts())
+        told = beyond_baseline(s_n, baseline, in_n, delta=delta, confidence=confidence)
+        facts = (*facts, *told.facts())
     checks: list[tuple[str, str]] = []
     combined: CombinedTest | None = None
     try:

@@ -2,8 +2,11 @@
 
 Each row is a member or a made-up record, by a fair coin; nobody trained on the made-up ones. If
 the making is c-close, P_made(x) ≥ e^−c·P_real(x) for every x, and the model is ε-DP, then an
-accused row is a member with probability at most e^(c+ε)/(1 + e^(c+ε)), whatever came before. So
-scores of the model bound c + ε from below, and scores of a classifier that never saw the model
+accused row is a member with probability at most e^(c+ε)/(1 + e^(c+ε)), whatever came before. With
+δ > 0 this fails as the one-run audit's bound does, at 2δ: a row that c tells from the made-up ones
+is a member with probability up to 1, where a fair coin's is ½.
+
+So scores of the model bound c + ε from below, and scores of a classifier that never saw the model
 bound c. Their difference speaks of ε if that classifier is as good as any, which nobody can
 prove: it is an estimate under that assumption, and no bound.
 
@@ -50,12 +53,18 @@ class BeyondBaseline:
 
 
 def beyond_baseline(
-    scores: ArrayLike, baseline: ArrayLike, members: ArrayLike, confidence: float = 0.95
+    scores: ArrayLike,
+    baseline: ArrayLike,
+    members: ArrayLike,
+    *,
+    delta: float,
+    confidence: float = 0.95,
 ) -> BeyondBaseline:
     """Bounds on c + ε by the model's scores and on c by the baseline's, half of the error each.
 
     Args:
         scores, baseline: one a row, higher for "member". members: 1, or 0 where it was made up.
+        delta: the model's δ; the baseline, which never saw the model, has none.
 
     Each takes the best of a grid of guess counts, among which its error is divided; only "in" is
     guessed, the highest scores first.
@@ -64,19 +73,20 @@ def beyond_baseline(
     check_confidence(confidence)
     in_n = np.asarray(members)
     found = []
-    for name, values in (("scores", scores), ("baseline", baseline)):
+    sides = (("scores", scores, min(2 * delta, 1.0)), ("baseline", baseline, 0.0))
+    for name, values, slack in sides:
         s_n = np.asarray(values, dtype=np.float64)
         if s_n.ndim != 1 or s_n.shape != in_n.shape or np.isnan(s_n).any():
             raise DataError("one number a row is needed", where=name, got=s_n.shape)
-        found.append(_most(s_n, in_n, (1 - confidence) / 2))
+        found.append(_most(s_n, in_n, slack, (1 - confidence) / 2))
     together, alone = found
     return BeyondBaseline(together=together, baseline=alone, confidence=confidence)
 
 
-def _most(scores_n: Reals, members_n: NDArray[np.int64], error: float) -> float:
-    """The largest ln(q/(1 − q)) that some number of accusations rejects, by binomial tails."""
+def _most(scores_n: Reals, members_n: NDArray[np.int64], delta: float, error: float) -> float:
+    """The largest ln(q/(1 − q)) that some number of accusations rejects, as the one-run audit."""
     order = np.lexsort((members_n, -scores_n))  # of equal scores the made-up ones first
     right_n, m = np.cumsum(members_n[order]), len(order)
     grid = guess_grid(m)
     level = 1 - error / len(grid)
-    return max(one_run_epsilon(m, r, int(right_n[r - 1]), 0.0, level) for r in grid)
+    return max(one_run_epsilon(m, r, int(right_n[r - 1]), delta, level) for r in grid)

@@ -44,10 +44,24 @@ class Batches:
         step: int = 0,
     ) -> Iterator[Rows]:
         """The rows of a fresh sample of the records, for this step of the phase, at these
-        weights."""
-        home, pieces = self.records.home, self.pieces
-        sampled = self.slots.sample(self.sampler, self.microbatch, home, step, pieces)
-        yield from self._formed(self.records.microbatches(sampled), engine, weights, transform)
+        weights.
+
+        The model is called on every piece, and what the sample did not need gives no rows: they
+        would count towards the kernel's public cap.
+        """
+        needed = 0
+
+        def asked(own: int) -> int:
+            nonlocal needed
+            needed = own
+            return self.pieces(own)
+
+        home = self.records.home
+        sampled = self.slots.sample(self.sampler, self.microbatch, home, step, asked)
+        formed = self._formed(self.records.microbatches(sampled), engine, weights, transform)
+        for i, rows in enumerate(formed):
+            if i < needed:
+                yield rows
 
     def made_up(
         self, pieces: int, engine: RowEngine, weights: Mapping[str, Tensor], transform: Transform

@@ -43,7 +43,9 @@ def test_a_records_features_do_not_depend_on_the_others(
     x = images(6, shape[:3])
     features = patches.Patches(shape[:3], shape[3])
     at = order[:kept]
-    torch.testing.assert_close(features(x[at]), features(x)[at], atol=1e-5, rtol=1e-5)
+    whole = features(x)
+    torch.testing.assert_close(features(x[at]), whole[at], atol=1e-5, rtol=1e-5)
+    assert torch.equal(features(x[:1]), whole[:1])  # one product a record, whoever stands beside it
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -151,7 +151,7 @@ def _raw(maps: _Maps | None, filters: Filters, pool: Tensor, x_1: Tensor) -> Ten
 class Patches:
     """The features of images of one shape: x, B × C × H × W, becomes B × 1024·layers × 3 × 3.
 
-    No record's features depend on another record.
+    No record's features depend on another record, to the last bit: each is multiplied alone.
 
     Args:
         shape: (C, H, W).
@@ -167,8 +167,8 @@ class Patches:
     def __call__(self, x: Tensor) -> Tensor:
         found = []
         for block in _prior(self._shape, self._layers):
-            raw = [_raw(block.maps, block.filters, block.pool, x_1) for x_1 in torch.split(x, 1)]
-            found.append(block(torch.stack(raw)))
+            raw = (_raw(block.maps, block.filters, block.pool, x_1) for x_1 in torch.split(x, 1))
+            found.append(torch.cat([block(one_CR[None]) for one_CR in raw]))
         white_NDR = torch.cat(found, 1) * (NORM / math.sqrt(len(found)))
         return white_NDR.view(len(x), -1, REGIONS, REGIONS)
 

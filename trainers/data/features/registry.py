@@ -67,10 +67,10 @@ class FeatureMap:
 
 
 FEATURES: Mapping[str, FeatureMap] = {
-    "patches": FeatureMap("patches", 2, "torch", "linear", patches_shape, Patches),
+    "patches": FeatureMap("patches", 3, "torch", "linear", patches_shape, Patches),
     "layered-patches": FeatureMap(
         "layered-patches",
-        1,
+        2,
         "torch",
         "linear",
         partial(patches_shape, layers=2),
