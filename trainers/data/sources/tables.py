@@ -125,43 +125,45 @@ def table_split(
             raise DataError(
                 "there is no such column", where=where, got=name, expected=", ".join(table)
             )
-    parts = [_encoded(v, where, n, columns.get(n)) for n, v in table.items() if n != target]
+    if undeclared := [n for n, v in table.items() if not _is_known(v, columns.get(n))]:
+        raise _undeclared(where, undeclared, target)
+    parts = [_encoded(v, columns.get(n)) for n, v in table.items() if n != target]
     if not parts:
         raise DataError("there is no column beside the target", where=where, got=target)
-    return np.concatenate(parts, axis=1), _target(table[target], where, target, columns)
+    return np.concatenate(parts, axis=1), _target(table[target], columns.get(target))
 
 
-def _encoded(
-    values: NDArray[Any], where: str, name: str, declared: Column | None
-) -> NDArray[np.float32]:
+def _is_known(values: NDArray[Any], declared: Column | None) -> bool:
+    """Whether a column's categories are declared, or it is plain numbers."""
+    categories = declared is not None and not isinstance(declared, Scaling)
+    return categories or values.dtype.kind in "biuf"
+
+
+def _encoded(values: NDArray[Any], declared: Column | None) -> NDArray[np.float32]:
     if declared is not None and not isinstance(declared, Scaling):
         known = np.array([str(word) for word in declared])
         words = np.array([str(value) for value in values])
         hot: NDArray[np.float32] = (words[:, None] == known[None]).astype(np.float32)
         return hot
-    if values.dtype.kind not in "biuf":
-        raise _undeclared(where, name, values)
     scaled = (declared or Scaling()).apply(values)
     column: NDArray[np.float32] = scaled[:, None].numpy()
     return column
 
 
-def _target(values: NDArray[Any], where: str, name: str, columns: Columns) -> NDArray[Any]:
+def _target(values: NDArray[Any], declared: Column | None) -> NDArray[Any]:
     """The targets: numbers as they are, categories by their place in the declared list."""
-    declared = columns.get(name)
     if declared is not None and not isinstance(declared, Scaling):
         place = {str(word): i for i, word in enumerate(declared)}
         return np.array([place.get(str(value), -1) for value in values], dtype=np.int64)
-    if values.dtype.kind not in "biuf":
-        raise _undeclared(where, name, values)
     return values if declared is None else declared.apply(values).numpy()
 
 
-def _undeclared(where: str, name: str, values: NDArray[Any]) -> DataError:
+def _undeclared(where: str, names: list[str], target: str) -> DataError:
+    lines = ", ".join(f'{name} = ["…", "…"]' for name in names)
+    leave = "" if names == [target] else "; or leave what is not the target out of the table"
     return DataError(
         "a column holds no plain numbers, and its categories are not read off private records",
-        where=f"{where}, column {name}",
-        got=f"text or missing values ({values.dtype})",
-        remedy=f"Declare in `columns` the categories of {name}, such as ['…', '…']; or leave the "
-        "column out of the table.",
+        where=f"{where}, column {', '.join(names)}",
+        got="text or missing values",
+        remedy=f"Declare the categories of each in `columns`: {lines}{leave}.",
     )
