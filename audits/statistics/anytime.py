@@ -65,8 +65,8 @@ def gains_by_claim(right_RN: Reals, wrong_RN: Reals, epsilon: float, delta: floa
 def largest_rejected(gains_at: Callable[[float], Reals], high: float, level: float) -> float:
     """The largest claim in (0, `high`) that some look at its trials rejects at `level`; 0 if none.
 
-    Every gain falls as the claim rises, so each look rejects all claims below one that it rejects:
-    the limit is bisected for, from below.
+    The gain of a trial with a guess falls as the claim rises (one without, −δ/(e^ε + δ), rises
+    towards 0), so a look that rejects a claim rejects those below: the limit is bisected for.
     """
     check_confidence(1 - level)
     low, wanted = 0.0, -math.log(level)
