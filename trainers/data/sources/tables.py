@@ -165,5 +165,5 @@ def _undeclared(where: str, names: list[str], target: str) -> DataError:
         "a column holds no plain numbers, and its categories are not read off private records",
         where=f"{where}, column {', '.join(names)}",
         got="text or missing values",
-        remedy=f"Declare the categories of each in `columns`: {lines}{leave}.",
+        remedy=f"Declare in `columns` the categories of each: {lines}{leave}.",
     )
