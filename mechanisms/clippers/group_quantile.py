@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
-from dpigu.dpcore.grammar.stages import name_of
+from dpigu.dpcore import PhaseContext, Reads, Release, State, register
+from dpigu.mechanisms.clippers.queries import GroupCounts, answer
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 
@@ -65,16 +65,7 @@ class GroupQuantile:
         return self._of(self.bound / math.sqrt(count) * ones_G)
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
-        (name,) = self.asks
-        if name not in release.queries:
-            raise GrammarError(
-                "its query is not in the pipeline",
-                where=name_of(self),
-                got=list(release.queries),
-                expected=name,
-                remedy="Write queries=(GroupCounts(),) beside it.",
-            )
-        value_G = release.queries[name].value
+        value_G = answer(release, self, GroupCounts)
         start = self.bound / math.sqrt(len(value_G))
         within_G = (0.5 + value_G * math.sqrt(len(value_G))).clamp(0, 1)
         moved_G = state["quantiles_G"] * torch.exp(-self.rate * (within_G - self.quantile))

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
+from dpigu.dpcore import PhaseContext, Reads, Release, State, register
 from dpigu.dpcore.grammar.pipeline import RANGE, in_range
 from dpigu.dpcore.grammar.spaces import Grouping
-from dpigu.dpcore.grammar.stages import name_of
-from dpigu.mechanisms.clippers.queries import REACH
+from dpigu.mechanisms.clippers.queries import REACH, NormHistogram, answer
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 
@@ -65,16 +64,7 @@ class LeastError:
         return {"bound": torch.tensor(self.bound, dtype=torch.float64, device=device)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
-        (name,) = self.asks
-        if name not in release.queries:
-            raise GrammarError(
-                "its query is not in the pipeline",
-                where=name_of(self),
-                got=list(release.queries),
-                expected=name,
-                remedy="Write queries=(NormHistogram(),) beside it.",
-            )
-        share_K = release.queries[name].value
+        share_K = answer(release, self, NormHistogram)
         noise = release.noised.variance.sum() / state["bound"] ** 2
         best = least_error(share_K, noise)
         bound = state["bound"] * best**self.rate

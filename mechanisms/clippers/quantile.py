@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from dpigu.dpcore import GrammarError, PhaseContext, Reads, Release, State, register
+from dpigu.dpcore import PhaseContext, Reads, Release, State, register
 from dpigu.dpcore.grammar.pipeline import RANGE, in_range
 from dpigu.dpcore.grammar.spaces import Grouping
-from dpigu.dpcore.grammar.stages import name_of
+from dpigu.mechanisms.clippers.queries import ClippedCount, answer
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 
@@ -66,16 +66,8 @@ class Quantile:
         return {"bound": torch.tensor(self.bound, dtype=torch.float64, device=device)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
-        (name,) = self.asks
-        if name not in release.queries:
-            raise GrammarError(
-                "its query is not in the pipeline",
-                where=name_of(self),
-                got=list(release.queries),
-                expected=name,
-                remedy="Write queries=(ClippedCount(),) beside it.",
-            )
-        share = (release.queries[name].value[0] + 0.5).clamp(0, 1)
+        (within,) = answer(release, self, ClippedCount)
+        share = (within + 0.5).clamp(0, 1)
         bound = state["bound"] * torch.exp(-self.rate * (share - self.quantile))
         return {"bound": bound.clamp(self.bound / self.limit, self.bound * self.limit)}
 

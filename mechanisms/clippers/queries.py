@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from dpigu.dpcore import Reads, State, register
+from dpigu.dpcore import GrammarError, Reads, Release, State, register
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.validate import require
 from torch import Tensor
 
@@ -121,3 +122,20 @@ class NormHistogram:
         at = (torch.linalg.vector_norm(norms_G) / width).clamp(max=self.bins - 1).floor()
         one_K: Tensor = torch.arange(self.bins, device=norms_G.device) == at
         return one_K.to(torch.float64)
+
+
+def answer(release: Release, clipper: object, query: type) -> Tensor:
+    """The released value of the query that a clipper asks for.
+
+    Errors: `GrammarError` if the pipeline has none.
+    """
+    name = name_of(query())
+    if name not in release.queries:
+        raise GrammarError(
+            "its query is not in the pipeline",
+            where=name_of(clipper),
+            got=list(release.queries),
+            expected=name,
+            remedy=f"Write queries=({query.__name__}(),) beside it.",
+        )
+    return release.queries[name].value
