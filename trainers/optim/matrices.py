@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from dpigu.dpcore import RunError
+from dpigu.trainers.optim.base import NoiseInformed, ParameterWise
 from torch import Tensor, nn
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -36,7 +36,7 @@ def orthogonalised(m_RC: Tensor, iterations: int) -> Tensor:
     return turned
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(ParameterWise):
     """Momentum, with every singular value of it brought to about 1.
 
     m ← μ·m + ĝ,  θ ← θ − η·√max(1, R/C) · orthogonalised(m), for a matrix of R × C
@@ -67,16 +67,7 @@ class Muon(torch.optim.Optimizer):
         options = {"lr": lr, "momentum": momentum, "iterations": iterations}
         super().__init__(parameters, {**options, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: a loss would be private
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group)
-
-    def _move(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
-        assert parameter.grad is not None
-        gradient = parameter.grad + group["weight_decay"] * parameter
+    def move(self, parameter: nn.Parameter, gradient: Tensor, group: Mapping[str, Any]) -> None:
         moved = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
         moved.mul_(group["momentum"]).add_(gradient)
         m_RC = as_matrix(moved)
@@ -85,7 +76,7 @@ class Muon(torch.optim.Optimizer):
         parameter.sub_(group["lr"] * scale * step_RC.reshape(parameter.shape))
 
 
-class Shampoo(torch.optim.Optimizer):
+class Shampoo(NoiseInformed):
     """A preconditioner for each side of a matrix, from released gradients without their noise.
 
     θ ← θ − η · L^−¼ m R^−¼,  m = moving mean of ĝ;  L, R = moving means of ĝ ĝᵀ − N, ĝᵀ ĝ − N′
@@ -123,30 +114,10 @@ class Shampoo(torch.optim.Optimizer):
         options = {"lr": lr, "momentum": momentum, "decay": decay, "floor": floor}
         options |= {"refresh": refresh, "longest": longest, "weight_decay": weight_decay}
         super().__init__(parameters, options)
-        self._variances: Mapping[nn.Parameter, Tensor] = {}
 
-    def know_noise(self, variances: Mapping[nn.Parameter, Tensor]) -> None:
-        self._variances = dict(variances)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: a loss would be private
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group)
-        self._variances = {}
-
-    def _move(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
-        if parameter not in self._variances:
-            raise RunError(
-                "the variance of the noise is not known",
-                where=type(self).__name__,
-                remedy="Call know_noise before each step, as masked_step does.",
-            )
-        assert parameter.grad is not None
-        gradient = parameter.grad + group["weight_decay"] * parameter
+    def move(self, parameter: nn.Parameter, gradient: Tensor, group: Mapping[str, Any]) -> None:
         g_RC = as_matrix(gradient)
-        v_RC = as_matrix(self._variances[parameter].to(gradient.dtype))
+        v_RC = as_matrix(self.variance(parameter))
         state = self.state[parameter]
         if not state:
             state["step"], state["exp_avg"] = 0, torch.zeros_like(parameter)

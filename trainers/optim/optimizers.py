@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from dpigu.dpcore import RunError
+from dpigu.trainers.optim.base import NoiseInformed
 from dpigu.trainers.optim.matrices import Muon, Shampoo
 from torch import Tensor, nn
 
 from dpigu.names import OptimizerName
 
 
-@runtime_checkable
-class NoiseAware(Protocol):
-    """An optimizer that is told the variance of the noise in each gradient before its step."""
-
-    def know_noise(self, variances: Mapping[nn.Parameter, Tensor]) -> None:
-        """The known variance of each parameter's gradient, in its shape."""
-        ...
-
-
-class AdamBC(torch.optim.Optimizer):
+class AdamBC(NoiseInformed):
     """Adam whose second moment is that of the gradient without its noise.
 
     θ ← θ − η · m̂ / (√max(v̂ − n̂, φ·n̂) + 1e-8),  m̂, v̂, n̂ = moving means of ĝ, ĝ², noise variance
@@ -57,36 +48,15 @@ class AdamBC(torch.optim.Optimizer):
     ) -> None:
         options = {"lr": lr, "betas": betas, "floor": floor, "weight_decay": weight_decay}
         super().__init__(parameters, options)
-        self._variances: Mapping[nn.Parameter, Tensor] = {}
 
-    def know_noise(self, variances: Mapping[nn.Parameter, Tensor]) -> None:
-        self._variances = dict(variances)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: a loss would be private
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group)
-        self._variances = {}
-
-    def _move(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
-        if parameter not in self._variances:
-            raise RunError(
-                "the variance of the noise is not known",
-                where=type(self).__name__,
-                remedy="Call know_noise before each step, as masked_step does.",
-            )
-        assert parameter.grad is not None
-        gradient = parameter.grad + group["weight_decay"] * parameter
-        state = self.state[parameter]
+    def move(self, parameter: nn.Parameter, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        variance, state = self.variance(parameter), self.state[parameter]
         if not state:
             state["step"] = 0
             for key in ("exp_avg", "exp_avg_sq", "variance_avg"):
                 state[key] = torch.zeros_like(parameter)
         state["step"] += 1
         first, second = group["betas"]
-        variance = self._variances[parameter].to(gradient.dtype)
         state["exp_avg"].lerp_(gradient, 1 - first)
         state["exp_avg_sq"].lerp_(gradient**2, 1 - second)
         state["variance_avg"].lerp_(variance, 1 - second)

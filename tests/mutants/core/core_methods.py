@@ -129,7 +129,7 @@ MUTANTS = (
     KernelMutant(
         "a step as long as the sides' ratio and not its root",
         Muon,
-        "_move",
+        "move",
         (("math.sqrt(max(1.0, m_RC.shape[0] / m_RC.shape[1]))", "max(1.0, m_RC.shape[0])"),),
         matrices.law_a_step_of_muon_is_the_formula,
         {"shape": matrices.SHAPES, "seed": st.integers(0, 99)},
