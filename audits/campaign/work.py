@@ -10,9 +10,10 @@ import io
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,12 +26,23 @@ from dpigu.audits.external import read_arrays
 from dpigu.audits.external.foreign import loaded
 from dpigu.audits.scores import SCORES as SIGNALS
 from dpigu.audits.scores import scores_of
-from dpigu.dpcore import CalibratedPlan, DataError, Plan
+from dpigu.audits.statistics import Reals
+from dpigu.dpcore import CalibratedPlan, Plan
 from dpigu.trainers import Data, Settings, Tensors, train
 from numpy.typing import NDArray
 from safetensors.torch import save
 
 COINS, START, SCORES, LOG = "coins.npz", "start.safetensors", "scores.jsonl", "workers.log"
+LOCK = "lock"
+
+Outcome: TypeAlias = list[float] | str
+"""What a trial ended with: its K scores, or the words of the error that stopped its training."""
+UNDECIDED = 0.0
+"""The score of a target where a trial ended without a finite one: the margin of even odds.
+
+It is fixed beforehand. So whatever becomes of a training, its trial counts, with the coins that it
+had: what is guessed from it is post-processing of what the mechanism did.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,18 +65,16 @@ class Job:
     key: bytes = field(repr=False)
     of: str
 
-    def score(self, trial: int) -> list[float]:
+    def score(self, trial: int) -> Outcome:
         """Train one model, with the targets by the trial's coins; what a worker does."""
-        return self.trained_scores(self.coins_NK[trial] == 1)
+        try:
+            return self.trained_scores(self.coins_NK[trial] == 1)
+        except Exception as error:  # whatever stopped it may depend on the coins: it counts
+            return f"{type(error).__name__}: {error}"
 
-    def keep(self, trial: int, scores: list[float]) -> None:
-        """Put a trial's scores away: a line, and one that is cut short counts for nothing.
-
-        Raises: DataError where one is no number.
-        """
-        if not np.isfinite(scores).all():
-            raise DataError("a trained model gives no finite score", where=f"trial {trial}")
-        kept = {"trial": trial, "scores": scores, "tag": self._tag(trial)}
+    def keep(self, trial: int, outcome: Outcome) -> None:
+        """Put a trial's outcome away: a line, and one that is cut short counts for nothing."""
+        kept = {"trial": trial, "scores": outcome, "tag": self._tag(trial)}
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with os.fdopen(os.open(self.folder / SCORES, flags, 0o600), "a") as file:
             file.write("\n" + json.dumps(kept))
@@ -81,12 +91,13 @@ class Job:
         found = scores_of(SIGNALS["margin"], run.model.cpu(), targets.x, labels_K)
         return [float(score) for score in found]
 
-    def done(self) -> dict[int, list[float]]:
-        """The scores of every trial that is done.
+    def done(self) -> dict[int, Outcome]:
+        """The outcome of every trial that is done; of two lines the first, as no trial has two.
 
         Raises: EvidenceError for a score of another recipe, other data or another coin.
         """
-        path, found = self.folder / SCORES, {}
+        path = self.folder / SCORES
+        found: dict[int, Outcome] = {}
         lines = path.read_text().split("\n") if path.is_file() else []
         for line in lines:
             if not line.endswith("}"):
@@ -101,8 +112,19 @@ class Job:
                     where=f"{path}, trial {trial}",
                     remedy="Delete its line, so that the trial is run anew.",
                 )
-            found[trial] = kept["scores"]
+            found.setdefault(trial, kept["scores"])
         return found
+
+    def first(self, done: Mapping[int, Outcome]) -> tuple[Reals, Coins]:
+        """Scores and coins of the trials that are done, up to the first that is not.
+
+        A score that is not finite, or that no training gave, is `UNDECIDED`.
+        """
+        trials, targets = self.coins_NK.shape
+        count = next((i for i in range(trials) if i not in done), trials)
+        outcomes, none = [done[i] for i in range(count)], [UNDECIDED] * targets
+        scores_NK = np.array([none if isinstance(o, str) else o for o in outcomes])
+        return np.where(np.isfinite(scores_NK), scores_NK, UNDECIDED), self.coins_NK[:count]
 
     def _tag(self, trial: int) -> str:
         content = f"{self.of}\0{trial}\0{self.coins_NK[trial].tolist()}".encode()
@@ -117,13 +139,12 @@ def open_job(
     data: Data,
     targets: Targets,
 ) -> Job:
-    """The job of a folder: its coins first, then fresh ones; the noise is the calibrated plan's.
+    """The job of a folder that is there: its coins first, then fresh ones.
 
-    The initial weights are those that the folder began with.
+    The noise is the calibrated plan's. The initial weights are those that the folder began with.
 
     Raises: EvidenceError where the folder is of another recipe, other data or other targets.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, key, count = folder / COINS, secrets.token_bytes(32), len(targets.labels)
     coins_NK = np.zeros((0, count), dtype=np.int64)
     stored: dict[str, NDArray[Any]] = {}

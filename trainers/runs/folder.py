@@ -69,7 +69,7 @@ class RunFolder:
         folder = cls(path.with_name(f".{path.name}.starting"))
         disk.make_folder(folder.path)
         disk.make_folder(folder.private, disk.PRIVATE_FOLDER)
-        folder._lock = Lock(folder.private / LOCK)
+        folder._lock = Lock(folder.private / LOCK, folder.path)
         try:
             refuse_occupied(path)
             for left in [p for p in folder.path.rglob("*") if p.is_file() and p.name != LOCK]:
@@ -111,13 +111,13 @@ class RunFolder:
         """
         folder = cls.existing(path)
         disk.make_folder(folder.private, disk.PRIVATE_FOLDER)
-        folder._lock = Lock(folder.private / LOCK)
+        folder._lock = Lock(folder.private / LOCK, folder.path)
         return folder
 
     def release(self) -> None:
         """Let another process work on it."""
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close()
             self._lock = None
 
     def write_configuration(self, configuration: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""One process works on a run folder at a time."""
+"""One process works in a folder at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Lock:
 
     Args:
         path: the lock file; made if missing, and it names the holder.
+        folder: what it guards, for the error.
 
     Raises: RunError that names the holder, if another process has it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: Path) -> None:
         with told("written", path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
         try:
@@ -30,13 +31,13 @@ class Lock:
             holder = os.pread(self._file, 100, 0).decode(errors="replace").strip()
             os.close(self._file)
             raise RunError(
-                f"another process is at work on this run: {holder or 'it gives no name'}",
-                where=str(path.parent.parent),
+                f"another process is at work in this folder: {holder or 'it gives no name'}",
+                where=str(folder),
                 remedy="Wait until it has ended, or stop it.",
             ) from error
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let another process have it."""
         os.close(self._file)

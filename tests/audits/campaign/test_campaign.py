@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from dpigu.audits.campaign.run import without
 from dpigu.audits.campaign.work import Job, open_job
 from dpigu.audits.statistics import OWN, gaussian_tradeoff, mu_to_epsilon
 from dpigu.trainers.data.sources import Tensors
+from dpigu.trainers.runs.lock import Lock
 
 from dpigu import (
     Data,
@@ -24,6 +27,7 @@ from dpigu import (
     DataSpec,
     EvidenceError,
     Recipe,
+    RunError,
     Scaling,
     Verdict,
     calibrate,
@@ -236,6 +240,55 @@ def test_a_line_that_was_cut_short_is_run_anew(tmp_path: Path, untrained: list[i
     scores.write_text(scores.read_text()[:-9])
     torch.manual_seed(1)
     assert started(tmp_path / "a").look.trials == 40 and untrained == [*range(40), 39]
+
+
+@pytest.mark.parametrize("ends", ["with an error", "without a finite score"])
+def test_a_training_that_fails_counts_once_with_the_coins_that_it_had(
+    ends: str, tmp_path: Path, untrained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a recipe that fails where the record is in gives the record away."""
+
+    def trained(job: Job, inside: Sequence[bool]) -> list[float]:
+        if inside[0] and ends == "with an error":
+            raise RunError("the weights are no longer finite")
+        return [math.nan if inside[0] else -1.0]
+
+    monkeypatch.setattr(Job, "trained_scores", trained)
+    for _ in range(2):
+        torch.manual_seed(1)
+        found = started(tmp_path / "a")
+    assert untrained == list(range(40)) and found.look.trials == 40
+    np.testing.assert_array_equal(found.scores, np.where(found.coins == 1, work.UNDECIDED, -1.0))
+    assert found.report.verdict is Verdict.CONTRADICTED
+
+
+def test_where_every_training_fails_the_campaign_says_with_what(
+    tmp_path: Path, untrained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(job: Job, inside: Sequence[bool]) -> list[float]:
+        raise DataError("no such column")
+
+    monkeypatch.setattr(Job, "trained_scores", fails)
+    with pytest.raises(RunError, match=r"every training failed, .*no such column"):
+        started(tmp_path / "a")
+    assert len(untrained) == 20
+
+
+def test_of_two_lines_for_one_trial_the_first_counts(tmp_path: Path, untrained: list[int]) -> None:
+    torch.manual_seed(1)
+    first = started(tmp_path / "a")
+    scores = tmp_path / "a" / work.SCORES
+    line = next(x for x in scores.read_text().split("\n") if '"trial": 3,' in x)
+    second = json.loads(line) | {"scores": [99.0]}
+    scores.write_text(f"{scores.read_text()}\n{json.dumps(second)}")
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(started(tmp_path / "a").scores, first.scores)
+
+
+def test_two_campaigns_cannot_share_a_folder(tmp_path: Path, untrained: list[int]) -> None:
+    with closing(Lock(tmp_path / work.LOCK, tmp_path)), pytest.raises(RunError, match="at work in"):
+        started(tmp_path)
+    assert not untrained and started(tmp_path).look.trials == 40
 
 
 def test_a_trial_trains_the_records_whose_coins_say_so(
