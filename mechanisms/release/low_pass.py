@@ -36,8 +36,8 @@ class LowPass:
     Errors: `GrammarError` for numbers that are not finite or filter a constant to nothing.
 
     Source: Zhang, Bu, Hong and Razaviyayn 2024, DOPPLER (arXiv 2408.13460), Algorithm 1,
-    whose renderings differ in c; this c is that of DP-PMLF (arXiv 2511.08841), which writes the
-    filter alike.
+    whose renderings differ in c; this c is that of the authors' code, and of DP-PMLF
+    (arXiv 2511.08841).
     Privacy: post-processing of released vectors; checked by
     tests/mechanisms/release/test_low_pass.py.
     """

@@ -53,8 +53,8 @@ class GeoClip:
 
     Errors: `GrammarError` for more than 4,096 coordinates.
 
-    Source: Gilani, Tasnim, Sankar and Kosut 2025, GeoClip (arXiv 2506.06549); of the constants
-    only the form could be checked.
+    Source: Gilani, Tasnim, Sankar and Kosut 2025, GeoClip (arXiv 2506.06549), and the constants
+    of the authors' code.
     Privacy: no bound of its own, the clipper bounds z; one record's row depends on its own
     gradient and on released ones; checked by tests/mechanisms/rows/test_geo_clip.py.
     """
@@ -62,7 +62,7 @@ class GeoClip:
     mean_decay: float = 0.99
     decay: float = 0.999
     expected: float = 1.0
-    least: float = 1e-12
+    least: float = 1e-15
     most: float = 10.0
     refresh: int = 1
 

@@ -32,7 +32,7 @@ class ZerothOrder:
     State: `direction_D`, u of the coming step, float64, and the public `seed`.
 
     Source: Tang et al. 2024, DP-ZO (arXiv 2401.04343); Zhang et al. 2023, DPZero
-    (arXiv 2310.09639), which takes u from a sphere.
+    (arXiv 2310.09639), whose proofs take u from a sphere and whose code takes it as here.
     Privacy: no bound of its own, the clipper bounds z; a record's row depends on its own losses at
     public or released weights; the gradient is computed from the released mean; checked by
     tests/mechanisms/statistics/test_zeroth_order.py.
