@@ -2,13 +2,14 @@
 
     python -m benchmarks.step --net cifar --batch 1000 --json
 
-Every contender first runs the batch in one piece and in microbatches of 50, 100 and 250, each
+Every contender first runs the batch in microbatches of 50, 100 and 250 and in one piece, each
 once. Sizes that were near its fastest then run in paired rounds in one process: a round times each
 contender at each of them once. A row has the median of its fastest size, and the median over
 rounds of its time over the non-private step's: `ratio` to the one in one piece, `ratio_best` to
 the fastest one. Peak memory is that of a process of its own, from after the imports to the end of
-two steps, net and batch included. It tells on stderr what it does, and stops within `--minutes`:
-rounds take at most half of them (two there are always), peaks what is left.
+two steps, net and batch included. It tells on stderr what it does, and stops within `--minutes`: a
+third of them goes to the first runs, in equal shares, of which a slow contender tries fewer sizes;
+rounds (two at least) begin in the first half, peaks in the first nine tenths.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from benchmarks.peers.contenders import CONTENDERS, Contender
 
 SIZES = (50, 100, 250)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-SMALL = 20
+SMALL = 5
 NEAR = 1.3
 """Sizes that took longer than their contender's fastest by more than this run no rounds."""
 
@@ -94,12 +95,14 @@ def race(
     limit: float,
     only: Sequence[str],
     clock: Callable[[], float],
-    until: float,
+    seconds: float,
 ) -> tuple[dict[tuple[int, int], list[float]], list[str]]:
     """Times by contender and size, one a round; and who was left out, with the reason.
 
-    No round but the second begins after `until`, in seconds of `time.monotonic`.
+    First runs take two thirds of the seconds, in equal shares; no round but the second begins
+    after the last.
     """
+    until, share = time.monotonic() + seconds, seconds * 2 / 3 / len(CONTENDERS)
     matrix = 4 * sum(p.numel() for p in NETS[net].make().parameters())
     steps: dict[int, tuple[Callable[[int], None], list[int]]] = {}
     left_out = []
@@ -117,7 +120,11 @@ def race(
         steps[at] = contender.prepare(NETS[net], batch), sizes
     first: dict[tuple[int, int], float] = {}
     for at, (step, sizes) in steps.items():
+        began = time.monotonic()
         for size in sizes:
+            late = time.monotonic() - began > share
+            if late and size != sizes[0] and (at, size) != (0, batch):
+                continue
             step(size)
             first[at, size] = timed(step, size, clock)
             say(f"{named(CONTENDERS[at])} in {size}: {first[at, size]:.3f} s")
@@ -214,7 +221,7 @@ def main() -> None:
         print(measure_peak(given.net, given.batch, CONTENDERS[given.peak_of], size))
         return
     began, clock, start = os.getloadavg()[0], CLOCKS[given.clock], time.monotonic()
-    half, end = start + 30 * given.minutes, start + 60 * given.minutes
+    half, end = 30 * given.minutes, start + 54 * given.minutes
     times, left_out = race(
         given.net,
         given.batch,

@@ -298,6 +298,11 @@ def name_of(stage: object) -> str:
     return str(getattr(stage, "stage_name", type(stage).__name__))
 
 
+def weighs_by_parameter(stage: object) -> bool:
+    """Whether an affine row map has one weight a parameter, which no engine looks for."""
+    return bool(getattr(stage, "weighs_by_parameter", False))
+
+
 def of_loss(stage: object) -> bool:
     """Whether a statistic reads a record's loss or gradient alone, so that it is a unit's too."""
     return bool(getattr(stage, "of_loss", False))

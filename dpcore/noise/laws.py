@@ -130,7 +130,9 @@ class RoundedGaussian(_Gaussian):
                 remedy="The engine broke its contract: check its factors and sums.",
             ),
         )
-        drawn_S = torch.from_numpy(rounded_gaussian(source.words, len(sum_S), std / grid))
+        threads = torch.get_num_threads()
+        drawn = rounded_gaussian(source.words, len(sum_S), std / grid, threads=threads)
+        drawn_S = torch.from_numpy(drawn)
         return Noised(steps_S.add_(to_device(drawn_S, sum_S.device)).mul_(grid), std)
 
 

@@ -13,7 +13,9 @@ Source: interval refining, Haney et al. 2022 (arXiv 2207.13793).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,7 @@ SPARE = 64
 
 
 def rounded_gaussian(
-    words: Words, count: int, scale: float, *, bits: int = 64
+    words: Words, count: int, scale: float, *, bits: int = 64, threads: int = 1
 ) -> NDArray[np.int64]:
     """`count` independent integers round(N(0, scale²)).
 
@@ -41,21 +43,37 @@ def rounded_gaussian(
         words: gives independent words of 64 uniform bits.
         scale: from 1 to 2⁴⁸, so that no draw of float64's range passes 2⁶³.
         bits: how many of a word's leading bits are used; fewer than 64 are for tests.
+        threads: how many work at a time. Words are asked for in one order, by the caller's.
 
     Errors: `ValueError` for a scale out of range.
     """
     if not 1.0 <= scale <= 2.0**48:
         raise ValueError(f"a rounded Gaussian needs a scale from 1 to 2⁴⁸, got {scale}")
     integers = np.empty(count, dtype=np.int64)
-    for start in range(0, count, BLOCK):
-        drawn = words(min(BLOCK, count - start)).view(np.int64) >> (64 - bits)
-        sign = drawn >> 63  # 0 or −1
-        digits = drawn ^ sign  # of t/2: from 0 to 2^(bits − 1) − 1
-        whole, doubtful = _magnitudes(digits, scale, bits)
-        for i in np.flatnonzero(doubtful):
-            whole[i] = _decided(int(digits[i]), bits, scale, words)
-        integers[start : start + len(drawn)] = (whole ^ sign) - sign
+    blocks = [integers[at : at + BLOCK] for at in range(0, count, BLOCK)]
+
+    def filled() -> Iterator[NDArray[np.int64]]:
+        for block in blocks:
+            np.right_shift(words(len(block)).view(np.int64), 64 - bits, out=block)
+            yield block
+
+    rounded = partial(_rounded, scale=scale, bits=bits)
+    with ThreadPoolExecutor(threads) as pool:  # starts none before it is given work
+        found = list((map if threads == 1 else pool.map)(rounded, filled()))
+    for block, doubtful in zip(blocks, found, strict=True):
+        for i, drawn in doubtful:
+            sign = drawn >> 63
+            block[i] = (_decided(drawn ^ sign, bits, scale, words) ^ sign) - sign
     return integers
+
+
+def _rounded(block: NDArray[np.int64], scale: float, bits: int) -> list[tuple[int, int]]:
+    """Words to integers, in place; where float64 cannot tell, which ones and their words."""
+    sign = block >> 63  # 0 or −1
+    whole, doubtful = _magnitudes(block ^ sign, scale, bits)  # t/2: from 0 to 2^(bits − 1) − 1
+    found = [(int(i), int(block[i])) for i in np.flatnonzero(doubtful)]
+    np.subtract(whole ^ sign, sign, out=block)
+    return found
 
 
 def _magnitudes(

@@ -139,6 +139,10 @@ class GroupStandardizer:
         require(self.certainty >= 0, self, "certainty", "at least 0")
         require(1 <= self.limit < math.inf, self, "limit", "at least 1, and finite")
 
+    @property
+    def weighs_by_parameter(self) -> bool:
+        return self.grouping != "filter"
+
     def output_space(self, space: Space) -> Space:
         return space
 

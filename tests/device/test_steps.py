@@ -11,9 +11,19 @@ from typing import Any
 import pytest
 import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
-from dpigu.mechanisms import PRESETS, Flat, Gaussian, JamesStein, dpsgd
+from dpigu.mechanisms import (
+    PRESETS,
+    AffineRestorer,
+    Flat,
+    Gaussian,
+    GroupStandardizer,
+    JamesStein,
+    dpsgd,
+)
 from dpigu.trainers import Data, Session
 from dpigu.trainers.data.making import data_from
+from dpigu.trainers.engines import ghost
+from dpigu.trainers.engines.layers import choose
 from dpigu.trainers.engines.vmap_rules.recurrent import unrolled
 from torch import nn
 
@@ -99,6 +109,25 @@ def test_a_post_that_shrinks_by_group_waits_for_nothing() -> None:
     stages = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(), posts=(JamesStein(),))
     steps = watched(Plan((Phase("main", stages, 2),)), images(), SmallNet(), settings_for())
     assert not waits_of(steps)
+
+
+def test_one_weight_a_parameter_goes_the_gram_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standardizer by layer, on a layer over several positions: declared, and not looked at."""
+    chosen: list[str] = []
+
+    def told(*given: Any) -> Any:
+        chosen.append(choose(*given)[1])
+        return choose(*given)
+
+    monkeypatch.setattr(ghost, "choose", told)
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn((N + HELD, 2, 40), generator=draw), torch.arange(N + HELD) % 2
+    data = data_from(train=(x[:N], y[:N]), test=(x[N:], y[N:]), records=N, classes=2)
+    model = nn.Sequential(nn.Linear(40, 30), nn.Tanh(), nn.Flatten(), nn.Linear(60, 2))
+    maps = {"rows": (GroupStandardizer(),), "posts": (AffineRestorer(),)}
+    stages = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(), **maps)
+    steps = watched(Plan((Phase("main", stages, 2),)), data, model, settings_for())
+    assert not waits_of(steps) and any(way.startswith("gram: 2 positions") for way in chosen)
 
 
 def split(x: Any, y: Any) -> tuple[Any, Any]:

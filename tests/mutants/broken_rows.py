@@ -210,6 +210,26 @@ class DividesByTheNorm(_Same):
         return g_D / g_D.norm()
 
 
+@broken("row", by="affine-is-row", says="one weight a parameter is declared, and there are more")
+@dataclass(frozen=True, kw_only=True)
+class WrongWeights(_Same):
+    """Declares one weight a parameter, and has one a coordinate."""
+
+    weighs_by_parameter: ClassVar[bool] = True
+
+    def row(self, state: State, g_D: Tensor) -> Tensor:
+        return state["weight_D"].to(g_D.dtype) * g_D
+
+    def affine(self, state: State) -> Affine:
+        return Affine(state["weight_D"])
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        return {"weight_D": 1 + torch.arange(context.space.size).double()}
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return state
+
+
 @broken("row", by="affine-is-row", says="the declared map is not the row")
 @dataclass(frozen=True, kw_only=True)
 class WrongAffine(_Same):

@@ -21,7 +21,7 @@ from dpigu.dpcore import (
     State,
     Transform,
 )
-from dpigu.dpcore.grammar.stages import name_of
+from dpigu.dpcore.grammar.stages import name_of, weighs_by_parameter
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.capture import Capture
 from dpigu.trainers.engines.checked import checked
@@ -187,6 +187,7 @@ class GhostEngine(RowEngine):
 
     def _prepare(self, transform: Transform, device: torch.device) -> dict[str, AffineSlice | None]:
         whole = transform.composed()
+        by_parameter = all(weighs_by_parameter(stage) for stage, _ in transform.maps)
         on_host = device.type == "cpu"  # elsewhere, looking at values would wait for the device
         diagonals: dict[str, AffineSlice | None] = {}
         for name, at, _ in self._space.blocks():
@@ -195,7 +196,7 @@ class GhostEngine(RowEngine):
             shift = None if whole is None or whole.shift_D is None else whole.shift_D[at]
             support = None if transform.support_D is None else transform.support_D[at]
             scale: Tensor | None = None
-            if on_host and weight is not None and bool(torch.eq(*weight.aminmax())):
+            if by_parameter and weight is not None:
                 scale, weight = weight[0], None
             if on_host and shift is not None and not bool(shift.any()):
                 shift = None

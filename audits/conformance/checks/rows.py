@@ -11,6 +11,7 @@ from dpigu.audits.conformance.harness import Harness, each_step
 from dpigu.audits.conformance.scenario import WIDE, Scenario, scenarios
 from dpigu.audits.conformance.snapshots import bits
 from dpigu.dpcore import Affine, AffineRowMap, Space
+from dpigu.dpcore.grammar.stages import weighs_by_parameter
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import vmap
@@ -115,7 +116,8 @@ def filled(coordinates: list[float], size: int, dtype: torch.dtype) -> Tensor:
 @check(
     "affine-is-row",
     guards="The fast engine computes with `affine` what the reference computes with `row`.",
-    remedy="Compute `row` from `affine`: weight * g - shift, in the row's own dtype.",
+    remedy="Compute `row` from `affine`: weight * g - shift, in the row's own dtype; say "
+    "`weighs_by_parameter` only where a parameter's weights are equal.",
     applies=lambda stage: isinstance(stage, AffineRowMap),
 )
 def affine_is_row(subject: Subject) -> None:
@@ -125,6 +127,8 @@ def affine_is_row(subject: Subject) -> None:
             if stage.output_space(space) != space:
                 raise Broken("a diagonal map stays in its space", got=stage.output_space(space))
             weight_D, shift_D = _checked(stage.affine(harness.state), space.size)
+            if weighs_by_parameter(stage):
+                _check_by_parameter(space, weight_D)
             g_D = filled(coordinates, space.size, scenario.dtype)
             size_D = (weight_D * g_D).abs() + shift_D.abs()
             far_D = (stage.row(harness.state, g_D) - (weight_D * g_D - shift_D)).abs()
@@ -139,6 +143,13 @@ def affine_is_row(subject: Subject) -> None:
 
     for_all(equal, scenario=scenarios(steps=(1, 3)), coordinates=COORDINATES)
     for_all(equal, share=0.12, scenario=scenarios((WIDE,), steps=(1,)), coordinates=COORDINATES)
+
+
+def _check_by_parameter(space: Space, weight_D: Tensor) -> None:
+    for name, weight in space.split(weight_D).items():
+        if not bool((weight == weight.flatten()[0]).all()):
+            problem = "one weight a parameter is declared, and there are more"
+            raise Broken(problem, got=weight, parameter=name)
 
 
 def _checked(affine: Affine, size: int) -> tuple[Tensor, Tensor]:

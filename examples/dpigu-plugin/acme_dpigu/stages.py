@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,8 +20,9 @@ class FanInScale:
     z_j = g_j / n_j^power, with n_j the number of inputs of the unit that coordinate j belongs to
     (1 for a bias)
 
-    It is diagonal and affine and says so, which lets the fast engine serve it. Undo it with
-    `affine-restorer`, of = "acme/fan-in-scale".
+    It is diagonal and affine and says so, which lets the fast engine serve it; and that a
+    parameter has one weight, which makes it faster. Undo it with `affine-restorer`, of =
+    "acme/fan-in-scale".
 
     Args:
         power: 0 changes nothing; at least 0.
@@ -30,6 +32,8 @@ class FanInScale:
     Privacy: no bound of its own, the clipper comes after it; reads public shapes and the row;
     checked by tests/test_stages.py.
     """
+
+    weighs_by_parameter: ClassVar[bool] = True
 
     power: float = 0.5
 

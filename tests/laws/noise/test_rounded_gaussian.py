@@ -151,11 +151,20 @@ def test_small_scales_have_their_probabilities(scale: float) -> None:
     law_small_scales_by_chi_square(scale)
 
 
-def test_a_block_ends_where_the_vector_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many draws, each has a word of its own."""
-    whole = rounded_gaussian(ReproducibleNoise(3).words, 1000, 2.0**26)
-    monkeypatch.setattr(rounded, "BLOCK", 64)
-    assert np.array_equal(rounded_gaussian(ReproducibleNoise(3).words, 1000, 2.0**26), whole)
+def law_blocks_and_threads(scale: float) -> None:
+    """However many draws and threads, each draw has a word of its own, and the same one."""
+    whole = rounded.rounded_gaussian(ReproducibleNoise(3).words, 1000, scale)
+    for threads in (1, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rounded, "BLOCK", 64)
+            words = ReproducibleNoise(3).words
+            cut = rounded.rounded_gaussian(words, 1000, scale, threads=threads)
+        assert np.array_equal(cut, whole)
+
+
+def test_a_block_ends_where_the_vector_ends() -> None:
+    law_blocks_and_threads(2.0**26)
+    law_blocks_and_threads(2.0**41)  # one draw in twenty asks for more digits
     assert rounded_gaussian(SystemNoise().words, 0, 2.0**26).shape == (0,)
 
 

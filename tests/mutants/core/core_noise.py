@@ -137,6 +137,14 @@ MUTANTS = (
         {"scale": st.just(3.0)},
     ),
     KernelMutant(
+        "threads that all round the first block",
+        rounded,
+        "rounded_gaussian",
+        (("yield block", "yield blocks[0]"),),
+        rounded_gaussian.law_blocks_and_threads,
+        {"scale": st.just(2.0**26)},
+    ),
+    KernelMutant(
         "words with a bit that is never set",
         randomness_module,
         "system_words",

@@ -45,6 +45,7 @@ class AffineSlice:
 
     weight_D: Tensor
     shift_D: Tensor
+    weighs_by_parameter: bool = False
 
     def output_space(self, space: Space) -> Space:
         return space
@@ -75,7 +76,7 @@ def transform_of(space: Space, kind: str, seed: int) -> Transform:
         weight = zero.clone()
         for k, (_, at, _) in enumerate(space.blocks()):
             weight[at] = 0.25 + k
-        return Transform(space, space, ((AffineSlice(weight, zero), {}),), None)
+        return Transform(space, space, ((AffineSlice(weight, zero, True), {}),), None)
     weight = 0.1 + 2 * uniform
     if kind == "scaled":
         return Transform(space, space, ((AffineSlice(weight, zero), {}),), support)

@@ -185,6 +185,14 @@ def test_each_way_is_chosen_where_it_is_cheapest(case: Case, way: str) -> None:
     assert all(choice.startswith("form") for choice in centred.choices().values())
 
 
+def test_one_weight_a_parameter_is_taken_at_its_word() -> None:
+    """Only what is declared goes the Gram way; no engine looks for weights that are equal."""
+    for transform, way in (("layers", "gram"), ("scaled", "form")):
+        both = pair(WIDE, transform=transform)
+        assert both.engine.choices()["0.weight"].startswith(way)
+        both.check()
+
+
 def test_convolutions_of_one_position_share_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of them in a row, whose patches pass through the same working memory.
 
