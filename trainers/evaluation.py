@@ -9,7 +9,7 @@ import torch
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.units import Split
 from dpigu.trainers.engines.records import called, users_errors
-from dpigu.trainers.tasks import Measure, Metrics, measured
+from dpigu.trainers.tasks import Measure, Measured, Metrics, measured
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -20,10 +20,8 @@ FEW = 8
 """Held-out records that a metric is tried on before a run."""
 
 
-def measure(
-    model: nn.Module, data: Data, metrics: Metrics, split: Split = "held-out"
-) -> dict[str, float | None]:
-    """Every metric of a model on a split, by name; the model evaluates, and goes on as it was.
+def measure(model: nn.Module, data: Data, metrics: Metrics, split: Split = "held-out") -> Measured:
+    """Every metric of a model on a split; the model evaluates, and goes on as it was.
 
     Errors: `ModelError` for a model that does not take the records, or puts out what the metrics
     are not of.

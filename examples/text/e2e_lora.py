@@ -102,7 +102,7 @@ def adapted(base: nn.Module) -> nn.Module:
 
 def perplexity(model: nn.Module, data: dpigu.Data) -> float | None:
     """On held-out records."""
-    return measure(model, data, data.spec.task.metrics)["perplexity"]
+    return measure(model, data, data.spec.task.metrics).values["perplexity"]
 
 
 if __name__ == "__main__":

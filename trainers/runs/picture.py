@@ -145,8 +145,16 @@ def _label(name: str, summaries: Sequence[Mapping[str, Any]]) -> tuple[str, floa
     if name in BESIDE:
         return BESIDE[name]
     measured = name.removeprefix("test_")
-    share = measured in SHARES
-    return f"held-out {titled(measured)}" + (", %" if share else ""), 100 if share else 1
+    scale, unit = (100, ", %") if measured in SHARES else (1, "")
+    return f"held-out {titled(measured)}{unit}{_baseline(measured, summaries)}", scale
+
+
+def _baseline(measured: str, summaries: Sequence[Mapping[str, Any]]) -> str:
+    """What one answer for all held-out records makes, where all runs have the same."""
+    found = [summary.get("baselines", {}).get(measured) for summary in summaries]
+    if found[0] is None or found.count(found[0]) < len(found):
+        return ""
+    return f" ({found[0]['answer']} alone: {told(measured, found[0]['value'])})"
 
 
 def _moved(metrics: Metrics, name: str) -> bool:

@@ -23,6 +23,7 @@ from dpigu.trainers.runs.identity import described, name_of_callable, structure_
 from dpigu.trainers.runs.picture import drawn
 from dpigu.trainers.runs.statement import statement
 from dpigu.trainers.runs.weights import MODEL
+from dpigu.trainers.tasks import Measured
 from dpigu.trainers.tasks.metrics import titled
 
 HELD_OUT = "test_"
@@ -42,7 +43,7 @@ def evaluated(prepared: PreparedRun, ledger: Ledger, step: int) -> dict[str, Any
             remedy="Lower the learning rate; the steps so far stay charged.",
         )
     spent = epsilon_of_ledger(ledger).value if prepared.claims else None
-    return {"step": step, "epsilon": spent, **held_out(prepared)}
+    return {"step": step, "epsilon": spent, **held_out(prepared).values}
 
 
 def shown(release: Release | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -59,10 +60,10 @@ def shown(release: Release | None, optimizer: torch.optim.Optimizer) -> dict[str
     }
 
 
-def held_out(prepared: PreparedRun) -> dict[str, float | None]:
-    """The metrics on held-out records, as `test_` and their names."""
+def held_out(prepared: PreparedRun) -> Measured:
+    """The metrics on held-out records, as `test_` and their names, and their baselines."""
     found = measure(prepared.model, prepared.data, prepared.metrics, "held-out")
-    return {HELD_OUT + name: value for name, value in found.items()}
+    return Measured({HELD_OUT + name: v for name, v in found.values.items()}, found.baselines)
 
 
 def summarise(
@@ -85,6 +86,7 @@ def summarise(
     head, why = ledger.head, ledger.head.not_private
     spent = epsilon_of_ledger(ledger) if not why else None
     both = together(lineage, ledger) if lineage and not why else None
+    metrics, baselines = held_out(prepared)
     return {
         "preset": prepared.labels.get("preset", "custom"),
         "data": prepared.labels.get("data", prepared.data.spec.name),
@@ -121,7 +123,8 @@ def summarise(
         "stopped_early": reached < prepared.plan.steps,
         "task": prepared.data.spec.task.name,
         "metrics": list(prepared.metrics),
-        **held_out(prepared),
+        **metrics,
+        "baselines": baselines,
         "statistics": dict(statistics or {}),
         "seed": prepared.settings.seed,
         "versions": versions(),
@@ -159,7 +162,7 @@ def inside(prepared: PreparedRun) -> dict[str, float | None]:
     if not prepared.settings.diagnostics:
         return {}
     found = measure(prepared.model, prepared.data, prepared.metrics, "training")
-    return {f"train_{name}": value for name, value in found.items()}
+    return {f"train_{name}": value for name, value in found.values.items()}
 
 
 def finish(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import ModelError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 IGNORED = -100
@@ -49,6 +49,12 @@ def fitting(outputs: Any, y_B: Tensor) -> Tensor:
             expected=tuple(y_B.shape[1:]) or "one number a record",
         )
     return found.reshape(y_B.shape)
+
+
+def weights_cancel(loss: Any) -> bool:
+    """Whether a loss has class weights, and divides those of a batch by their sum."""
+    weighs = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.weight is not None
+    return weighs and loss.reduction == "mean"
 
 
 def cross_entropy(outputs: Any, y_B: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from dpigu.dpcore import ConfigurationError, DpiguError, ModelError
@@ -23,6 +23,18 @@ SHARES = ("accuracy", "subset_accuracy", "token_accuracy", "f1")
 """The metrics that read as percentages."""
 
 
+class Baseline(NamedTuple):
+    """What a metric is of one answer to all records, the best there is: the value to be above.
+
+    Args:
+        answer: in words.
+        value: of the totals of a `Measure`; None where it is not defined.
+    """
+
+    answer: str
+    value: Callable[[Tensor], float | None]
+
+
 @dataclass(frozen=True)
 class Measure:
     """A metric that is a function of sums over records.
@@ -30,10 +42,12 @@ class Measure:
     Args:
         sums: outputs and targets of a batch to numbers that are added up, in float64.
         value: of the totals; None where it is not defined.
+        baseline: of the same totals, what needs no model.
     """
 
     sums: Callable[[Any, Any], Tensor]
     value: Callable[[Tensor], float | None]
+    baseline: Baseline | None = None
 
 
 Metric = Any
@@ -41,8 +55,18 @@ Metric = Any
 Metrics = Mapping[str, Metric]
 
 
-def measured(metrics: Metrics, batches: Iterable[tuple[Any, Any]]) -> dict[str, float | None]:
-    """Every metric of a split, by name; None where it is not defined.
+class Measured(NamedTuple):
+    """Metrics of a split by name, None where one is not defined, and the baselines there are.
+
+    A baseline is a fact about the split's targets, and public where the split is.
+    """
+
+    values: dict[str, float | None]
+    baselines: dict[str, dict[str, Any]]
+
+
+def measured(metrics: Metrics, batches: Iterable[tuple[Any, Any]]) -> Measured:
+    """Every metric of a split.
 
     Args:
         batches: outputs and targets, B × … each.
@@ -53,7 +77,11 @@ def measured(metrics: Metrics, batches: Iterable[tuple[Any, Any]]) -> dict[str, 
     for outputs, y in batches:
         for metric in at_work.values():
             metric.see(outputs, y)
-    return {name: metric.result() for name, metric in at_work.items()}
+    found = {name: metric.baseline() for name, metric in at_work.items()}
+    return Measured(
+        {name: metric.result() for name, metric in at_work.items()},
+        {name: baseline for name, baseline in found.items() if baseline is not None},
+    )
 
 
 class _Summed:
@@ -70,8 +98,20 @@ class _Summed:
     def result(self) -> float | None:
         return None if self._total is None else self._measure.value(self._total)
 
+    def baseline(self) -> dict[str, Any] | None:
+        known = self._measure.baseline
+        value = None if known is None or self._total is None else known.value(self._total)
+        return None if known is None or value is None else {"answer": known.answer, "value": value}
 
-class _Fed:
+
+class _Users:
+    """A user's own metric, of which no baseline is known."""
+
+    def baseline(self) -> None:
+        return None
+
+
+class _Fed(_Users):
     """A user's object that is fed batch by batch."""
 
     def __init__(self, name: str, metric: Any) -> None:
@@ -85,7 +125,7 @@ class _Fed:
         return _number(self._name, _users(self._name, self._metric.compute))
 
 
-class _Whole:
+class _Whole(_Users):
     """A user's function of all outputs and targets."""
 
     def __init__(self, name: str, function: Callable[[Any, Any], Any]) -> None:
@@ -162,8 +202,18 @@ def _sums(*values: Any) -> Tensor:
 
 
 def _share(total: Tensor) -> float | None:
-    right, count = total.tolist()
+    right, count = total[:2].tolist()
     return right / count if count else None
+
+
+def _largest(total: Tensor) -> float | None:
+    """The share of the class with most records; how many each has stands behind the two sums."""
+    return float(total[2:].max() / total[1]) if total[1] else None
+
+
+def _each(y: Tensor, classes: int) -> Tensor:
+    """How often each class is a target."""
+    return torch.bincount(y.cpu(), minlength=classes)[:classes].double()
 
 
 def _classes_right(outputs: Any, y_B: Tensor) -> Tensor:
@@ -177,11 +227,13 @@ def _classes_right(outputs: Any, y_B: Tensor) -> Tensor:
             remedy="For one logit declare the task 'binary'; for numbers 'regression'; else "
             "'other', with `metrics` of your own.",
         )
-    return _sums((logits.argmax(1) == y_B).sum(), len(y_B))
+    right = _sums((logits.argmax(1) == y_B).sum(), len(y_B))
+    return torch.cat([right, _each(y_B, logits.shape[1])])
 
 
 def _binary_right(outputs: Any, y_B: Tensor) -> Tensor:
-    return _sums(((fitting(outputs, y_B) > 0) == (y_B > 0)).sum(), y_B.numel())
+    so = y_B > 0
+    return _sums(((fitting(outputs, y_B) > 0) == so).sum(), so.numel(), (~so).sum(), so.sum())
 
 
 def _subsets_right(outputs: Any, y_BL: Tensor) -> Tensor:
@@ -203,7 +255,8 @@ def _tokens_right(outputs: Any, y_BT: Tensor) -> Tensor:
     logits = logits_of(outputs)
     token_losses(logits[:1], y_BT[:1])  # the shapes fit, or it says so
     counts = y_BT >= 0
-    return _sums(((logits.argmax(-1) == y_BT) & counts).sum(), counts.sum())
+    right = _sums(((logits.argmax(-1) == y_BT) & counts).sum(), counts.sum())
+    return torch.cat([right, _each(y_BT[counts], logits.shape[-1])])
 
 
 def _surprise(outputs: Any, y_BT: Tensor) -> Tensor:
@@ -231,6 +284,12 @@ def _rmse(total: Tensor) -> float | None:
     return math.sqrt(float(total[0].sum() / total[3].sum()))
 
 
+def _rmse_of_mean(total: Tensor) -> float:
+    _, sum_K, square_K, count_K = total
+    spread = (square_K - sum_K.square() / count_K).clamp(min=0).sum()
+    return math.sqrt(float(spread / count_K.sum()))
+
+
 def _r2(total: Tensor) -> float | None:
     """The mean over targets of 1 − Σ(y − ŷ)²/Σ(y − ȳ)²."""
     error_K, sum_K, square_K, count_K = total
@@ -240,11 +299,13 @@ def _r2(total: Tensor) -> float | None:
     return float((1 - error_K / spread_K).mean())
 
 
-ACCURACY = Measure(_classes_right, _share)
-BINARY_ACCURACY = Measure(_binary_right, _share)
+LARGEST = Baseline("the largest class", _largest)
+ACCURACY = Measure(_classes_right, _share, LARGEST)
+BINARY_ACCURACY = Measure(_binary_right, _share, LARGEST)
 SUBSET_ACCURACY = Measure(_subsets_right, _share)
-TOKEN_ACCURACY = Measure(_tokens_right, _share)
+TOKEN_ACCURACY = Measure(_tokens_right, _share, Baseline("the commonest label", _largest))
 F1 = Measure(_hits, _f1)
 PERPLEXITY = Measure(_surprise, _perplexity)
 NEXT_PERPLEXITY = Measure(_next_surprise, _perplexity)
-RMSE, R2 = Measure(_errors, _rmse), Measure(_errors, _r2)
+RMSE = Measure(_errors, _rmse, Baseline("their mean", _rmse_of_mean))
+R2 = Measure(_errors, _r2)

@@ -78,11 +78,16 @@ def report(run: Run, out: Path, seconds: float) -> None:
 
 
 def _reached(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The task's metrics and the user's."""
+    """The task's metrics and the user's, and what one answer for all records would make."""
     from dpigu.trainers.tasks.metrics import titled, told
 
-    values = {name: told(name, summary[f"test_{name}"]) for name in summary["metrics"]}
-    return [(titled(n), f"{v} of held-out records, at the last step") for n, v in values.items()]
+    found = []
+    for name in summary["metrics"]:
+        line = f"{told(name, summary[f'test_{name}'])} of held-out records, at the last step"
+        if (known := summary["baselines"].get(name)) is not None:
+            line += f"; {known['answer']} alone makes {told(name, known['value'])}"
+        found.append((titled(name), line))
+    return found
 
 
 def _measured(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

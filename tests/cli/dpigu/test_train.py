@@ -73,6 +73,7 @@ def test_a_run_says_what_it_reached_and_what_it_cost(tmp_path: Path) -> None:
     assert f"σ = {summary['noise_multiplier']:.5g} calibrated to ε ≤ 4" in text
     assert "pretraining 1 steps, then main 11 steps" in text
     assert f"{summary['test_accuracy']:.2%}" in text
+    assert f"the largest class alone makes {summary['baselines']['accuracy']['value']:.2%}" in text
     assert f"ε = {summary['epsilon']:.4f} (target 4) at δ = 1e-05, RDP accountant" in text
     for name in ("public/STATEMENT.txt", "public/run.png"):
         assert str(out / name) in text

@@ -63,6 +63,15 @@ def test_a_run_without_metric_or_claim_is_drawn(figures: list[Figure]) -> None:
     assert "ε" not in "".join(titles(figures[1]))
 
 
+def test_the_baseline_stands_beside_what_was_measured(figures: list[Figure]) -> None:
+    baselines = {"accuracy": {"answer": "the largest class", "value": 0.713}}
+    known = {**SUMMARY, "baselines": baselines}
+    assert drawn(LINES, known)
+    assert titles(figures[0])[0] == "held-out accuracy, % (the largest class alone: 71.30%)"
+    assert compared([Curves("a", LINES, known), Curves("b", LINES, SUMMARY)])
+    assert titles(figures[1])[0] == "held-out accuracy, %"
+
+
 def test_several_runs_are_told_apart_by_colour_mark_and_stroke(figures: list[Figure]) -> None:
     runs = [Curves(name, LINES, SUMMARY) for name in "abcdefg"]
     assert compared(runs)
