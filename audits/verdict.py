@@ -275,7 +275,7 @@ def _not_contradicted(
             else "That passes the claim by less than a quarter, so only guesses that are nearly"
             " all right could have contradicted it"
         )
-        sentence += f" {reach}: {_with_power(claim, delta, confidence)}."
+        sentence += f" {reach}: {with_power(claim, delta, confidence)}."
     return sentence + " A claim that is not contradicted is not thereby proven."
 
 
@@ -293,14 +293,17 @@ def told_as_numbers(found: AsClaimed) -> str:
     return sentence + "."
 
 
-def _with_power(claim: float, delta: float, confidence: float) -> str:
-    """What would have power against this claim."""
+def with_power(claim: float, delta: float, confidence: float) -> str:
+    """What would have power against this claim: so many canaries in one run, or none."""
     for canaries in POWER:
         grid = guess_grid(canaries)
         level = 1 - (1 - confidence) * WITH_SPREAD["one-run"] / len(grid)
         if one_run_ceiling(canaries, canaries, delta, level) >= HARDLY * claim:
             return f"use {canaries:,} canaries or more, or audit the mechanism by itself"
-    return "no number of canaries in one run would have power; audit the mechanism by itself"
+    return (
+        "no number of canaries in one run would have power; many trainings would, or an audit of "
+        "the mechanism by itself"
+    )
 
 
 def _invalid(reason: str, remedy: str) -> str:

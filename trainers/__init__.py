@@ -18,7 +18,7 @@ from dpigu.trainers.lifecycle.run import Run
 from dpigu.trainers.models.mixing import fix
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
 from dpigu.trainers.phases.phase import Observer
-from dpigu.trainers.recipes.recipe import Recipe, recipe_for, recipe_from_file
+from dpigu.trainers.recipes import Recipe, recipe_for, recipe_from_file
 from dpigu.trainers.runs.load import load_run
 from dpigu.trainers.session import Session
 from dpigu.trainers.settings import Settings

@@ -165,7 +165,8 @@ class Loop:
 
         space = prepared.space if phase.pipeline.statistic is None else None
         number = self.reached + 1
-        return Step(number, phase.name, release, space, self._parameters, update), states
+        rate = self._plan.sampler.rate
+        return Step(number, rate, phase.name, release, space, self._parameters, update), states
 
     def _update(
         self,

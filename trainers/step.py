@@ -21,6 +21,7 @@ class Step:
 
     Args:
         number: of the whole run; the first is 1.
+        rate: of the run, records a step: an epoch is 1/rate steps.
         phase: the name of its phase.
         release: what the kernel released.
         space: which coordinates of the release are which parameter's; None for a statistic,
@@ -32,13 +33,14 @@ class Step:
     def __init__(
         self,
         number: int,
+        rate: float,
         phase: str,
         release: Release,
         space: Space | None,
         parameters: Mapping[str, nn.Parameter],
         update: Update,
     ) -> None:
-        self.number, self.phase = number, phase
+        self.number, self.phase, self._rate = number, phase, rate
         self._release: Release | None = release
         self._space, self._parameters = space, parameters
         self._update: Update | None = update
@@ -56,6 +58,16 @@ class Step:
                 remedy="Read it within the loop, and keep `step.release` if you need it later.",
             )
         return self._release
+
+    @property
+    def ends_epoch(self) -> int | None:
+        """The epoch that ends with this step, counted from 1; None for a step within one.
+
+        Epoch e ends at step e/rate, rounded: the records of so many steps are, on average, as many
+        as are declared. No step goes through the data: each samples from all of it.
+        """
+        epoch = max(1, round(self.number * self._rate))
+        return epoch if round(epoch / self._rate) == self.number else None
 
     @property
     def gradients(self) -> dict[str, Tensor]:

@@ -94,6 +94,7 @@ def _black_box(
 
     from dpigu.audits.statistics.black_box import plan_black_box
     from dpigu.audits.statistics.power import CANARIES
+    from dpigu.audits.verdict import with_power
 
     rows = plan_black_box(
         epsilon=epsilon, delta=delta, confidence=confidence, canaries=canaries or CANARIES
@@ -105,11 +106,13 @@ def _black_box(
     click.echo(f"{'canaries':<10}{'ceiling':>9}   to contradict, of the surest guesses")
     for row in rows:
         if row.easiest is None:
-            said = "nothing can: use more canaries"
+            said = "nothing: all guesses right show less than the claim"
         else:
             ways = [row.needed[0], row.easiest]
             said = " or ".join(f"{v} of {r} ({v / r:.0%})" for r, v in dict.fromkeys(ways))
         click.echo(f"{row.canaries:<10}{down(row.ceiling, 2):>9}   {said}")
+    if all(row.easiest is None for row in rows):
+        click.echo(f"\nAgainst this claim, {with_power(epsilon, delta, confidence)}.")
 
 
 def _json(plan: PowerPlan) -> dict[str, object]:

@@ -94,7 +94,7 @@ plan_options = together(
         "columns",
         metavar="FILE.toml",
         type=click.Path(path_type=Path),
-        help="What is declared of a table's columns: a scaling or a list of categories each.",
+        help="What is declared of a table's columns: a scaling, a list of categories, or drop.",
     ),
     click.option(
         "--unit",

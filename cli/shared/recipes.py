@@ -13,7 +13,7 @@ from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
 from dpigu.trainers.calibration import steps_of, with_steps
-from dpigu.trainers.data.sources.tables import Columns, columns_from_dict
+from dpigu.trainers.data.sources.columns import Columns, columns_from_dict
 from dpigu.trainers.recipes import assigned, clipped_at
 
 SETTINGS = {"batch": "expected_batch"} | {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpigu.trainers.data.dataset import DataSpec
 
 RELABEL = "Mend the labels, or declare the number of classes that there are."
+FILL = "Put a constant of your choice in their place, never a mean of the training records."
 
 
 def check_split(spec: DataSpec, split: str, x: Any, y: Any) -> None:
@@ -39,7 +40,7 @@ def check_split(spec: DataSpec, split: str, x: Any, y: Any) -> None:
     for v in leaves:
         if not bool(torch.isfinite(v).all()):
             problem = f"a {split} input is not finite as {str(v.dtype).removeprefix('torch.')}"
-            raise wrong(spec, split, problem, "Mend the inputs or leave such out.")
+            raise wrong(spec, split, problem, FILL)
 
 
 def _check_targets(spec: DataSpec, split: str, y: Any) -> None:

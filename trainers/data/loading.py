@@ -20,9 +20,10 @@ from dpigu.trainers.data.files import READERS, Array, data_folder, unreadable
 from dpigu.trainers.data.making import data_from
 from dpigu.trainers.data.scaling import BYTES, Scaling
 from dpigu.trainers.data.sources import Tensors, form_of
+from dpigu.trainers.data.sources.columns import Columns
 from dpigu.trainers.data.sources.leaves import Inputs
 from dpigu.trainers.data.sources.leaves import target as targets_of
-from dpigu.trainers.data.sources.tables import FILES, LOOKED_FOR, Columns
+from dpigu.trainers.data.sources.tables import FILES, LOOKED_FOR
 from dpigu.trainers.data.units import UnitIds
 from dpigu.trainers.tasks import task_named
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from dpigu.dpcore.errors import DataError, DpiguError
 from dpigu.trainers.data.sources import Arrays, Items, Source, Tensors
+from dpigu.trainers.data.sources.columns import Columns
 from dpigu.trainers.data.sources.leaves import Inputs, target
 from dpigu.trainers.data.sources.padding import Padding
-from dpigu.trainers.data.sources.tables import Columns, is_table, read_table, table_split
+from dpigu.trainers.data.sources.tables import is_table, read_table, table_split
 from dpigu.trainers.engines.records import Tree
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -53,8 +54,9 @@ class Maker:
         name = told_of(given, name)
         if is_table(given):
             table = {key: v for key, v in read_table(given).items() if key != self.owners}
-            parts = Parts(*table_split(table, name, self.target, self.columns))
-            return self._columns(parts, name, form)
+            held_out = form is None
+            split = table_split(table, name, self.target, self.columns, public=held_out)
+            return self._columns(Parts(*split), name, form)
         if isinstance(given, torch.utils.data.TensorDataset):
             given = given.tensors
         if is_dataset(given):

@@ -19,10 +19,11 @@ from dpigu.trainers.data.maker import (
 )
 from dpigu.trainers.data.scaling import BYTES, Scaling
 from dpigu.trainers.data.sources import Source, form_of, shapes_of
+from dpigu.trainers.data.sources.columns import columns_from_dict
 from dpigu.trainers.data.sources.images import image_folders
 from dpigu.trainers.data.sources.leaves import Inputs, holds_bytes
 from dpigu.trainers.data.sources.padding import Padding
-from dpigu.trainers.data.sources.tables import columns_from_dict, is_table
+from dpigu.trainers.data.sources.tables import is_table
 from dpigu.trainers.data.units import UnitIds, column_of, unit_of
 from dpigu.trainers.tasks import Task, task_named, task_of
 
@@ -72,7 +73,8 @@ def data_from(
         target: the column or key that is the target.
         inputs: the keys of a dict that are inputs; one name gives the model that tensor alone.
         columns: what is declared of a table's columns by name: a `Scaling` (or a dict of its
-            fields), or a list of categories.
+            fields, with `missing` the number that stands for a missing one), a list of
+            categories, or "drop" for a column that is no input.
         scaling: of float and byte inputs; bytes are brought to [−1, 1] where none is given.
         weight_bound: the largest weight; a weight multiplies its record's loss.
         pad_to: the length that sequences are padded or cut to; the model also gets the mask.

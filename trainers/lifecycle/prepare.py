@@ -10,25 +10,21 @@ from typing import Any, TypeVar
 import torch
 from dpigu.dpcore import (
     CalibratedPlan,
-    ConfigurationError,
     DataError,
     ModelError,
     Phase,
-    Pipeline,
     Plan,
     PoissonSampler,
     Ranks,
     Space,
     Views,
 )
-from dpigu.dpcore.grammar.stages import name_of, of_loss, public_records_of
 from dpigu.dpcore.ranks import ALONE
-from dpigu.dpcore.unit import Unit, called
+from dpigu.dpcore.unit import Unit
 from dpigu.trainers.calibration import calibrate
 from dpigu.trainers.data.dataset import Data, DataSpec
 from dpigu.trainers.data.overlap import refuse_shared
 from dpigu.trainers.data.sources import form_of
-from dpigu.trainers.data.units import Split
 from dpigu.trainers.distributed import is_sharded, refuse_other_sharding, replicated
 from dpigu.trainers.engines import (
     Loss,
@@ -39,14 +35,21 @@ from dpigu.trainers.engines import (
     trainable,
 )
 from dpigu.trainers.evaluation import try_metrics
+from dpigu.trainers.lifecycle.fitting import (
+    check_buffers,
+    check_needed,
+    check_public,
+    check_tokens,
+    check_unit,
+)
 from dpigu.trainers.models.mixing import refuse_mixing_modules
 from dpigu.trainers.phases.reading import Records
 from dpigu.trainers.phases.slots import Slots
 from dpigu.trainers.settings import Settings
 from dpigu.trainers.tasks import Metrics
-from dpigu.trainers.tasks.losses import weighted
+from dpigu.trainers.tasks.losses import weighted, weights_cancel
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 T = TypeVar("T")
 
@@ -177,6 +180,13 @@ def _loss_of(spec: DataSpec, loss: Loss | None) -> Loss:
             got=f"task {spec.task}",
             remedy="Give `loss`: outputs and targets of a batch of one record to one number.",
         )
+    if not spec.target and weights_cancel(chosen):
+        raise ModelError(
+            "the class weights cancel in a mean over one record: it divides by that record's own",
+            where="loss",
+            got=f"{type(chosen).__name__}(weight=…, reduction='mean')",
+            remedy="Take reduction='sum': a loss sees a batch of one record.",
+        )
     return chosen if spec.weight_bound is None else partial(weighted, chosen)
 
 
@@ -200,7 +210,7 @@ def _checked(
     device = settings.torch_device()
     refuse_mixing_modules(model)
     model = model.to(device)
-    _check_tokens(data, model)
+    check_tokens(data, model)
     row_loss = loss if data.units is None else partial(weighted, loss)
     traced = _traced(LossOfOne(model, row_loss, settings.precision), data, device)
     space = Space.of(trainable(model))
@@ -209,11 +219,11 @@ def _checked(
             refuse_whole_rows(phase)
         for pipeline in phase.pipelines:
             pipeline.check(pipeline.row_space(space, data.spec.shape))
-            _check_public(pipeline, data, public)
-            _check_unit(pipeline, data.spec)
-            _check_buffers(pipeline, data, model)
+            check_public(pipeline, data, public)
+            check_unit(pipeline, data.spec)
+            check_buffers(pipeline, data, model)
     if public is not None:
-        _check_needed(phases, public)
+        check_needed(phases, public)
     return model, device, space, traced
 
 
@@ -234,88 +244,3 @@ def _traced(loss: LossOfOne, data: Data, device: torch.device) -> Traced:
         return trace(loss, trainable(loss.model), x, y)
     finally:
         loss.model.train(before)
-
-
-def _check_tokens(data: Data, model: nn.Module) -> None:
-    """An error if an integer input is no row of the model's largest embedding."""
-    tables = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)]
-    if not tables or all(v.is_floating_point() for v in tree_leaves(form_of(data.train)[0])):
-        return
-    splits: tuple[Split, ...] = ("training", "held-out")
-    for split in splits:
-        for x_B, _ in data.batches(split):
-            for v in filter(_whole, tree_leaves(x_B)):
-                if int(v.min()) < 0 or int(v.max()) >= max(tables):
-                    raise DataError(
-                        f"a {split} token lies outside of every embedding of the model",
-                        where=data.spec.name,
-                        expected=f"0…{max(tables) - 1}",
-                        remedy="Give a model with a row for each token.",
-                    )
-
-
-def _whole(v: Tensor) -> bool:
-    return not v.is_floating_point() and v.dtype != torch.bool and v.numel() > 0
-
-
-def _check_needed(phases: Sequence[Phase], public: Data) -> None:
-    """An error if public data was given and no stage of the plan would look at it."""
-    placed = (p for phase in phases for line in phase.pipelines for p in line.placed)
-    if not any(public_records_of(p.stage) for p in placed):
-        raise ConfigurationError(
-            "no stage of the plan learns from public records",
-            where=public.spec.name,
-            remedy="Leave out `public`, or take a plan such as gep-public.",
-        )
-
-
-def _check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
-    """An error if a stage wants public records and there are none, or none that fit."""
-    wanting = [p.name for p in pipeline.placed if public_records_of(p.stage)]
-    if not wanting:
-        return
-    if public is None:
-        raise ConfigurationError(
-            "a stage learns from public records, and there is no public data",
-            where=wanting[0],
-            remedy="Give `public`: records that need no protection.",
-        )
-    here, there = data.spec, public.spec
-    fewer = there.classes is None or here.classes is None or there.classes <= here.classes
-    if there.shape != here.shape or there.task != here.task or not fewer:
-        raise ConfigurationError(
-            "the public data does not fit the private data",
-            where=there.name,
-            got=f"{there.shape}, {there.classes} classes",
-            expected=f"{here.shape}, at most {here.classes} classes",
-        )
-
-
-def _check_unit(pipeline: Pipeline, spec: DataSpec) -> None:
-    """An error for a statistic that looks at one record's values, where rows are units'."""
-    statistic = pipeline.statistic
-    if spec.unit is not None and statistic is not None and not of_loss(statistic):
-        raise ConfigurationError(
-            "this statistic is of one record, and a row is a unit's here",
-            where=name_of(statistic),
-            got=called(spec.unit),
-            remedy="Leave the phase out, or promise privacy by record.",
-        )
-
-
-def _check_buffers(pipeline: Pipeline, data: Data, model: nn.Module) -> None:
-    """An error if a statistic sets buffers that the model lacks, or has in another shape."""
-    if pipeline.statistic is None:
-        return
-    there = {name: tuple(buffer.shape) for name, buffer in model.named_buffers()}
-    for name, shape in pipeline.statistic.fits(data.spec.shape).items():
-        if there.get(name) != shape:
-            known = [f"{here} {size}" for here, size in there.items()]
-            raise ModelError(
-                "the model has no such buffer for a statistic to set",
-                where=name_of(pipeline.statistic),
-                got=", ".join(known) or "a model without buffers",
-                expected=f"{name} {shape}",
-                remedy="Take a model that has it, such as the preset's own, or change the "
-                "statistic's options.",
-            )

@@ -17,7 +17,8 @@ from dpigu.trainers.lifecycle.run import OpenRun
 from dpigu.trainers.lifecycle.spending import Spending
 from dpigu.trainers.optim import HeldOptimizer
 from dpigu.trainers.phases.phase import Observer
-from dpigu.trainers.recipes.recipe import Recipe, recipe_from_dict
+from dpigu.trainers.recipes.from_file import recipe_from_dict
+from dpigu.trainers.recipes.recipe import Recipe
 from dpigu.trainers.runs.folder import CONFIGURATION, LEDGER, RunFolder
 from dpigu.trainers.runs.identity import (
     check_data,

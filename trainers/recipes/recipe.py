@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpigu.dpcore import CalibratedPlan, ConfigurationError, DataError, Plan, RunError
-from dpigu.dpcore.errors import did_you_mean
-from dpigu.dpcore.registry import (
-    dataclass_from,
-    plan_from_dict,
-    refuse_unknown,
-    typed,
-)
+from dpigu.dpcore import ConfigurationError, DataError, Plan, RunError
 from dpigu.dpcore.unit import Unit
-from dpigu.mechanisms import PRESETS
-from dpigu.trainers.calibration import steps_of
 from dpigu.trainers.data import (
     PROCEDURAL,
     SPECS,
@@ -32,15 +21,9 @@ from dpigu.trainers.data import (
     with_features,
 )
 from dpigu.trainers.data.features.procedural import procedural
-from dpigu.trainers.data.sources.tables import (
-    FILES,
-    Columns,
-    columns_from_dict,
-    columns_to_dict,
-)
+from dpigu.trainers.data.sources.columns import Columns, columns_to_dict
+from dpigu.trainers.data.sources.tables import FILES
 from dpigu.trainers.models import default_model
-from dpigu.trainers.recipes.assignments import assigned, clipped_at
-from dpigu.trainers.recipes.defaults import defaults_for, steps_by_size
 from dpigu.trainers.settings import Settings
 
 PATHS = ("data", "test", "public")
@@ -188,148 +171,6 @@ class Recipe:
                 expected=f"{spec.shape}, {spec.classes} classes",
             )
         return data
-
-
-def recipe_for(
-    preset: str,
-    data: str,
-    *,
-    steps: int | None = None,
-    epochs: float | None = None,
-    records: int | None = None,
-    classes: int | None = None,
-    test: str | None = None,
-    target: str | None = None,
-    task: str | None = None,
-    columns: Columns | None = None,
-    unit: Unit | None = None,
-    common_inputs: bool = False,
-    features: str | None = None,
-    public: str | None = None,
-    model: str | None = None,
-    clip: float | None = None,
-    assignments: Sequence[str] = (),
-    **settings: Any,
-) -> Recipe:
-    """A preset on a data set, with the defaults measured for both, and any of them changed.
-
-    Args:
-        preset: a name in `mechanisms.PRESETS`.
-        data: a data set's name, the path of a file, or module:factory.
-        steps: steps of all phases together; or
-        epochs: steps × expected batch / declared records.
-        clip: the clipping norm of the phases that train.
-        assignments: `stage.option=value` or `phase.stage.option=value`, applied to the plan.
-        settings: fields of `Settings`.
-    """
-    if preset not in PRESETS:
-        raise ConfigurationError(
-            "there is no preset of that name",
-            where="preset",
-            got=preset,
-            expected=", ".join(PRESETS),
-            remedy=did_you_mean(preset, PRESETS),
-        )
-    declared = SPECS[data].records if data in SPECS else records
-    if declared is None:
-        raise ConfigurationError(
-            "the number of records of this data set is not known, and is not read off it",
-            where=data,
-            remedy="Declare `records`; the number is public.",
-        )
-    training = dict(PRESETS[preset].training)
-    names = {key: training.pop(key, None) for key in ("features", "model", "public")}
-    defaults, default_steps, default_clip = defaults_for(preset, data, declared, training)
-    if "rate" in settings:
-        defaults.pop("expected_batch", None)
-    if "noise_multiplier" in settings or preset == "non-private":
-        defaults.pop("epsilon", None)
-    chosen = dataclass_from(Settings, {**defaults, **settings}, "settings")
-    if steps is not None and epochs is not None:
-        raise ConfigurationError("give steps or epochs, and not both", where="settings")
-    sampler = chosen.sampler(declared)
-    if epochs is not None:
-        steps = steps_of(epochs, sampler)
-    elif steps is None:
-        steps = default_steps if default_steps is not None else steps_by_size(sampler.rate)
-    plan = PRESETS[preset].plan(steps)
-    if clip is not None or plan.private:
-        plan = clipped_at(plan, clip if clip is not None else default_clip)
-    return Recipe(
-        preset=preset,
-        data=data,
-        records=records,
-        classes=classes,
-        test=test,
-        target=target,
-        task=task,
-        columns=columns,
-        unit=unit,
-        common_inputs=common_inputs,
-        features=features if features is not None else names["features"],
-        public=public if public is not None else names["public"],
-        model=model if model is not None else names["model"],
-        settings=chosen,
-        plan=assigned(plan, assignments),
-    )
-
-
-def recipe_from_file(path: Path) -> Recipe:
-    """The recipe in a TOML file, such as the `config.toml` of a run, which knows its files."""
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"cannot be read as TOML: {error}", where=str(path)) from error
-    return recipe_from_dict(table, str(path)).located(path.parent.parent / "private")
-
-
-def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe in a table, such as `dpigu.trainers.runs.report.configuration` makes.
-
-    A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
-    """
-    known = ("format", "preset", "data", "model", "loss", "metrics", "optimizer", "settings")
-    later = ("plan", "calibrated", "budget", "lineage", "loop", "tuned")
-    refuse_unknown(table, (*known, *later), where)
-    for key in ("data", "settings"):
-        if key not in table:
-            raise ConfigurationError(f"the table {key!r} is missing", where=where)
-    if ("plan" in table) == ("calibrated" in table):
-        raise ConfigurationError("give the table 'plan'", where=where)
-    settings = dataclass_from(Settings, table["settings"], f"{where}: settings")
-    if "calibrated" in table:
-        calibrated = CalibratedPlan.from_dict(table["calibrated"], f"{where}: calibrated")
-        plan = Plan(calibrated.phases, calibrated.adjacency)
-        if plan.private:
-            settings = dataclasses.replace(settings, noise_multiplier=1.0)
-    else:
-        plan = plan_from_dict(table["plan"], f"{where}: plan")
-    data = table["data"]
-    named = ("name", "records", "classes", "test", "target", "task", "columns", "unit")
-    seen = ("shape", "scaling", "targets", "weight_bound", "features", "public", "common_inputs")
-    refuse_unknown(data, (*named, *seen), f"{where}: data")
-    name = typed(data.get("name"), str, f"{where}: data.name")
-    model = table.get("model", {})
-    refuse_unknown(model, ("name", "structure"), f"{where}: model")
-    return Recipe(
-        preset=typed(table.get("preset", "custom"), str, f"{where}: preset"),
-        data=name,
-        records=typed(data.get("records"), int | None, f"{where}: data.records"),
-        classes=typed(data.get("classes"), int | None, f"{where}: data.classes"),
-        test=typed(data.get("test"), str | None, f"{where}: data.test"),
-        target=typed(data.get("target"), str | None, f"{where}: data.target"),
-        task=typed(data.get("task"), str | None, f"{where}: data.task"),
-        columns=columns_from_dict(data["columns"], where) if "columns" in data else None,
-        unit=dataclass_from(Unit, data["unit"], f"{where}: data.unit") if "unit" in data else None,
-        common_inputs=typed(data.get("common_inputs", False), bool, f"{where}: data.common_inputs"),
-        features=typed(data.get("features"), str | None, f"{where}: data.features"),
-        public=typed(data.get("public"), str | None, f"{where}: data.public"),
-        model=typed(model.get("name"), str | None, f"{where}: model.name"),
-        settings=settings,
-        plan=plan,
-    )
 
 
 def is_file(name: str | None) -> bool:

@@ -13,7 +13,7 @@ from dpigu.trainers.data.declared import spec_from
 from dpigu.trainers.lifecycle.lineage import Ancestor, remember
 from dpigu.trainers.lifecycle.run import Run
 from dpigu.trainers.models.registry import MODELS, build_model
-from dpigu.trainers.recipes.recipe import recipe_from_dict
+from dpigu.trainers.recipes.from_file import recipe_from_dict
 from dpigu.trainers.runs import disk
 from dpigu.trainers.runs.folder import RunFolder
 from dpigu.trainers.runs.weights import MODEL, unpacked

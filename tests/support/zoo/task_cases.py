@@ -223,6 +223,13 @@ CASES: dict[str, Case] = {
         refused="metrics['auc']",
         options={"metrics": {"auc": lambda o, y: o.nonsense}},
     ),
+    "class weights in a mean of one": Case(
+        linear(),
+        lambda _: both(X, LABELS),
+        two(),
+        refused="reduction='sum'",
+        options={"loss": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 10.0]))},
+    ),
     "a shared record": Case(
         linear(),
         lambda p: {**mapped(p, X, LABELS), "test": (X[:3], LABELS[:3])},

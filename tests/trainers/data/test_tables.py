@@ -9,6 +9,7 @@ import pytest
 import torch
 from dpigu.dpcore.errors import ConfigurationError, DataError
 from dpigu.trainers import Scaling, data_from, load_data
+from dpigu.trainers.data.sources import columns as declared
 from dpigu.trainers.data.sources import tables
 
 arrow = pytest.importorskip("pyarrow")
@@ -84,7 +85,7 @@ def test_columns_of_a_configuration_are_those_of_python(files: tuple[Path, Path]
     """Plain data means what the objects mean, and what means nothing is refused."""
     train, test = files
     options = {"train": train, "test": test, "records": 3, "classes": 2, "target": "rich"}
-    plain = data_from(**options, columns=tables.columns_to_dict(COLUMNS))
+    plain = data_from(**options, columns=declared.columns_to_dict(COLUMNS))
     made = data_from(**options, columns=COLUMNS)
     assert torch.equal(plain.test_x, made.test_x)
     for wrong in ("columns.toml", {"age": {"scale": 2.0}}, {"city": "Ulm"}):
@@ -93,10 +94,39 @@ def test_columns_of_a_configuration_are_those_of_python(files: tuple[Path, Path]
 
 
 def test_columns_survive_a_configuration() -> None:
-    table = tables.columns_to_dict(COLUMNS)
-    assert tables.columns_from_dict(table, "here") == COLUMNS
+    every = {**COLUMNS, "id": "drop", "bmi": declared.Filled(27.0, Scaling(std=6.0))}
+    table = declared.columns_to_dict(every)
+    assert declared.columns_from_dict(table, "here") == every
     with pytest.raises(ConfigurationError, match=r"columns\.age"):
-        tables.columns_from_dict({"age": 3}, "here")
+        declared.columns_from_dict({"age": 3}, "here")
+
+
+HOLED = "id,bmi,ill\na,20,0\nb,,1\n"
+FILLED = {"id": "drop", "bmi": {"mean": 27.0, "std": 7.0, "missing": 34.0}}
+
+
+def test_a_constant_stands_for_a_missing_number_and_a_column_may_be_dropped(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text(HOLED)
+    test.write_text(HOLED.replace("20", "41"))
+    options = {"train": train, "test": test, "records": 2, "classes": 2, "target": "ill"}
+    data = data_from(**options, columns=FILLED)
+    assert data.train_x.tolist() == [[-1.0], [1.0]] and data.test_x.tolist() == [[2.0], [1.0]]
+    with pytest.raises(DataError, match=r"test\.csv, column bmi: numbers are missing") as refused:
+        data_from(**options, columns={"id": "drop"})
+    assert "bmi = {missing = 0.0}" in refused.value.remedy
+    with pytest.raises(DataError, match="the target is dropped"):
+        data_from(**options, columns={**FILLED, "ill": "drop"})
+
+
+def test_where_a_training_number_is_missing_is_not_told(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text(HOLED)
+    test.write_text("id,bmi,ill\na,30,0\nb,31,1\n")
+    options = {"records": 2, "classes": 2, "target": "ill", "columns": {"id": "drop"}}
+    with pytest.raises(DataError, match="never a mean of the training records") as refused:
+        data_from(train=train, test=test, **options)
+    assert "bmi" not in str(refused.value)
 
 
 def test_a_second_npz_holds_the_held_out_split(tmp_path: Path) -> None:

@@ -1,65 +1,28 @@
-"""Tables: CSV and Parquet files, pandas and pyarrow tables, as inputs and targets.
-
-What is done to a column is declared, and nothing is fitted to the records: a number is taken as it
-is or by a declared scaling, a category by its place in a declared list.
-"""
+"""Tables: CSV and Parquet files, pandas and pyarrow tables, as inputs and targets."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dpigu.dpcore.errors import ConfigurationError, DataError
-from dpigu.trainers.data.scaling import Scaling
+from dpigu.trainers.data.sources.columns import (
+    DROP,
+    Column,
+    Columns,
+    Filled,
+    as_target,
+    encoded,
+    is_categories,
+)
 from numpy.typing import NDArray
 
 PYARROW = "pyarrow>=14"
 FILES = (".csv", ".parquet")
-Column = Scaling | Sequence[str]
-"""A scaling of numbers, or the categories that there are."""
-Columns = Mapping[str, Column]
 LOOKED_FOR = "Give its path, or name the folder that holds it as `data_dir`."
-
-
-def columns_from_dict(table: Any, where: str) -> Columns:
-    """What is declared of columns: a `Scaling` or {divisor, mean, std}, or a list of words.
-
-    Errors: `ConfigurationError` for anything else.
-    """
-    if not isinstance(table, Mapping):
-        raise ConfigurationError(
-            "what is declared of columns goes by their names",
-            where=f"{where}: columns",
-            got=table,
-            expected="{'age': {'divisor': 100}, 'town': ['…', '…']}",
-        )
-    found: dict[str, Column] = {}
-    for name, declared in table.items():
-        if isinstance(declared, Scaling):
-            found[name] = declared
-        elif isinstance(declared, Mapping) and declared.keys() <= {"divisor", "mean", "std"}:
-            found[name] = Scaling(**declared)
-        elif isinstance(declared, list | tuple) and declared:
-            found[name] = tuple(str(word) for word in declared)
-        else:
-            raise ConfigurationError(
-                "a column is declared by its scaling or by the list of its categories",
-                where=f"{where}: columns.{name}",
-                got=declared,
-                expected="{divisor = …, mean = …, std = …} or ['…', '…']",
-            )
-    return found
-
-
-def columns_to_dict(columns: Columns) -> dict[str, Any]:
-    """The inverse of `columns_from_dict`."""
-    return {
-        name: vars(declared) if isinstance(declared, Scaling) else [str(word) for word in declared]
-        for name, declared in columns.items()
-    }
 
 
 def is_table(value: Any) -> bool:
@@ -102,7 +65,12 @@ def read_table(value: Any) -> dict[str, NDArray[Any]]:
 
 
 def table_split(
-    table: Mapping[str, NDArray[Any]], where: str, target: str | None, columns: Columns
+    table: Mapping[str, NDArray[Any]],
+    where: str,
+    target: str | None,
+    columns: Columns,
+    *,
+    public: bool,
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Inputs, N × width, in the order of the columns, and targets.
 
@@ -110,8 +78,10 @@ def table_split(
         where: the table's name, for errors.
         target: the column of the targets.
         columns: what is declared of the others; those it does not name are numbers as they are.
+        public: whether an error may say where a value is missing.
 
-    Errors: `DataError` for a column that is missing, or is no numbers and not declared.
+    Errors: `DataError` for a column that is missing, is no numbers and not declared, or has missing
+    values that nothing stands for.
     """
     if target is None:
         raise DataError(
@@ -125,45 +95,47 @@ def table_split(
             raise DataError(
                 "there is no such column", where=where, got=name, expected=", ".join(table)
             )
-    if undeclared := [n for n, v in table.items() if not _is_known(v, columns.get(n))]:
-        raise _undeclared(where, undeclared, target)
-    parts = [_encoded(v, columns.get(n)) for n, v in table.items() if n != target]
-    if not parts:
+    if columns.get(target) == DROP:
+        raise DataError("the target is dropped", where=where, got=target)
+    inputs = {n: v for n, v in table.items() if n != target and columns.get(n) != DROP}
+    if not inputs:
         raise DataError("there is no column beside the target", where=where, got=target)
-    return np.concatenate(parts, axis=1), _target(table[target], columns.get(target))
+    known = {**inputs, target: table[target]}
+    if undeclared := [n for n, v in known.items() if not _is_known(v, columns.get(n))]:
+        raise _undeclared(where, undeclared, target)
+    if public and (holed := [n for n, v in inputs.items() if _has_holes(v, columns.get(n))]):
+        raise _missing(where, holed)
+    parts = [encoded(v, columns.get(n)) for n, v in inputs.items()]
+    return np.concatenate(parts, axis=1), as_target(table[target], columns.get(target))
 
 
 def _is_known(values: NDArray[Any], declared: Column | None) -> bool:
     """Whether a column's categories are declared, or it is plain numbers."""
-    categories = declared is not None and not isinstance(declared, Scaling)
-    return categories or values.dtype.kind in "biuf"
+    return is_categories(declared) or values.dtype.kind in "biuf"
 
 
-def _encoded(values: NDArray[Any], declared: Column | None) -> NDArray[np.float32]:
-    if declared is not None and not isinstance(declared, Scaling):
-        known = np.array([str(word) for word in declared])
-        words = np.array([str(value) for value in values])
-        hot: NDArray[np.float32] = (words[:, None] == known[None]).astype(np.float32)
-        return hot
-    scaled = (declared or Scaling()).apply(values)
-    column: NDArray[np.float32] = scaled[:, None].numpy()
-    return column
-
-
-def _target(values: NDArray[Any], declared: Column | None) -> NDArray[Any]:
-    """The targets: numbers as they are, categories by their place in the declared list."""
-    if declared is not None and not isinstance(declared, Scaling):
-        place = {str(word): i for i, word in enumerate(declared)}
-        return np.array([place.get(str(value), -1) for value in values], dtype=np.int64)
-    return values if declared is None else declared.apply(values).numpy()
+def _has_holes(values: NDArray[Any], declared: Column | None) -> bool:
+    """Whether numbers are missing, and nothing is declared to stand for them."""
+    filled = is_categories(declared) or isinstance(declared, Filled)
+    return not filled and values.dtype.kind == "f" and bool(np.isnan(values).any())
 
 
 def _undeclared(where: str, names: list[str], target: str) -> DataError:
     lines = ", ".join(f'{name} = ["…", "…"]' for name in names)
-    leave = "" if names == [target] else "; or leave what is not the target out of the table"
+    leave = "" if names == [target] else f'; or "{DROP}" in place of a list for what is no input'
     return DataError(
         "a column holds no plain numbers, and its categories are not read off private records",
         where=f"{where}, column {', '.join(names)}",
         got="text or missing values",
         remedy=f"Declare in `columns` the categories of each: {lines}{leave}.",
+    )
+
+
+def _missing(where: str, names: list[str]) -> DataError:
+    lines = ", ".join(f"{name} = {{missing = 0.0}}" for name in names)
+    return DataError(
+        "numbers are missing in a column, and nothing is declared to stand for them",
+        where=f"{where}, column {', '.join(names)}",
+        remedy=f"Declare a constant for each in `columns`: {lines}, or what you take for usual; "
+        "never a mean of the training records.",
     )
