@@ -31,15 +31,18 @@ NETS = {
 LINES = {
     ("non-private", "torch", "autograd"): ("0.45", "-"),
     ("non-private", "torch", "channels last"): ("0.45", ":"),
-    ("dpsgd", "dpigu", "ghost"): ("tab:orange", "-"),
-    ("adadpigu", "dpigu", "ghost"): ("tab:red", "-"),
-    ("dpsgd", "dpigu", "materialising"): ("tab:orange", ":"),
-    ("adadpigu", "dpigu", "materialising"): ("tab:red", ":"),
-    ("dpsgd", "opacus", "hooks"): ("tab:blue", ":"),
-    ("dpsgd", "opacus", "ghost"): ("tab:blue", "-"),
-    ("adadpigu", "backpack", "batch gradients"): ("tab:green", "-"),
-    ("dpsgd", "jax_privacy", "compiled"): ("tab:purple", "-"),
+    ("dpsgd", "dpigu", "ghost"): ("#E69F00", "-"),
+    ("adadpigu", "dpigu", "ghost"): ("#D55E00", "-"),
+    ("dpsgd", "dpigu", "materialising"): ("#E69F00", ":"),
+    ("adadpigu", "dpigu", "materialising"): ("#D55E00", ":"),
+    ("dpsgd", "opacus", "hooks"): ("#0072B2", ":"),
+    ("dpsgd", "opacus", "ghost"): ("#0072B2", "-"),
+    ("adadpigu", "backpack", "batch gradients"): ("#009E73", "-"),
+    ("dpsgd", "jax_privacy", "compiled"): ("#CC79A7", "-"),
 }
+"""A colour that colour-blind eyes tell apart (Okabe and Ito 2008) and a stroke for each line."""
+MARKS = {"torch": "o", "dpigu": "D", "opacus": "s", "backpack": "^", "jax_privacy": "v"}
+"""A mark for each library, for print in grey."""
 Result = Mapping[str, Any]
 Key = tuple[str, str, str]
 
@@ -128,7 +131,8 @@ def _lines(axes: Axes, found: Sequence[Result], what: str, unit: float) -> None:
             pipeline, library, engine = line
             label = f"{pipeline}, {library} {engine}"
             width = 2.2 if library == "dpigu" and engine == "ghost" else 1.3
-            axes.plot(*zip(*points, strict=True), dash, marker="o", ms=4, color=colour, lw=width)
+            look = {"marker": MARKS[library], "ms": 4.5, "color": colour, "lw": width}
+            axes.plot(*zip(*points, strict=True), dash, **look)
             axes.lines[-1].set_label(label)
     batches = sorted({r["batch"] for r in found})
     axes.set_xscale("log", base=2)
