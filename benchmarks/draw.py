@@ -1,7 +1,7 @@
 """Pictures and table of what `benchmarks.step` measured (`python -m benchmarks.draw`).
 
-Reads benchmarks/results/*.json; writes docs/pictures/step-NET.png and the part of docs/speed.md
-between its two markers.
+Reads benchmarks/results/NET-BATCH.json; writes docs/pictures/step-NET.png and the part of
+docs/speed.md between its two markers.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Key = tuple[str, str, str]
 
 
 def results(folder: Path = RESULTS) -> list[Result]:
-    """Every result, by net and batch."""
-    read = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    """Every result, in a file NET-BATCH.json, by net and batch."""
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*-*.json")]
     return sorted(read, key=lambda r: (list(NETS).index(r["net"]), r["batch"]))
 
 

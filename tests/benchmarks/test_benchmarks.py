@@ -91,6 +91,12 @@ def test_peak_memory_is_seen_after_it_was_let_go() -> None:
     assert peak > now - 2**20 > after
 
 
+def test_the_table_is_drawn_from_what_the_step_benchmark_wrote() -> None:
+    """And from nothing else that is kept beside it."""
+    found = draw.results()
+    assert {r["net"] for r in found} == set(draw.NETS) and len(found) >= len(draw.NETS)
+
+
 def test_the_table_names_the_machine_but_not_its_name() -> None:
     about = describe_machine(2)
     assert platform.node() not in json.dumps(about)
