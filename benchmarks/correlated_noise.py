@@ -1,27 +1,29 @@
 """Correlated noise against independent noise: in the weights by formula, and trained on digits.
 
     python -m benchmarks.correlated_noise error
-    python -m benchmarks.correlated_noise columns
+    python -m benchmarks.correlated_noise turns
     python -m benchmarks.correlated_noise digits [--seeds 5] [--out FILE]
 
-`error` prints σ and the mean error for each number of bands; `columns` the mean error at equal σ of
-b free numbers, of one and two buffers, and of powers of the best λ. `digits` trains `dpsgd` and
-`bandmf` at ε = 1 and 4, by the settings that digits have for all: one trial each, nothing tuned.
+`error` prints σ and the mean error for each number of bands; `turns` the mean error where records
+take part in every turn, of b bands, of one and two buffers without an end, and of the best λ, over
+that of DP-SGD at the same ε. `digits` trains `dpsgd` and `bandmf` at ε = 1 and 4, by the settings
+that digits have for all: one trial each, nothing tuned.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from pathlib import Path
 
-import numpy as np
 from dpigu.accountants import calibrate_noise_multiplier
-from dpigu.dpcore import PoissonSampler
+from dpigu.dpcore import Plan, PoissonSampler
 from dpigu.mechanisms import PRESETS
-from dpigu.mechanisms.presets.correlated import bandmf
-from dpigu.mechanisms.release.buffered import buffered_column
+from dpigu.mechanisms.presets.correlated import bandmf, blt
+from dpigu.mechanisms.presets.dpsgd import dpsgd
+from dpigu.mechanisms.release.buffered import best_buffers, endless_error
 from dpigu.mechanisms.release.factorisations import mean_error, optimal_column
 from dpigu.trainers import build_model, train
 from dpigu.trainers.recipes.recipe import recipe_for
@@ -29,11 +31,16 @@ from dpigu.trainers.recipes.recipe import recipe_for
 SETTINGS = (("digits", 256 / 1500, 200), ("mnist", 0.04, 2000))
 BANDS = (1, 2, 4, 5, 8, 16, 25)
 EPSILONS = (1.0, 4.0)
+TURNS = ((16, 1), (16, 4), (16, 16), (64, 1), (64, 4))
 
 
 def sigma_of(bands: int, steps: int, rate: float, epsilon: float) -> float:
     """The noise multiplier of so many bands at ε and δ = 10⁻⁵."""
-    plan, sampler = bandmf(steps, bands=bands), PoissonSampler(rate, 1500)
+    return sigma_for(bandmf(steps, bands=bands), PoissonSampler(rate, 1500), epsilon)
+
+
+def sigma_for(plan: Plan, sampler: PoissonSampler, epsilon: float) -> float:
+    """The noise multiplier of a plan at ε and δ = 10⁻⁵."""
     return calibrate_noise_multiplier(
         lambda z: plan.scaled_noise(z).event(sampler), epsilon, 1e-5, "rdp"
     )
@@ -57,23 +64,28 @@ def errors(momentum: float) -> list[str]:
     return lines
 
 
-def columns(steps: int = 200) -> list[str]:
-    """A row for each momentum and number of bands: mean errors over that of independent noise."""
+def turns(epsilon: float) -> list[str]:
+    """A row for each momentum, number of turns and passes: errors over that of DP-SGD, and σ."""
     lines = []
-    for momentum in (0.0, 0.9):
-        independent = mean_error((1.0,), steps, momentum)
-        for bands in (4, 8, 16):
-            powers = [tuple(x**k for k in range(bands)) for x in np.linspace(0.01, 0.99, 99)]
-            found = [
-                mean_error(optimal_column(steps, bands, momentum), steps, momentum),
-                *(
-                    mean_error(buffered_column(steps, bands, d, momentum), steps, momentum)
-                    for d in (1, 2)
-                ),
-                min(mean_error(column, steps, momentum) for column in powers),
-            ]
-            told = " | ".join(f"{error / independent:.4f}" for error in found)
-            lines.append(f"| {momentum:g} | {bands} | {told} |")
+    for momentum, (blocks, passes) in itertools.product((0.0, 0.9), TURNS):
+        steps, sampler = blocks * passes, PoissonSampler(1 / blocks, 100 * blocks)
+        buffers = [best_buffers(steps, blocks, count, momentum) for count in (1, 2)]
+        powers = [((k / 100, k / 100),) for k in range(1, 100)]
+        buffers.append(min(powers, key=lambda one: endless_error(one, steps, blocks, momentum)))
+        found = [
+            (dpsgd(steps), mean_error((1.0,), steps, momentum)),
+            (
+                bandmf(steps, bands=blocks, momentum=momentum),
+                mean_error(optimal_column(steps, blocks, momentum), steps, momentum),
+            ),
+            *(
+                (blt(steps, turns=blocks), endless_error(given, steps, blocks, momentum))
+                for given in buffers
+            ),
+        ]
+        errors = [sigma_for(plan, sampler, epsilon) * error for plan, error in found]
+        told = " | ".join(f"{error / errors[0]:.3f}" for error in errors[1:])
+        lines.append(f"| {epsilon:g} | {momentum:g} | {blocks} | {passes} | {told} |")
     return lines
 
 
@@ -101,7 +113,7 @@ def trained(preset: str, epsilon: float, seeds: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("error", "columns", "digits"))
+    parser.add_argument("what", choices=("error", "turns", "digits"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--preset", action="append", choices=tuple(PRESETS))
     parser.add_argument("--out", type=Path)
@@ -111,9 +123,9 @@ def main() -> None:
         print("|---|---|---|" + "---|" * len(BANDS))
         print(*errors(0.0), *errors(0.9), sep="\n")
         return
-    if given.what == "columns":
-        print("| momentum | b | b free numbers | one buffer | two buffers | powers of λ |")
-        print("|---|---|---|---|---|---|", *columns(), sep="\n")
+    if given.what == "turns":
+        print("| ε | momentum | b | passes | b bands | one buffer | two buffers | λ |")
+        print("|---|---|---|---|---|---|---|---|", *turns(1.0), *turns(8.0), sep="\n")
         return
     rows = []
     for epsilon in EPSILONS:

@@ -182,15 +182,15 @@ class Kernel:
 
     def _mint(self, guarded: Bounded, support_K: Tensor, ratio: float) -> Released:
         """Noise of multiplier × sensitivity on the support, then the public divisor."""
-        noiser, bands, std = self.pipeline.stages.noiser, self.pipeline.stages.bands, 0.0
+        noiser, past, std = self.pipeline.stages.noiser, self._correlation, 0.0
         value_K = self.ranks.summed(guarded.value)
         if noiser.noise_multiplier > 0:
             value_K, std = LAWS[noiser.law].noised(
                 value_K,
-                coordinates=bands * len(support_K),  # of all the sums that a record is in
+                coordinates=len(support_K) * (past.sums if past else 1),  # of all sums it is in
                 sensitivity=float(guarded.sensitivity),
                 noise_multiplier=noiser.noise_multiplier * ratio,
-                records=bands * self._max_batch,
+                records=self._max_batch * (past.spread if past else 1),
                 source=self.noise,
             )
         value_K = self.ranks.joined(value_K, len(support_K))

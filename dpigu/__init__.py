@@ -269,6 +269,7 @@ __all__ = [
     "plant",
     "planted_scores",
     "privacy_profile",
+    "public_weights",
     "read_scores",
     "recipe_for",
     "recipe_from_file",

@@ -14,6 +14,7 @@ from dpigu.trainers.data.sources import Arrays, Items, Source, Tensors
 from dpigu.trainers.engines import MaterialisingEngine
 from dpigu.trainers.integrations import make_private
 from dpigu.trainers.lifecycle.lineage import lineage_of
+from dpigu.trainers.lifecycle.public_weights import public_weights
 from dpigu.trainers.lifecycle.run import Run
 from dpigu.trainers.models.mixing import fix
 from dpigu.trainers.models.registry import MODELS, build_model, default_model
@@ -60,6 +61,7 @@ __all__ = [
     "load_data",
     "load_run",
     "make_private",
+    "public_weights",
     "recipe_for",
     "recipe_from_file",
     "resume",

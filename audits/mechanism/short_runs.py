@@ -48,7 +48,8 @@ def short_runs(
     its own length, after `WARM` steps (or all but three) on made-up rows: two of its middle and
     its last. So what is done now and then, such as a refresh every 50 steps, at one length of a
     phase alone, or at its end, is seen too. Where noise is correlated across steps, a period
-    stands for two steps and for three: a record joins its first.
+    stands for two steps and for three: a record joins its first; where turns overlap, so many
+    steps that it joins two.
     """
     plan = dataclasses.replace(plan, phases=tuple(_at_rate_1(phase) for phase in plan.phases))
     short = tuple(dataclasses.replace(phase, steps=_taken(phase, 2)) for phase in plan.phases)
@@ -89,7 +90,7 @@ def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
     records take turns, at every turn."""
     events = []
     for phase, steps in zip(plan.phases, charged, strict=True):
-        always = PoissonSampler(1 / phase.period, RECORDS)
+        always = PoissonSampler(1 / phase.pipeline.bands, RECORDS)
         events += [phase.event(always)] * math.ceil(steps / phase.period)
     terms = flatten(ComposedDpEvent(events))
     return distance_of(plan.adjacency) * math.sqrt(
@@ -98,8 +99,12 @@ def allowed_mu(plan: Plan, charged: tuple[int, ...]) -> float:
 
 
 def _taken(phase: Phase, steps: int) -> int:
-    """How many steps stand for so many: a period, where noise is correlated."""
-    return steps if phase.period == 1 else phase.period
+    """How many steps stand for so many: where noise is correlated, as many as a record has for one
+    turn, and where turns overlap the next one too."""
+    if phase.period == 1:
+        return steps
+    turns = phase.pipeline.bands
+    return min(phase.steps, max(steps, turns + 1)) if phase.pipeline.endless else turns
 
 
 def _at_rate_1(phase: Phase) -> Phase:

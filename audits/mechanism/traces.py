@@ -165,7 +165,7 @@ class ShortRun:
             shown_before: list[ReleasedStep] = []
             for step in leg.steps:
                 clock = Clock(step, phase.steps)
-                turn = (step - leg.steps[0]) % phase.period == 0
+                turn = (step - leg.steps[0]) % phase.pipeline.bands == 0
                 moment = Moment(situation, present, clock, done, released_D, turn)
                 shown = self._shown(phase.name, driver, states, moment)
                 shown_before.insert(0, shown)
@@ -220,8 +220,8 @@ class ShortRun:
 def encoded(shown: Sequence[ReleasedStep], phase: Phase) -> ReleasedStep:
     """The last of some steps, first in the list, as the kernel released it: before decoding.
 
-    y_t/‖c‖ = Σ_k c_k x_{t−k}/‖c‖ has independent noise of the clipping bound's scale, and one
-    record's share of it is Σ_k c_k e_{t−k}/‖c‖.
+    y_t/L = Σ_k c_k x_{t−k}/L has independent noise of the clipping bound's scale, and one
+    record's share of it is Σ_k c_k e_{t−k}/L; L is ‖c‖ where the turns of a record do not overlap.
     """
     last = shown[0]
     if phase.pipeline.factorisation is None:
@@ -234,11 +234,16 @@ def encoded(shown: Sequence[ReleasedStep], phase: Phase) -> ReleasedStep:
 
 
 def mixed(phase: Phase, past: Sequence[Tensor]) -> Tensor:
-    """Σ_k c_k x_{t−k}/‖c‖ of a phase's factorisation; the last of `past` stands first."""
+    """Σ_k c_k x_{t−k}/L of a phase's factorisation; the last of `past` stands first.
+
+    L² = Σ_t (Σ_j |c_{t−jb}|)²: what all turns of one record leave, one step in b.
+    """
     assert phase.pipeline.factorisation is not None
     coefficients = phase.pipeline.factorisation.coefficients(phase.steps)
-    column = torch.tensor(coefficients, dtype=torch.float64)
-    parts = zip((column / column.norm()).tolist(), past, strict=False)
+    column, met = torch.tensor(coefficients, dtype=torch.float64), torch.zeros(len(coefficients))
+    for shift in range(0, len(column), phase.pipeline.bands):
+        met = met + torch.cat([torch.zeros(shift), column.abs()])[: len(column)]
+    parts = zip((column / met.norm()).tolist(), past, strict=False)
     total: Tensor = sum((c * x_K for c, x_K in parts), torch.zeros(()))
     return total
 

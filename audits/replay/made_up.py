@@ -53,7 +53,7 @@ def made_up_training(
         noise_multiplier=1.0,
         accountant="rdp",
         expected_batch=None,
-        rate=RATE / max(phase.period for phase in recipe.plan.phases),
+        rate=RATE / max(phase.pipeline.bands for phase in recipe.plan.phases),
         epochs=None,
         learning_rate=min(recipe.settings.learning_rate, 0.05),
         evaluations=2,

@@ -103,4 +103,5 @@ def _mechanism(phase: Phase, sampler: PoissonSampler, private: bool) -> Mechanis
         if selective is None
         else selective.pipeline.noiser.noise_multiplier,
         period=phase.period,
+        turns=phase.pipeline.bands if phase.pipeline.endless else None,
     )

@@ -38,6 +38,7 @@ class Mechanism:
         rate, noise_multiplier: of the step's own release, to be read by people.
         look_rate, look_noise_multiplier: of its selective update, if it has one.
         period: how many steps in a row one event pays for; a part of them costs as much.
+        turns: a record joins at most one step in so many; None: one in a period.
     """
 
     name: str
@@ -48,10 +49,12 @@ class Mechanism:
     look_rate: float | None = None
     look_noise_multiplier: float | None = None
     period: int = 1
+    turns: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {**vars(self), "event": event_to_dict(self.event)}
+        told = {**vars(self), "event": event_to_dict(self.event)}
+        return told if self.turns is not None else {k: told[k] for k in told if k != "turns"}
 
 
 def composed(mechanisms: Sequence[Mechanism], counts: Sequence[int]) -> DpEvent:
@@ -114,6 +117,7 @@ class Ledger:
         open_steps: steps of the last line that may still be found unused.
         mechanism: the one that was charged last, by its place.
         ended: how the run ended, or None while it goes on.
+        skipped: of the steps paid for, those that never ran, at the end of a period that was cut.
     """
 
     head: Head
@@ -124,6 +128,13 @@ class Ledger:
     mechanism: int = 0
     ended: str | None = None
     where: str = "ledger"
+    skipped: tuple[int, ...] = ()
+
+    @property
+    def ran(self) -> tuple[int, ...]:
+        """The steps of each mechanism that were paid for and ran, repeated ones again."""
+        skipped = self.skipped or (0,) * len(self.charged)
+        return tuple(paid - rest for paid, rest in zip(self.charged, skipped, strict=True))
 
     @property
     def lines(self) -> int:
@@ -157,6 +168,10 @@ class Ledger:
     def charge(self, mechanism: str, steps: int) -> bytes:
         """The line that pays for so many steps of a mechanism."""
         return self._next("charge", mechanism=mechanism, steps=steps)
+
+    def rest(self, mechanism: str, steps: int) -> bytes:
+        """The line that pays for steps which never run: those of a period that was cut."""
+        return self._next("charge", mechanism=mechanism, steps=steps, rest=True)
 
     def unused(self, steps: int) -> bytes:
         """The line that takes back steps of the line before it, which never ran."""
@@ -198,6 +213,7 @@ class Ledger:
             "open_steps": steps,
             "mechanism": at,
             "ended": None,
+            "skipped": self._skipping(at, steps) if told.get("rest", False) else self.skipped,
         }
 
     def _after_unused(self, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,6 +240,10 @@ class Ledger:
         charged = self._plus(dict.fromkeys(range(len(self.charged)), self.head.block))
         digests = (*self.digests, _sha(line))
         return replace(self, charged=charged, digests=digests, last="cut", open_steps=0, ended=None)
+
+    def _skipping(self, at: int, steps: int) -> tuple[int, ...]:
+        skipped = self.skipped or (0,) * len(self.charged)
+        return tuple(count + steps * (i == at) for i, count in enumerate(skipped))
 
     def _plus(self, more: Mapping[int, int]) -> tuple[int, ...]:
         return tuple(count + more.get(i, 0) for i, count in enumerate(self.charged))

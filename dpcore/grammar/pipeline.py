@@ -13,6 +13,7 @@ from dpigu.dpcore.grammar.spaces import Space
 from dpigu.dpcore.grammar.stages import (
     KINDS,
     Clipper,
+    Endless,
     Factorisation,
     MaskScheduler,
     Noiser,
@@ -132,6 +133,7 @@ class Pipeline:
                 )
         if self.factorisation is not None:
             _check_factorisation(self.factorisation, self.clipper, self.scheduler)
+            _check_endless(self)
         for query in self.queries:
             if not (in_range(query.bound) and 0 < query.noise_ratio < math.inf):
                 raise GrammarError(
@@ -184,8 +186,13 @@ class Pipeline:
 
     @property
     def bands(self) -> int:
-        """In how many steps' releases a row is: one, or the bands of the factorisation."""
+        """b: a record joins at most one step in so many; 1 but for a factorisation."""
         return 1 if self.factorisation is None else self.factorisation.bands
+
+    @property
+    def endless(self) -> bool:
+        """Whether a row is in the encoded sums of all later steps of the phase."""
+        return isinstance(self.factorisation, Endless)
 
     def event(self) -> DpEvent:
         """The event of one release: gradient and queries as one joint Gaussian.
@@ -292,6 +299,17 @@ def _check_factorisation(
             got=name_of(scheduler),
             expected="a scheduler whose support never loses a coordinate",
             remedy="Leave out the factorisation, or take such a scheduler.",
+        )
+
+
+def _check_endless(pipeline: Pipeline) -> None:
+    """An error for a query beside rows whose turns are charged together: it has many answers."""
+    if pipeline.endless and pipeline.queries:
+        raise GrammarError(
+            "all turns of a record are charged as one release here, and a query answers at each",
+            where="Pipeline.queries",
+            got=[name_of(query) for query in pipeline.queries],
+            remedy="Leave out the query, or take a factorisation with bands.",
         )
 
 

@@ -98,21 +98,24 @@ class Phase:
 
     @property
     def period(self) -> int:
-        """How many steps one event pays for: one, or the bands of a factorisation, in which a
-        record joins at most one step and is in the encoded sums of all of them."""
-        return self.pipeline.bands
+        """How many steps one event pays for: one; the bands of a factorisation, in which a record
+        joins at most one step and is in the encoded sums of all of them; or all, if it has no end.
+        """
+        return self.steps if self.pipeline.endless else self.pipeline.bands
 
     def sampler(self, sampler: PoissonSampler) -> PoissonSampler:
-        """How its steps sample: as the plan's do, with a block for each step of the period."""
-        return dataclasses.replace(sampler, blocks=self.period)
+        """How its steps sample: as the plan's do, where records take turns in as many blocks."""
+        return dataclasses.replace(sampler, blocks=self.pipeline.bands)
 
     def event(self, sampler: PoissonSampler) -> DpEvent:
         """The event of `period` steps: of one, its release, and the look at it on a sample of its
-        own; in a factorisation, one sampled Gaussian.
+        own; in a factorisation, one sampled Gaussian; if that has no end, one that is not sampled,
+        since a record has several turns in it.
 
         Source: Choquette-Choo et al. 2023 (arXiv 2306.08153), Theorem 4.
         """
-        event = self.sampler(sampler).event(self.pipeline.event())
+        turns, event = self.sampler(sampler), self.pipeline.event()
+        event = event if self.pipeline.endless else turns.event(event)
         if (selective := self.selective_update) is None:
             return event
         from dp_accounting import ComposedDpEvent

@@ -190,7 +190,8 @@ class Noiser(Protocol):
 
 @runtime_checkable
 class Factorisation(Protocol):
-    """Noise that is correlated across the steps of a phase: a banded Toeplitz encoder C.
+    """Noise that is correlated across the steps of a phase: a lower triangular Toeplitz encoder C,
+    of b bands unless it is `Endless`.
 
     The kernel releases the encoded sums (C G)_t with independent noise, and decodes what it
     released: x_t = G_t + (C⁻¹ z)_t.
@@ -198,7 +199,7 @@ class Factorisation(Protocol):
 
     @property
     def bands(self) -> int:
-        """b, the bands of C: a record that joins a step joins none of the b − 1 steps after it."""
+        """b: a record that joins a step joins none of the b − 1 steps after it."""
         ...
 
     def coefficients(self, steps: int) -> tuple[float, ...]:
@@ -206,6 +207,21 @@ class Factorisation(Protocol):
 
         Their length is of no account: noise is scaled by it.
         """
+        ...
+
+
+@runtime_checkable
+class Endless(Factorisation, Protocol):
+    """A factorisation whose column falls as a few exponentials do, over the whole phase.
+
+    c_0 = 1,  c_k = Σ_i ω_i θ_i^{k−1}
+
+    A row is in the encoded sums of all later steps, so that the turns of a record overlap, and the
+    steps of a phase are charged as one release. `coefficients` gives as many numbers as steps.
+    """
+
+    def buffers(self, steps: int) -> tuple[tuple[float, float], ...]:
+        """(ω_i, θ_i), by which the kernel keeps the past in as many vectors."""
         ...
 
 

@@ -90,7 +90,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> list[Guarantee]:
         lines.append(
             Guarantee(
                 f"{name}: a record joins one step in {pipeline.bands}, and all its encoded sums "
-                "together are within the sensitivity",
+                f"{'of the phase ' if pipeline.endless else ''}together are within the sensitivity",
                 "enforced",
                 "dpigu.dpcore.noise.correlated",
             )

@@ -1,4 +1,4 @@
-"""Buffered linear Toeplitz factorisations: a column that falls as a few exponentials do."""
+"""Buffered linear Toeplitz factorisations: a column of a few exponentials, without an end."""
 
 from __future__ import annotations
 
@@ -8,78 +8,116 @@ from functools import lru_cache
 
 import numpy as np
 from dpigu.dpcore import register
-from dpigu.mechanisms.release.factorisations import Vector, squared_error, workload
+from dpigu.dpcore.noise.correlated import column_of
+from dpigu.mechanisms.release.factorisations import Vector, noise_in_weights, workload
 from dpigu.mechanisms.validate import require
+
+Buffers = tuple[tuple[float, float], ...]
+FAR = 1e3
+"""The logarithm of an error that is no number any more, where a search went too far."""
 
 
 @register("factorisation", "buffered-toeplitz")
 @dataclass(frozen=True, kw_only=True)
 class BufferedToeplitz:
-    """A banded Toeplitz encoder whose column is a sum of a few exponentials, cut at b bands.
+    """BLT: a Toeplitz encoder whose column is a sum of a few exponentials and has no end.
 
-    c_0 = 1,  c_k = Σ_i ω_i θ_i^{k−1} for 0 < k < b,  ω_i > 0 and θ_i in (0, 1) by L-BFGS
+    c_0 = 1,  c_k = Σ_i ω_i θ_i^{k−1},  ω_i > 0 and θ_i in (0, 1), by L-BFGS for the least
+    (1/n) ‖A C⁻¹‖_F² · L²,  L² = Σ_t (Σ_j c_{t−jb})²
 
-    Its error and its cost are those of `banded-toeplitz`, of which it is a part: 2d numbers in
-    place of b. One buffer with ω = θ = λ is the encoder whose decoder takes λ times the noise of
-    the step before away again, cut at b bands. Without a cut a record would be in all later sums:
-    turns overlap, and sampling is amplified by another argument than this package's. The past
-    sums are kept as they are, so buffers save no memory here.
+    L is how far a record moves all encoded sums that takes every turn of its own, one step in b:
+    its turns overlap, so that the steps of a phase are charged as one Gaussian release, which no
+    sampling amplifies. Records should therefore take part in every turn, at b · q = 1; where the
+    rate is small and sampling amplifies, `banded-toeplitz` or independent noise is better. The
+    past is kept in d private vectors and d released ones, where b bands keep b − 1 of each.
+
+    One buffer with ω = θ = λ is DP-λCGD's encoder: its decoder takes λ times the noise of the step
+    before away again.
 
     Args:
-        bands: b, at least 1; b · q is at most 1.
-        buffers: d, at least 1.
+        bands: b: a record joins one step in b, at b times the rate; b · q is at most 1.
+        count: d, how many buffers are found, at least 1.
         momentum: μ, of the optimizer, in [0, 1).
+        given: the (ω, θ) themselves, in place of the best.
 
     Source: Dvijotham et al. 2024 (arXiv 2404.16706) and McMahan et al. 2024 (arXiv 2408.08868),
-    BLT; Kalinin et al. 2026, DP-λCGD (arXiv 2601.22334), for λ.
+    BLT; turns of fixed order: Kalinin and Lampert 2024 (arXiv 2405.13763), Theorem 2; Kalinin et
+    al. 2026, DP-λCGD (arXiv 2601.22334).
     Privacy: public numbers, of b, d and the number of steps; the kernel computes the sensitivity
-    of what it encodes with them; checked by tests/laws/test_correlated_noise.py.
+    of what it encodes with them; checked by tests/laws/test_endless_noise.py.
     """
 
-    bands: int = 8
-    buffers: int = 2
+    bands: int = 4
+    count: int = 2
     momentum: float = 0.0
+    given: Buffers = ()
 
     def __post_init__(self) -> None:
         require(self.bands >= 1, self, "bands", "at least 1")
-        require(self.buffers >= 1, self, "buffers", "at least 1")
+        require(self.count >= 1, self, "count", "at least 1")
         require(0 <= self.momentum < 1, self, "momentum", "a number in [0, 1)")
+        fall = all(0 < omega < math.inf and 0 < theta < 1 for omega, theta in self.given)
+        require(fall, self, "given", "pairs (ω, θ), ω finite and above 0, θ in (0, 1)")
+
+    def buffers(self, steps: int) -> Buffers:
+        return self.given or best_buffers(steps, self.bands, self.count, self.momentum)
 
     def coefficients(self, steps: int) -> tuple[float, ...]:
-        return buffered_column(steps, self.bands, self.buffers, self.momentum)
+        return column_of(self.buffers(steps), steps)
+
+
+def endless_error(buffers: Buffers, steps: int, turns: int, momentum: float = 0.0) -> float:
+    """√((1/n) ‖A C⁻¹‖_F²) · L: the root mean squared error in the weights per unit of σC."""
+    c = np.array(column_of(buffers, steps))
+    error, _ = noise_in_weights(c, workload(steps, momentum))
+    return math.sqrt(error * _overlap(c, turns)[0])
 
 
 @lru_cache(maxsize=64)
-def buffered_column(
-    steps: int, bands: int, buffers: int, momentum: float = 0.0
-) -> tuple[float, ...]:
-    """The column of length 1, of b numbers that d buffers give, with the least mean error found.
+def best_buffers(steps: int, turns: int, count: int, momentum: float = 0.0) -> Buffers:
+    """The (ω, θ) with the least error found.
 
     From θ_i = 1 − 4^−i, ω_i = θ_i/(2d); where the search ends is a minimum near that start.
     """
     from scipy.optimize import minimize  # slow to load
     from scipy.special import expit, logit
 
-    used = min(bands, steps)
-    powers, a = np.arange(used - 1), workload(steps, momentum)
-
-    def parts(x: Vector) -> tuple[Vector, Vector, Vector]:
-        theta_1d, omega_1d = expit(x[None, :buffers]), np.exp(x[None, buffers:])
-        return theta_1d, omega_1d, theta_1d ** powers[:, None]
-
-    def column(x: Vector) -> Vector:
-        _, omega_1d, power_kd = parts(x)
-        return np.concatenate([[1.0], (omega_1d * power_kd).sum(1)])
+    a = workload(steps, momentum)
 
     def objective(x: Vector) -> tuple[float, Vector]:
-        theta_1d, omega_1d, power_kd = parts(x)
-        error, slope = squared_error(column(x), a)
-        by_log_omega = slope[1:] @ (omega_1d * power_kd)
-        by_logit = slope[1:] @ (omega_1d * powers[:, None] * power_kd * (1 - theta_1d))
-        return math.log(error), np.concatenate([by_logit, by_log_omega]) / error
+        theta_d, omega_d = expit(x[:count]), np.exp(x[count:])
+        error, by_omega_d, by_theta_d = _log_error(omega_d, theta_d, turns, a)
+        return error, np.concatenate([by_theta_d * theta_d * (1 - theta_d), by_omega_d * omega_d])
 
-    theta = 1 - 0.25 ** np.arange(1, buffers + 1)
-    start = np.concatenate([logit(theta), np.log(theta / (2 * buffers))])
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-14})
-    best = np.concatenate([column(found.x), np.zeros(bands - used)])
-    return tuple((best / np.linalg.norm(best)).tolist())
+    theta_d = 1 - 0.25 ** np.arange(1, count + 1)
+    start = np.concatenate([logit(theta_d), np.log(theta_d / (2 * count))])
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-12})
+    pairs = zip(np.exp(found.x[count:]).tolist(), expit(found.x[:count]).tolist(), strict=True)
+    return tuple(pairs)
+
+
+def _log_error(
+    omega_d: Vector, theta_d: Vector, turns: int, workload: Vector
+) -> tuple[float, Vector, Vector]:
+    """The logarithm of the mean squared error, and its slopes in ω and in θ."""
+    powers = np.arange(len(workload) - 1)[:, None]
+    fall_kd = theta_d**powers
+    c = np.concatenate([[1.0], fall_kd @ omega_d])
+    with np.errstate(over="ignore", invalid="ignore"):
+        error, by_c = noise_in_weights(c, workload)
+    if not math.isfinite(error):
+        return FAR, np.zeros_like(omega_d), np.zeros_like(theta_d)
+    square, steep = _overlap(c, turns)
+    slope = (by_c / error + steep / square)[1:]
+    return math.log(error * square), slope @ fall_kd, slope @ (fall_kd * powers * omega_d / theta_d)
+
+
+def _overlap(c: Vector, turns: int) -> tuple[float, Vector]:
+    """L² of a column of numbers that are not negative, and its slope in c."""
+    met, slope = np.zeros_like(c), np.zeros_like(c)
+    shifts = range(0, len(c), turns)
+    for shift in shifts:
+        met[shift:] += c[: len(c) - shift]
+    for shift in shifts:
+        slope[: len(c) - shift] += 2 * met[shift:]
+    return float(met @ met), slope

@@ -94,7 +94,14 @@ def workload(steps: int, momentum: float) -> Vector:
 
 
 def squared_error(c: Vector, workload: Vector) -> tuple[float, Vector]:
-    """(1/n) ‖A C⁻¹‖_F² ‖c‖², and its slope in c.
+    """(1/n) ‖A C⁻¹‖_F² ‖c‖², and its slope in c."""
+    error, slope = noise_in_weights(c, workload)
+    length = float(c @ c)
+    return error * length, slope * length + 2 * error * c
+
+
+def noise_in_weights(c: Vector, workload: Vector) -> tuple[float, Vector]:
+    """(1/n) ‖A C⁻¹‖_F², and its slope in c.
 
     With w = c⁻¹ (a power series) and v = a·w: ‖A C⁻¹‖_F² = Σ_t (n − t) v_t², and
     ∂v_t/∂c_j = −(v·w)_{t−j}.
@@ -104,6 +111,5 @@ def squared_error(c: Vector, workload: Vector) -> tuple[float, Vector]:
     v = np.convolve(workload, w)[:steps]
     moved = np.convolve(v, w)[:steps]
     weights = (steps - np.arange(steps)) / steps
-    error, length = float(weights @ v**2), float(c @ c)
-    slope = np.array([-2 * (weights * v)[j:] @ moved[: steps - j] for j in range(len(c))])
-    return error * length, slope * length + 2 * error * c
+    lags = np.correlate(weights * v, moved, "full")[steps - 1 :]
+    return float(weights @ v**2), -2 * np.pad(lags, (0, max(0, len(c) - steps)))[: len(c)]

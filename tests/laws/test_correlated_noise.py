@@ -377,6 +377,8 @@ def law_a_resume_begins_a_new_factorisation(out: Path) -> None:
     assert (term.rate, term.count) == (3 * 30.0 / 120, 4)
     spent = get_accountant("rdp").epsilon(RunFolder(out).ledger().event, settings_of().delta)
     assert done.summary["epsilon"] == spent.value
+    assert RunFolder(out).ledger().charged == (11,)  # 6, 2 of them never ran, and 5
+    assert (done.summary["steps"], done.summary["repeated_steps"]) == (9, 1)
 
 
 def test_a_resume_begins_a_new_factorisation_and_pays_for_it(tmp_path: Path) -> None:

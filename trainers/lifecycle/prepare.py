@@ -42,6 +42,7 @@ from dpigu.trainers.lifecycle.fitting import (
     check_tokens,
     check_unit,
 )
+from dpigu.trainers.lifecycle.public_weights import declared_public
 from dpigu.trainers.models.mixing import refuse_mixing_modules
 from dpigu.trainers.phases.reading import Records
 from dpigu.trainers.phases.slots import Slots
@@ -142,6 +143,8 @@ def prepare(
             and reads its own slots'.
     """
     refuse_other_sharding(model, ranks)
+    if "weights" not in labels and (weights := declared_public(model)) is not None:
+        labels = {**labels, "weights": weights.to_dict()}
     loss = _loss_of(data.spec, loss)
     measures = {**data.spec.task.metrics, **(metrics or {})}
     model, device, space, traced = _checked(plan.phases, data, model, settings, loss, public)

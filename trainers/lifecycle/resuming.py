@@ -30,7 +30,7 @@ from dpigu.trainers.runs.identity import (
 )
 from dpigu.trainers.runs.ledger_file import LedgerFile
 from dpigu.trainers.runs.load import named_model, refuse_code
-from dpigu.trainers.runs.report import why_not_private
+from dpigu.trainers.runs.report import SAID, why_not_private
 from dpigu.trainers.settings import Optimizer
 from dpigu.trainers.tasks import Metrics
 from torch import nn
@@ -157,4 +157,4 @@ def _without_rates(optimizer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _labels(recipe: Recipe, spec: DataSpec, table: Mapping[str, Any]) -> dict[str, Any]:
     found = recipe.labels(spec) | {"model": table["model"]["name"]}
-    return found | ({"tuned": table["tuned"]} if "tuned" in table else {})
+    return found | {key: table[key] for key in SAID if key in table}

@@ -33,7 +33,7 @@ def recipe_from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     A run's table has a calibrated plan. Its σ are the recipe's ratios, and the factor is 1.
     """
     known = ("format", "preset", "data", "model", "loss", "metrics", "optimizer", "settings")
-    later = ("plan", "calibrated", "budget", "lineage", "loop", "tuned")
+    later = ("plan", "calibrated", "budget", "lineage", "loop", "tuned", "weights")
     refuse_unknown(table, (*known, *later), where)
     for key in ("data", "settings"):
         if key not in table:

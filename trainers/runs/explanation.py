@@ -109,12 +109,28 @@ def _how(summary: Mapping[str, Any]) -> list[str]:
 def _turns(summary: Mapping[str, Any]) -> list[str]:
     """A line for each phase whose steps share their noise."""
     return [
-        f"In {phase['name']} they took turns: each in one step at most of {phase['period']} in a "
-        f"row, with probability {phase['period'] * summary['rate']:.2%}. The noise of these steps "
+        f"In {phase['name']} they took turns: each in one step at most of {_turn(phase)} in a "
+        f"row, with probability {_turn(phase) * summary['rate']:.2%}. The noise of these steps "
         "is correlated, so that later ones take some of it away again; they are charged as one."
         for phase in summary["phases"]
         if phase.get("period", 1) > 1
     ]
+
+
+def _start(summary: Mapping[str, Any]) -> list[str]:
+    """A line about weights that were declared public, if the run started from some."""
+    if (weights := summary.get("weights")) is None:
+        return []
+    return [
+        f"Anything about what made the weights that it started from: {weights['name']}, from "
+        f"{weights['source']} (SHA-256 {weights['sha256']}). That they are public is the word of "
+        f"{weights['declared_by']}."
+    ]
+
+
+def _turn(phase: Mapping[str, Any]) -> int:
+    """In how many steps a record has one turn."""
+    return int(phase.get("turns", phase["period"]))
 
 
 def _not(summary: Mapping[str, Any]) -> list[str]:
@@ -130,6 +146,7 @@ def _not(summary: Mapping[str, Any]) -> list[str]:
     ]
     if summary["public_data"] is not None:
         lines.append(f"Anything about the public records ({summary['public_data']}).")
+    lines += _start(summary)
     if summary["budget"] is None:
         lines.append("That other runs on the same records are counted: each adds its own ε.")
     else:

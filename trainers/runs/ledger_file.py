@@ -71,7 +71,7 @@ class LedgerFile:
         mechanism = mended.head.mechanisms[mended.mechanism]
         rest = -mended.charged[mended.mechanism] % mechanism.period
         while rest > 0:
-            line = mended.charge(mechanism.name, min(rest, mended.head.block))
+            line = mended.rest(mechanism.name, min(rest, mended.head.block))
             mended, text = mended.after(line), text + line + b"\n"
             rest -= mended.open_steps
         if mended.steps > self.ledger.steps:

@@ -30,6 +30,8 @@ HELD_OUT = "test_"
 """In front of the name of a metric on held-out records."""
 OF_DATA = ("features", "public", "test", "target", "columns")
 """The labels that say how the data was read."""
+SAID = ("tuned", "weights")
+"""The labels that are the user's word, which the statement quotes."""
 OPTIMIZER = ("optimizer", "learning_rate", "momentum", "weight_decay")
 """The settings that say nothing where the user gives an optimizer."""
 
@@ -101,6 +103,7 @@ def summarise(
         "lineage": [ancestor.to_dict() for ancestor in lineage],
         "budget": budget,
         "tuned": prepared.labels.get("tuned"),
+        "weights": prepared.labels.get("weights"),
         "released": released(prepared),
         "target_epsilon": head.epsilon,
         "delta": head.delta,
@@ -115,10 +118,10 @@ def summarise(
         "unit": None if head.unit is None else vars(head.unit),
         "common_inputs": prepared.data.spec.common_inputs,
         "expected_batch": prepared.sampler.expected_batch,
-        "steps": ledger.steps,
-        "repeated_steps": ledger.steps - reached,
+        "steps": sum(ledger.ran),
+        "repeated_steps": sum(ledger.ran) - reached,
         "planned_steps": prepared.plan.steps,
-        "epochs": ledger.steps * prepared.sampler.rate,
+        "epochs": sum(ledger.ran) * prepared.sampler.rate,
         "planned_epochs": prepared.plan.steps * prepared.sampler.rate,
         "stopped_early": reached < prepared.plan.steps,
         "task": prepared.data.spec.task.name,
@@ -215,8 +218,7 @@ def configuration(
     }
     if own := [name for name in prepared.metrics if name not in spec.task.metrics]:
         table["metrics"] = own
-    if "tuned" in prepared.labels:
-        table["tuned"] = prepared.labels["tuned"]
+    table |= {key: prepared.labels[key] for key in SAID if key in prepared.labels}
     if optimizer is not None:
         table["optimizer"] = described(optimizer)
         settings = {k: v for k, v in settings.items() if k not in OPTIMIZER}
@@ -224,13 +226,15 @@ def configuration(
 
 
 def phases_of(ledger: Ledger) -> list[dict[str, Any]]:
-    """Each mechanism's charged steps and noise, and those of its looks, one a step."""
+    """Each mechanism's steps and noise, and those of its looks, one a step. Where a period was cut,
+    more steps are charged than ran."""
     return [
         {
             "name": mechanism.name,
             "steps": steps,
             "noise_multiplier": mechanism.noise_multiplier,
             "period": mechanism.period,
+            "turns": mechanism.turns or mechanism.period,
             "selective_update": None
             if mechanism.look_rate is None
             else {
@@ -238,7 +242,7 @@ def phases_of(ledger: Ledger) -> list[dict[str, Any]]:
                 "rate": mechanism.look_rate,
             },
         }
-        for mechanism, steps in zip(ledger.head.mechanisms, ledger.charged, strict=True)
+        for mechanism, steps in zip(ledger.head.mechanisms, ledger.ran, strict=True)
     ]
 
 

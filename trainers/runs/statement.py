@@ -100,6 +100,12 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
             f"Measured with noise and charged: {name}, {told['estimate']:.1%} "
             f"({told['low']:.1%} to {told['high']:.1%} with {told['confidence']:.0%} confidence)."
         )
+    if (weights := summary.get("weights")) is not None:
+        found.append(
+            f"Weights: it started from {weights['name']}, from {weights['source']} (SHA-256 "
+            f"{weights['sha256']}), which {weights['declared_by']} declared public; what made them "
+            "is neither protected nor charged here, and nothing checked it."
+        )
     if summary["lineage"]:
         found.append(_lineage(summary))
     if summary["budget"] is not None:
@@ -188,11 +194,13 @@ def _turns(phases: Sequence[Mapping[str, Any]]) -> str:
     found = [phase for phase in phases if phase["period"] > 1]
     if not found:
         return ""
-    periods = _listed(f"{phase['period']} ({phase['name']})" for phase in found)
+    turns = _listed(f"{phase['turns']} ({phase['name']})" for phase in found)
+    whole = [phase["name"] for phase in found if phase["turns"] < phase["period"]]
+    overlap = f" (of {_listed(whole)}: all steps, as if nothing were sampled)" if whole else ""
     return (
-        f"Each was in one step at most of so many in a row: {periods}, at so many times that rate; "
-        "the noise of these steps is correlated, and the steps of one period, or a part of them, "
-        "are charged as one release. "
+        f"Each was in one step at most of so many in a row: {turns}, at so many times that rate; "
+        f"the noise of these steps is correlated, and the steps of one period{overlap}, or a part "
+        "of them, are charged as one release. "
     )
 
 

@@ -8,7 +8,9 @@ import math
 from typing import Any
 
 from dpigu.audits.conformance.check import Broken, Subject, check, for_all, of_kind
+from dpigu.dpcore.grammar.stages import Endless
 from dpigu.dpcore.noise import LAWS
+from dpigu.dpcore.noise.correlated import column_of
 from hypothesis import strategies as st
 
 MULTIPLIERS = st.sampled_from((1.0, 1e-6, 1e6)) | st.floats(0.01, 100)
@@ -59,15 +61,19 @@ def multiplier_is_its_option(subject: Subject) -> None:
     "takes its turn once in `bands` steps: a column of another length or of other numbers, "
     "or one that changes, would be encoded by one matrix and paid for by another.",
     remedy="Give `bands` finite numbers, the first above 0, from the options and the number of "
-    "steps alone.",
+    "steps alone; if the factorisation is endless, one for each step, by its buffers.",
     applies=of_kind("factorisation"),
 )
 def is_a_column_of_numbers(subject: Subject) -> None:
     def column(steps: int) -> None:
-        first = subject.stage.coefficients(steps)
+        first, due = subject.stage.coefficients(steps), subject.stage.bands
+        if isinstance(subject.stage, Endless):
+            due, buffers = steps, subject.stage.buffers(steps)
+            if first != column_of(buffers, steps) or buffers != subject.stage.buffers(steps):
+                raise Broken("the column is not that of its buffers", got=first, expected=buffers)
         finite = all(math.isfinite(c) for c in first)
-        if len(first) != subject.stage.bands or not finite or first[0] <= 0:
-            raise Broken("this is no column of an encoder", got=first, expected=subject.stage.bands)
+        if len(first) != due or not finite or first[0] <= 0:
+            raise Broken("this is no column of an encoder", got=first, expected=due)
         if any(subject.stage.coefficients(steps) != first for _ in range(ASKED)):
             raise Broken("it gives another column when it is asked again", got=first)
 

@@ -100,7 +100,7 @@ def _fields(about: dict[str, Any]) -> list[tuple[str, str]]:
         paid = f"{mechanism['steps']} of {mechanism['planned']} planned steps paid for"
         told = f"{paid}, σ = {mechanism['noise_multiplier']:.5g} at rate {mechanism['rate']:.6g}"
         if mechanism["period"] > 1:
-            told += f", a turn in {mechanism['period']} steps"
+            told += f", a turn in {mechanism.get('turns', mechanism['period'])} steps"
         if mechanism["look_rate"] is not None:
             told += f", and a look with σ = {mechanism['look_noise_multiplier']:.5g} at rate "
             told += f"{mechanism['look_rate']:.6g}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dpigu.dpcore import Plan, PoissonSampler
-from dpigu.dpcore.noise.correlated import Correlation
+from dpigu.dpcore import Phase, Plan, PoissonSampler
+from dpigu.dpcore.noise.correlated import Correlation, _Bands, _Buffers
 from dpigu.trainers.runs import LedgerFile
 from hypothesis import strategies as st
 
 from tests.laws import test_correlated_noise as correlated
+from tests.laws import test_endless_noise as endless
 from tests.mutants.core.core_table import KernelMutant
 
 ENCODER = {"column": correlated.COLUMNS, "at": st.integers(0, 3)}
 STEPS = {"column": correlated.COLUMNS, "steps": st.integers(1, 7)}
 TURNS = {"blocks": st.integers(1, 6), "records": st.integers(1, 30)}
+ENDLESS = {"pairs": endless.PAIRS, "turns": st.integers(1, 3), "steps": st.integers(1, 6)}
+WHOLE = {"turns": st.integers(1, 9), "steps": st.integers(2, 40), "rate": st.just(0.1)}
 EVENTS = {"bands": st.integers(1, 9), "steps": st.integers(1, 40), "rate": st.just(0.1)}
 
 MUTANTS = (
@@ -20,7 +23,7 @@ MUTANTS = (
         "an encoder whose length is not in the sensitivity",
         Correlation,
         "__init__",
-        (("math.hypot(*c)", "abs(c[0])"),),
+        (("length_of(c, turns)", "abs(c[0])"),),
         correlated.law_sensitivity_of_the_encoder,
         ENCODER,
     ),
@@ -28,7 +31,7 @@ MUTANTS = (
         "an encoder that scales its noise to the longest of its numbers",
         Correlation,
         "__init__",
-        (("math.hypot(*c)", "max(map(abs, c))"),),
+        (("length_of(c, turns)", "max(map(abs, c))"),),
         correlated.law_sensitivity_of_the_encoder,
         ENCODER,
     ),
@@ -36,14 +39,14 @@ MUTANTS = (
         "a decoder that takes away the un-noised sums",
         Correlation,
         "decoded",
-        (("self._c[k] * past.decoded_K", "self._c[k] * past.sum_K"),),
+        (("weight * past.decoded_K", "weight * past.sum_K"),),
         correlated.law_encoded_and_decoded,
         STEPS,
     ),
     KernelMutant(
         "an encoder that forgets the oldest of its steps",
-        Correlation,
-        "_before",
+        _Bands,
+        "before",
         (("range(1, len(self._c))", "range(1, len(self._c) - 1)"),),
         correlated.law_encoded_and_decoded,
         STEPS,
@@ -83,5 +86,29 @@ MUTANTS = (
         "begin_again",
         (("while rest > 0:", "while rest < 0:"),),
         correlated.law_a_resume_begins_a_new_factorisation,
+    ),
+    KernelMutant(
+        "an encoder without an end that is scaled to one turn of a record",
+        Correlation,
+        "__init__",
+        (("length_of(c, turns)", "math.hypot(*c)"),),
+        endless.law_sensitivity_of_all_turns,
+        ENDLESS,
+    ),
+    KernelMutant(
+        "buffers that do not fall",
+        _Buffers,
+        "_moved",
+        (("theta * s.sum_K + left.sum_K", "s.sum_K + left.sum_K"),),
+        endless.law_encoded_and_decoded,
+        {"pairs": endless.PAIRS, "steps": st.integers(1, 7)},
+    ),
+    KernelMutant(
+        "a record with many turns in one release, whose sampling is counted as if it had one",
+        Phase,
+        "event",
+        (("event if self.pipeline.endless else turns.event(event)", "turns.event(event)"),),
+        endless.law_a_phase_is_one_release,
+        WHOLE,
     ),
 )
