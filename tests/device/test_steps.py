@@ -68,6 +68,7 @@ BRIEF = (
     "random-freeze",
     "dpsgd-hf-channels",
     "disk",
+    "blt",
 )
 """Presets whose stages have each done something else on a device."""
 

@@ -12,8 +12,8 @@ from tests.support.rank_groups import RankGroup
 from tests.trainers.distributed import cases
 
 FULLY = pytest.mark.skipif(not DEEP, reason="the laws of the kernel of ranks say it for less")
-GLOBAL = ("voted-top-k", "gep", "quantile-clipping")
-"""Votes and a top-k, a subspace, and a query that moves the clipping bound."""
+GLOBAL = ("voted-top-k", "gep", "quantile-clipping", "blt")
+"""Votes and a top-k, a subspace, a query that moves the clipping bound, and decayed past sums."""
 
 
 @pytest.mark.deep
