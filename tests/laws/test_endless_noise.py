@@ -18,7 +18,7 @@ from dpigu.dpcore import GrammarError, Phase, Pipeline, Plan, PoissonSampler
 from dpigu.dpcore.noise.correlated import _Buffers, _Past, column_of, inverse, length_of
 from dpigu.mechanisms import BufferedToeplitz, ClippedCount, Flat, Gaussian
 from dpigu.mechanisms.release.buffered import best_buffers, endless_error
-from dpigu.mechanisms.release.factorisations import mean_error
+from dpigu.mechanisms.release.factorisations import mean_error, optimal_column
 from dpigu.trainers import resume, train
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.explanation import explanation
@@ -31,6 +31,18 @@ from tests.support.laws.data import linear, points, settings_of
 
 PAIRS = st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 0.99)), min_size=1, max_size=3)
 TWO = ((0.3, 0.9), (0.2, 0.5))
+JAX_LENGTHS = {
+    1: 19.308328125451993,
+    4: 5.412576133825654,
+    7: 3.533065419950924,
+    30: 1.3206621365080478,
+}
+"""jax_privacy 2.0.0: √minsep_sensitivity_squared of TWO's column of 30, by min_sep."""
+JAX_LAST, JAX_ERROR = 0.015700429735878887, 1.4804093946048384
+"""Its last number, and √mean(per_query_error)."""
+JAX_BANDED = (0.7080607704861042, 0.47455280919815174, 0.3977448832907015, 0.33948281900095245)
+JAX_BANDED_ERROR = 3.2405935970213586
+"""optimize_banded_toeplitz(n=64, bands=4), and √loss of it."""
 
 
 def pipeline_of(pairs, turns=2, **slots) -> Pipeline:
@@ -149,6 +161,18 @@ def test_the_grammar_refuses_what_it_cannot_promise():
 
 
 # The column
+
+
+def test_jax_privacy_has_the_same_matrices():
+    """Column, sensitivity and error to 1e-9; and for b bands neither's best is better by 1e-6."""
+    column = column_of(TWO, 30)
+    assert column[-1] == pytest.approx(JAX_LAST, rel=1e-9)
+    for turns, length in JAX_LENGTHS.items():
+        assert length_of(column, turns) == pytest.approx(length, rel=1e-9)
+    error = endless_error(TWO, 30, 30) / length_of(column, 30)
+    assert error == pytest.approx(JAX_ERROR, rel=1e-9)
+    assert mean_error(JAX_BANDED, 64) == pytest.approx(JAX_BANDED_ERROR, rel=1e-9)
+    assert mean_error(optimal_column(64, 4), 64) == pytest.approx(JAX_BANDED_ERROR, rel=1e-6)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
