@@ -78,12 +78,14 @@ class Cell:
 def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     """One run of a cell: accuracy at the last step, ε of what was charged (PRV), and its cost.
 
-    The steps that the run charged must be those of its plan, or ε would be another's.
+    The steps that the run charged must be those of its plan, or ε would be another's. `terms` are
+    what ε is of: rate, noise multiplier and count of every mechanism.
     """
     recipe = cell.recipe(seed)
     data = _data(recipe.data, recipe.records, recipe.features, data_dir, cell.validation)
     sampler = recipe.settings.sampler(data.spec.records)
     factor, epsilon = calibrated(recipe.plan, sampler.rate, data.spec.records, recipe.settings)
+    terms = flatten(recipe.plan.scaled_noise(factor).event(sampler))
     public = recipe.load_public(data.spec, data_dir, progress=False)
     settings = replace(
         recipe.settings,
@@ -113,6 +115,7 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
         "noise_multiplier": summary["noise_multiplier"],
         "steps": summary["steps"],
         "rate": summary["rate"],
+        "terms": [dataclasses.astuple(term) for term in terms],
         "cpu_seconds": round(cpu, 1),
         "wall_seconds": round(wall, 1),
         "threads": torch.get_num_threads(),

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dp_accounting import (
+    ComposedDpEvent,
     DpEvent,
     GaussianDpEvent,
+    PoissonSampledDpEvent,
+    SelfComposedDpEvent,
 )
 from dpigu.accountants.selection import tuned_epsilon
 from dpigu.dpcore import Plan, PoissonSampler
@@ -116,7 +119,7 @@ def table4(cells: Sequence[Cell], store: Store, trials: Sequence[Cell], tuned: S
                 runs = store.runs(cell.name)
                 texts += [f"{claim:.2f}", percent(runs)]
                 if runs:
-                    charged.append(f"{charged_epsilon(cell, runs, tried, tuned):.2f}")
+                    charged.append(f"{charged_epsilon(runs, tried, tuned):.2f}")
                     minutes += [run["cpu_seconds"] / 60 for run in runs]
             cost = f"{statistics.mean(minutes):.1f}" if minutes else "–"
             lines.append(
@@ -144,23 +147,25 @@ def plan_of(cell: Cell, run: Mapping[str, Any]) -> tuple[Plan, PoissonSampler]:
     return plan.scaled_noise(run["noise_multiplier"] / unit), sampler
 
 
-def event(cell: Cell, run: Mapping[str, Any]) -> DpEvent:
-    """What a run of a cell charged."""
-    plan, sampler = plan_of(cell, run)
-    return plan.event(sampler)
+def event(run: Mapping[str, Any]) -> DpEvent:
+    """What a run charged, from the terms that are kept with it: a preset's defaults may change."""
+    return ComposedDpEvent(
+        [
+            SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(z)), count)
+            for rate, z, count in run["terms"]
+        ]
+    )
 
 
-def charged_epsilon(cell: Cell, runs: Runs, tried: Sequence[Cell], tuned: Store) -> float:
+def charged_epsilon(runs: Runs, tried: Sequence[Cell], tuned: Store) -> float:
     """ε of the final run and of choosing its configuration, had the trials been drawn at random.
 
     The costliest trial's event, a random number of trials, four on average, and scores with
     Gaussian noise of ten records (0.1 points), which cost less than a trial's training.
     """
-    final, score = event(cell, runs[0]), GaussianDpEvent(SCORE_NOISE)
-    values = [
-        tuned_epsilon(event(trial, tuned.runs(trial.name)[0]), final, DELTA, score=score).value
-        for trial in tried
-    ]
+    final, score = event(runs[0]), GaussianDpEvent(SCORE_NOISE)
+    costs = [event(tuned.runs(trial.name)[0]) for trial in tried]
+    values = [tuned_epsilon(cost, final, DELTA, score=score).value for cost in costs]
     assert all(value is not None for value in values)
     return max(value for value in values if value is not None)
 
