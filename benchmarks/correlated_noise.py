@@ -26,7 +26,7 @@ from dpigu.mechanisms.presets.dpsgd import dpsgd
 from dpigu.mechanisms.release.buffered import best_buffers, endless_error
 from dpigu.mechanisms.release.factorisations import mean_error, optimal_column
 from dpigu.trainers import build_model, train
-from dpigu.trainers.recipes.recipe import recipe_for
+from dpigu.trainers.recipes.from_preset import recipe_for
 
 SETTINGS = (("digits", 256 / 1500, 200), ("mnist", 0.04, 2000))
 BANDS = (1, 2, 4, 5, 8, 16, 25)

@@ -10,7 +10,7 @@ import torch
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import build_model, load_run, recipe_from_file, train
 from dpigu.trainers.data.features import patches
-from dpigu.trainers.recipes.recipe import recipe_for
+from dpigu.trainers.recipes.from_preset import recipe_for
 
 
 @pytest.fixture(scope="module", autouse=True)
