@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ def _phases(
                 "steps": phase.steps,
                 "inherits": list(phase.inherits),
                 "noise_multiplier": phase.pipeline.noiser.noise_multiplier,
-                "event": str(phase.sampler(sampler).event(phase.pipeline.event())),
+                "event": str(replace(phase, selective_update=None).event(sampler)),
                 "support": _support(phase, space, shape),
                 "stages": stages,
                 "selective_update": _selective_update(phase, table, sampler),
