@@ -14,11 +14,12 @@ from dpigu.cli.shared.options import worker_count
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.study import sparse
 from benchmarks.study.cells import mean_and_spread, measure_one_of
 from benchmarks.study.draw import draw
 from benchmarks.study.report import write
 from benchmarks.study.store import RESULTS, Store
-from benchmarks.study.tables import CHOSEN, TABLES, TRIALS, masked, trials
+from benchmarks.study.tables import CHOSEN, ONCE, TABLES, TRIALS, masked, trials
 from benchmarks.study.theory import predict
 
 _PATH = click.Path(path_type=Path)
@@ -80,7 +81,7 @@ def _command(table: str) -> click.Command:
     def command(
         only: str, seeds: str | None, data_dir: Path | None, workers: Workers, results: Path
     ) -> None:
-        default = "0" if table == "tune" else "0,1,2"
+        default = "0" if table in ONCE else "0,1,2"
         numbers = tuple(int(seed) for seed in (seeds or default).split(","))
         store = _run(table, only, numbers, data_dir, workers, results)
         for cell in TABLES[table]():
@@ -117,6 +118,12 @@ def choose(results: Path) -> None:
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
 def theory(data_dir: Path | None, results: Path) -> None:
     write(results / "theory.json", predict(masked(), data_dir))
+
+
+@main.command(help="Shares of energy that supports of sparse rows keep.")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def shares(results: Path) -> None:
+    write(results / "shares.json", sparse.shares())
 
 
 @main.command(name="draw", help="Fill docs/results.md, its data files and its pictures.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from dpigu.accountants import get_accountant
 
-from benchmarks.study import pictures, report, table3
+from benchmarks.study import pictures, report, sparse, table3
 from benchmarks.study.cells import Cell
 from benchmarks.study.store import Store
 from benchmarks.study.tables import TABLES
@@ -51,6 +51,11 @@ def draw(results: Path) -> None:
     theory = results / "theory.json"
     if theory.is_file():
         blocks["theory"] = report.theory_table(json.loads(theory.read_text()))
+    shares = results / "shares.json"
+    if shares.is_file():
+        blocks["shares"] = sparse.table(json.loads(shares.read_text()))
+    if stores["reviews"].cells:
+        blocks["reviews"] = report.simple_table(cells["reviews"], stores["reviews"], "reviews")
     _pictures(cells, stores)
     text = PAGE.read_text(encoding="utf-8")
     for name, block in blocks.items():

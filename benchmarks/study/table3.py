@@ -26,7 +26,8 @@ def table3() -> list[dict[str, Any]]:
             steps = round(EPOCHS / rate)
             row: dict[str, Any] = {"dataset": data, "sigma": sigma, "claimed_epsilon": claimed}
             for name in ("rdp", "prv"):
-                row[f"{name}_epsilon"] = get_accountant(name).epsilon(event(steps), DELTA).value
+                value = get_accountant(name).epsilon(event(steps), DELTA).value
+                row[f"{name}_epsilon"] = round(value, 8)  # beyond it, a processor's rounding
             for name in ("rdp", "pld"):
                 fit = max_steps_within(event, 4 * steps, claimed, DELTA, name)
                 row[f"{name}_epochs"] = fit * rate

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.study import sparse
 from benchmarks.study.cells import Cell
 
 CHOSEN = Path(__file__).with_name("chosen.json")
@@ -235,5 +236,10 @@ TABLES: Mapping[str, Callable[[], list[Cell]]] = {
     "pruning": pruning,
     "best": best,
     "figure8": figure8,
+    "reviews-trials": sparse.trials,
+    "reviews": sparse.final,
 }
 """The measured tables by name; `pruning` is figures 5 and 7, and figure 6 is a row of table 4."""
+
+ONCE = ("tune", "reviews-trials")
+"""The tables whose cells are run with one seed."""
