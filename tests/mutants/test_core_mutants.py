@@ -24,6 +24,7 @@ from hypothesis.strategies import SearchStrategy
 from tests.crash import folder_laws
 from tests.laws import test_accounting as accounting
 from tests.laws import test_correlated_noise as correlated
+from tests.laws import test_endless_noise as endless
 from tests.laws import test_inverse as inverse
 from tests.laws import test_locality as locality
 from tests.laws import test_non_interference as non_interference
@@ -120,6 +121,7 @@ def test_the_law_stops_the_bug(mutant: KernelMutant, tmp_path: Path) -> None:
 MODULES = (
     accounting,
     correlated,
+    endless,
     execution,
     folder_laws,
     geo_clip,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from dpigu.dpcore.errors import DataError, DpiguError
 from dpigu.trainers.data.sources import Arrays, Items, Source, Tensors
-from dpigu.trainers.data.sources.columns import Columns
+from dpigu.trainers.data.sources.columns import Columns, is_categories
 from dpigu.trainers.data.sources.leaves import Inputs, target
 from dpigu.trainers.data.sources.padding import Padding
 from dpigu.trainers.data.sources.tables import is_table, read_table, table_split
@@ -53,7 +53,8 @@ class Maker:
         """
         name = told_of(given, name)
         if is_table(given):
-            table = {key: v for key, v in read_table(given).items() if key != self.owners}
+            words = [key for key, declared in self.columns.items() if is_categories(declared)]
+            table = {k: v for k, v in read_table(given, words).items() if k != self.owners}
             held_out = form is None
             split = table_split(table, name, self.target, self.columns, public=held_out)
             return self._columns(Parts(*split), name, form)

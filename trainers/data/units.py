@@ -148,7 +148,7 @@ def column_of(given: Any, name: str, where: str | None) -> Any:
 
     Errors: `DataError` where there is none, if `where` says that it is needed.
     """
-    columns: Any = read_table(given) if is_table(given) else given
+    columns: Any = read_table(given, [name]) if is_table(given) else given
     known = getattr(columns, "column_names", columns if isinstance(columns, Mapping) else ())
     if name in known:
         return columns[name]

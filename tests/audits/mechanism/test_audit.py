@@ -38,7 +38,7 @@ pytestmark = pytest.mark.deep
 
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:
-    with repeatable(1):
+    with repeatable(2):
         yield
 
 

@@ -81,7 +81,8 @@ def jobs(draw: DrawFn) -> Job:
         state = {"alpha_D": centre * uniform(-1, 1), "beta_D": uniform(0.1, 4)}
         maps.append((EmaStandardizer(), state))
     if draw(st.booleans()):
-        maps.append((GroupStandardizer(), {"weight_D": uniform(0.3, 3)}))
+        weight_P = uniform(0.3, 3)  # the stage declares one weight a parameter
+        maps.append((GroupStandardizer(), {"weight_D": weight_P[space.groups("parameter")]}))
     if draw(st.integers(0, 5)) == 0:
         maps.append((RowTopK(ratio=0.5), {"count": torch.tensor(max(1, space.size // 2))}))
     share = draw(st.sampled_from((None, 0.1, 0.6)))

@@ -13,6 +13,7 @@ from dpigu.trainers.data.sources import columns as declared
 from dpigu.trainers.data.sources import tables
 
 arrow = pytest.importorskip("pyarrow")
+csv = pytest.importorskip("pyarrow.csv")
 HEAD = "age,city,income,rich\n"
 ROWS = ("30,Bern,1.5,yes\n", "40,Rome,2.5,no\n", "50,Bern,3.5,no\n")
 HELD = "35,Oslo,9.5,yes\n45,Rome,8.5,no\n"
@@ -136,3 +137,21 @@ def test_a_second_npz_holds_the_held_out_split(tmp_path: Path) -> None:
         tmp_path / "a.npz", records=3, test=tmp_path / "b.npz", target="income", task="regression"
     )
     assert data.train_y.tolist() == [0, 1, 2] and data.spec.classes is None
+
+
+@pytest.mark.parametrize("more", ["", "1.5", "01", "town", "9" * 30])
+def test_one_record_does_not_change_what_the_others_are(tmp_path: Path, more: str) -> None:
+    """A column's type is told by all of its values; what a record becomes may not be."""
+    known = {"town": ("1", "2"), "age": declared.Filled(3.0, Scaling(divisor=10.0))}
+    told = []
+    for name, rows in {"few": "", "more": f"{more},,1\n"}.items():
+        path = tmp_path / f"{name}.csv"
+        path.write_text("town,age,y\n1,20,0\n2,30,1\n1,40,0\n" + rows)
+        table = tables.read_table(path, ["town"])
+        frame = csv.read_csv(path)
+        split = tables.table_split(table, name, "y", known, public=False)
+        whole = {n: frame.column(n).to_numpy() for n in frame.column_names}
+        inferred = tables.table_split(whole, name, "y", known, public=False)
+        told.append((split[0][:3], inferred[0][:3]))
+    for few, with_one_more in zip(*told, strict=True):
+        assert np.array_equal(few, with_one_more) and few[:, :2].sum() == 3

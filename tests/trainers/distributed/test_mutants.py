@@ -76,7 +76,7 @@ MUTANTS = (
         "noise for the grid on one rank's coordinates",
         Kernel,
         "_mint",
-        (("bands * len(support_K)", "bands * len(value_K)"),),
+        (("coordinates=len(support_K)", "coordinates=len(value_K)"),),
         as_one,
     ),
     KernelMutant(

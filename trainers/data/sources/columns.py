@@ -6,6 +6,7 @@ its place in a declared list, a missing number by a declared constant.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeGuard
@@ -18,6 +19,8 @@ from torch import Tensor
 
 DROP: Final = "drop"
 """Declared of a column that is no input."""
+MISSING = ("None", "nan", "<NA>", "NaT")
+"""How the libraries of tables write a value that is not there."""
 SCALING = ("divisor", "mean", "std")
 
 
@@ -98,10 +101,8 @@ def is_categories(declared: Column | None) -> TypeGuard[Sequence[str]]:
 def encoded(values: NDArray[Any], declared: Column | None) -> NDArray[np.float32]:
     """A column as inputs, N × 1, or N × the number of categories, all zeros for none of them."""
     if is_categories(declared):
-        known = np.array([str(word) for word in declared])
-        words = np.array([str(value) for value in values])
-        hot: NDArray[np.float32] = (words[:, None] == known[None]).astype(np.float32)
-        return hot
+        hot = _places(values, declared)[:, None] == np.arange(len(declared))
+        return hot.astype(np.float32)
     column: NDArray[np.float32] = _numbers(values, declared)[:, None].numpy()
     return column
 
@@ -109,11 +110,35 @@ def encoded(values: NDArray[Any], declared: Column | None) -> NDArray[np.float32
 def as_target(values: NDArray[Any], declared: Column | None) -> NDArray[Any]:
     """A column as targets: numbers as they are, categories by their place, −1 for none of them."""
     if is_categories(declared):
-        place = {str(word): i for i, word in enumerate(declared)}
-        return np.array([place.get(str(value), -1) for value in values], dtype=np.int64)
+        return _places(values, declared)
     return values if declared is None else _numbers(values, declared).numpy()
+
+
+def _places(values: NDArray[Any], declared: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each value in the list, −1 for none."""
+    place = {word: i for i, word in enumerate(declared)}
+    for i, word in enumerate(declared):
+        with contextlib.suppress(ValueError):
+            place.setdefault(_word(float(word)), i)
+    return np.array([place.get(_word(value), -1) for value in values], dtype=np.int64)
+
+
+def _word(value: Any) -> str:
+    """What a value is called, in which no other record has a say.
+
+    A column's type has: one missing number makes floats of all. So 1 and 1.0 are the same word,
+    and what is missing is the empty one.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | float | np.number) and value == value:
+        number = float(value)
+        return str(int(number)) if number.is_integer() else repr(number)
+    return "" if str(value) in MISSING else str(value)
 
 
 def _numbers(values: NDArray[Any], declared: Column | None) -> Tensor:
     scaled = declared if isinstance(declared, Scaling | Filled) else Scaling()
-    return scaled.apply(values)
+    return scaled.apply(values.astype(np.float64))  # whatever type the others make the column

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,11 @@ def is_table(value: Any) -> bool:
     return package in ("pandas", "pyarrow") and hasattr(value, "columns")
 
 
-def read_table(value: Any) -> dict[str, NDArray[Any]]:
+def read_table(value: Any, words: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
     """The columns of a table by name, in its order.
+
+    Args:
+        words: columns that a text file has as text; the type of another is told by its values.
 
     Errors: `DataError` for a file that is missing or unreadable; `ConfigurationError` without
     pyarrow.
@@ -55,8 +58,12 @@ def read_table(value: Any) -> dict[str, NDArray[Any]]:
             remedy=f"Install it (pip install '{PYARROW}', the extra 'parquet'), or save an .npz.",
         ) from error
     try:
-        read = reader.read_csv if path.suffix.lower() == ".csv" else reader.read_table
-        table = read(str(path))
+        if path.suffix.lower() == ".csv":
+            text = importlib.import_module("pyarrow").string()
+            options = reader.ConvertOptions(column_types=dict.fromkeys(words, text))
+            table = reader.read_csv(str(path), convert_options=options)
+        else:
+            table = reader.read_table(str(path))
     except Exception as error:  # pyarrow's own, which quote what they found
         raise DataError(
             f"the file cannot be read as {path.suffix}: {type(error).__name__}", where=str(path)
