@@ -12,7 +12,14 @@ if __name__ != "dpigu.audits":
     raise ImportError("import dpigu.audits, or take what you need from dpigu")
 
 if TYPE_CHECKING:
-    from dpigu.audits.campaign import Campaign, Targets, crafted_targets, run_campaign
+    from dpigu.audits.campaign import (
+        Campaign,
+        GradientTargets,
+        Targets,
+        crafted_targets,
+        gradient_targets,
+        run_campaign,
+    )
     from dpigu.audits.canaries import CanaryPlan, GradientCanaries, load_plan, plan_canaries
     from dpigu.audits.conformance import (
         Check,
@@ -88,6 +95,7 @@ __all__ = [
     "ConformanceError",
     "EvidenceError",
     "GradientCanaries",
+    "GradientTargets",
     "Membership",
     "ModelAudit",
     "PlantedCanaries",
@@ -116,6 +124,7 @@ __all__ = [
     "fdp_one_run_test",
     "foreign_scores",
     "gaussian_tradeoff",
+    "gradient_targets",
     "guess_grid",
     "invalid_audit",
     "judge",

@@ -16,17 +16,17 @@ BEYOND = (2.5, 3.0, 3.5)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guesses:
-    """Shares of a trial's K targets, over N trials.
+    """Guesses of N trials with K targets each.
 
     Args:
-        right_N: right by the middle of both sides; NaN in trials before the first rule.
-        sure_right_RN, sure_wrong_RN: of the sure guesses, by each of `BEYOND`.
+        right_N: the share that is right by the middle of both sides; NaN before the first rule.
+        sure_right_RN, sure_wrong_RN: how many of the sure guesses are, by each of `BEYOND`.
         targets: K.
     """
 
     right_N: Reals
-    sure_right_RN: Reals
-    sure_wrong_RN: Reals
+    sure_right_RN: NDArray[np.int64]
+    sure_wrong_RN: NDArray[np.int64]
     targets: int
 
 
@@ -46,8 +46,8 @@ def guesses_of(scores_NK: Reals, coins_NK: Coins) -> Guesses:
     sure_RNK = accused_RNK != acquitted_RNK
     return Guesses(
         right_N=right_NK.mean(1),
-        sure_right_RN=(sure_RNK & (accused_RNK == inside_NK)).mean(-1),
-        sure_wrong_RN=(sure_RNK & (accused_RNK != inside_NK)).mean(-1),
+        sure_right_RN=(sure_RNK & (accused_RNK == inside_NK)).sum(-1),
+        sure_wrong_RN=(sure_RNK & (accused_RNK != inside_NK)).sum(-1),
         targets=scores_NK.shape[1],
     )
 

@@ -20,9 +20,9 @@ from dpigu.audits.statistics import (
 from dpigu.audits.statistics.anytime import (
     anytime_chance,
     anytime_epsilon,
-    gains_by_chance,
-    gains_by_claim,
     log_e_process,
+    logs_by_chance,
+    logs_by_claim,
     right_at_most,
 )
 from dpigu.audits.verdict import AuditReport, judge
@@ -62,8 +62,8 @@ class Look:
             guessed=int(there.sum()) * k,
             right=round(float(guesses.right_N[there].sum()) * k),
             beyond=BEYOND[rule],
-            sure_right=round(float(guesses.sure_right_RN[rule].sum()) * k),
-            sure_wrong=round(float(guesses.sure_wrong_RN[rule].sum()) * k),
+            sure_right=int(guesses.sure_right_RN[rule].sum()),
+            sure_wrong=int(guesses.sure_wrong_RN[rule].sum()),
         )
 
 
@@ -122,13 +122,14 @@ def p_values_of(
     """
     most = right_at_most(own if own is not None else approximate_dp_tradeoff(epsilon, delta))
     sure, every = SHARES
-    gains = {
-        sure: gains_by_claim(guesses.sure_right_RN, guesses.sure_wrong_RN, epsilon, delta),
-        every: gains_by_chance(guesses.right_N, most),
+    right_RN, wrong_RN = guesses.sure_right_RN, guesses.sure_wrong_RN
+    logs = {
+        sure: logs_by_claim(right_RN, wrong_RN, guesses.targets, epsilon, delta),
+        every: logs_by_chance(guesses.right_N, most),
     }
     return {
-        name: math.exp(-max(0.0, float(log_e_process(gains_RN).max())))
-        for name, gains_RN in gains.items()
+        name: math.exp(-max(0.0, float(log_e_process(logs_PN).max())))
+        for name, logs_PN in logs.items()
     }
 
 
@@ -159,16 +160,17 @@ def judged(
     guesses = guesses_of(scores_NK, coins_NK)
     p_values = p_values_of(guesses, epsilon=epsilon, delta=delta, own=own)
     right_RN, wrong_RN = guesses.sure_right_RN, guesses.sure_wrong_RN
-    bound = anytime_epsilon(right_RN, wrong_RN, delta, levels[sure])
+    k = guesses.targets
+    bound = anytime_epsilon(right_RN, wrong_RN, k, delta, levels[sure])
     mu = max(0.0, 2 * float(ndtri(anytime_chance(guesses.right_N, levels[every]))))
     rejects = {name for name, p in p_values.items() if p / SHARES[name] < error}
-    perfect_RN = np.ones_like(right_RN)
+    perfect_RN = np.full_like(right_RN, k)
     report = judge(
         claim_epsilon=epsilon,
         delta=delta,
         p_value=combined(p_values),
         lower_bound=bound,
-        ceiling=anytime_epsilon(perfect_RN, 0 * perfect_RN, delta, levels[sure]),
+        ceiling=anytime_epsilon(perfect_RN, 0 * perfect_RN, k, delta, levels[sure]),
         confidence=confidence,
         against=OWN if own is not None and rejects == {every} else "",
         beyond=_beyond(own, mu, delta, confidence),
@@ -177,7 +179,7 @@ def judged(
     )
     fitted = _fitted(scores_NK, coins_NK)
     wealth_R = [
-        float(log_e_process(gains_by_claim(right_N, wrong_N, bound, delta))[-1])
+        float(log_e_process(logs_by_claim(right_N, wrong_N, k, bound, delta))[-1])
         for right_N, wrong_N in zip(right_RN, wrong_RN, strict=True)
     ]
     return Campaign(

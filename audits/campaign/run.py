@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from dpigu.audits.campaign.gradient_target import GradientTargets
 from dpigu.audits.campaign.guesses import guesses_of
 from dpigu.audits.campaign.judged import Campaign, combined, judged, p_values_of
-from dpigu.audits.campaign.target import Targets
-from dpigu.audits.campaign.work import LOCK, LOG, Job, Outcome, open_job
+from dpigu.audits.campaign.work import LOCK, LOG, AnyTargets, Job, Outcome, open_job
+from dpigu.audits.canaries.gradients import check_steps_apart
 from dpigu.audits.statistics import accounted_curve, check_confidence
 from dpigu.audits.workers import Workers, spread
 from dpigu.dpcore import DataError, RunError
@@ -26,7 +27,7 @@ LEAST, MORE = 20, 1.05
 def run_campaign(
     recipe: Recipe,
     data: Data,
-    targets: Targets,
+    targets: AnyTargets,
     folder: Path | str,
     *,
     trials: int,
@@ -45,7 +46,8 @@ def run_campaign(
 
     Args:
         data: the declared number of records or fewer; as many are left out as there are targets.
-        targets: as `crafted_targets` makes them, or any records and initial model.
+        targets: as `crafted_targets` or `gradient_targets` makes them, or any records and initial
+            model.
         folder: its coins and scores.
         workers: processes, one torch thread each, or a cluster.
         claim_epsilon: the claim; None takes the recipe's own.
@@ -64,10 +66,12 @@ def run_campaign(
     if claim is None:
         raise DataError("this recipe claims no ε", remedy="Give the claim as `claim_epsilon`.")
     own = accounted_curve(plan.event(), plan.adjacency) if claim == own_epsilon else None
+    if isinstance(targets, GradientTargets):
+        check_steps_apart(recipe.plan)
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with closing(Lock(folder / LOCK, folder)):
-        kept = without(data, len(targets.labels))
+        kept = without(data, targets.count)
         job = open_job(folder, trials, plan, recipe.settings, kept, targets)
         done = job.done()
 

@@ -1,17 +1,22 @@
 """The records whose membership is told, and the weights that every training starts from.
 
-A claim of DP holds for every record and every initial model, so an audit may take the worst.
+A claim of DP holds for every record and every initial model, so an audit may take the worst. What
+a campaign trains is told from the final model alone.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from dpigu.dpcore import DataError
-from dpigu.trainers import Data
+from dpigu.audits.scores import SCORES, scores_of
+from dpigu.dpcore import DataError, PoissonSampler
+from dpigu.trainers import Data, Tensors
 from dpigu.trainers.tasks import CLASSIFICATION
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 STEPS, LEARNING_RATE = 300, 0.01
@@ -20,11 +25,33 @@ STEPS, LEARNING_RATE = 300, 0.01
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Targets:
-    """K records x with their labels, and the initial model."""
+    """K records x with their labels, and the initial model; told by their margins."""
 
     x: Tensor
     labels: tuple[int, ...]
     model: nn.Module
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return len(self.labels)
+
+    def planted(
+        self, data: Data, inside_K: NDArray[np.bool_], sampler: PoissonSampler
+    ) -> tuple[Data, None]:
+        """The data with the records that are in; the run samples them with the rest."""
+        joins_K = torch.from_numpy(inside_K)
+        x = torch.cat([data.train_x, self.x[joins_K]])
+        y = torch.cat([data.train_y, data.train_y.new_tensor(self.labels)[joins_K]])
+        return dataclasses.replace(data, train=Tensors(x, y)), None
+
+    def scores(self, model: nn.Module) -> Tensor:
+        """The margins of all records, shape (K,)."""
+        return scores_of(SCORES["margin"], model, self.x, torch.tensor(self.labels))
+
+    def identity(self) -> str:
+        """Records and labels."""
+        return repr((self.labels, self.x.flatten().tolist()))
 
 
 def crafted_targets(
@@ -62,7 +89,7 @@ def crafted_targets(
     x_KD = _crafted(data, count)
     if worst_case:
         rivals_K = data.train_y.new_tensor([2 * j for j in range(count)])
-        _fit(start, data, x_KD, rivals_K)
+        fit(start, data, x_KD, rivals_K)
         labels = tuple(2 * j + 1 for j in range(count))
     else:
         with torch.no_grad():
@@ -82,14 +109,16 @@ def _crafted(data: Data, count: int) -> Tensor:
     return x_KD.reshape(count, *data.train_x.shape[1:])
 
 
-def _fit(model: nn.Module, data: Data, x: Tensor, labels: Tensor) -> None:
+def fit(model: nn.Module, data: Data, x: Tensor, labels: Tensor) -> None:
     """Train on public records and on records of our own, in full batches, without noise."""
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     cost = nn.functional.cross_entropy
     model.train()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        total = cost(model(data.test_x), data.test_y) + cost(model(x), labels)
+        total = cost(model(data.test_x), data.test_y)
+        if len(labels):
+            total = total + cost(model(x), labels)
         torch.autograd.backward(total)
         optimizer.step()
     optimizer.zero_grad()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
+from dpigu.audits.campaign.gradient_target import GradientTargets
 from dpigu.audits.campaign.guesses import Coins
 from dpigu.audits.campaign.target import Targets
 from dpigu.audits.canaries import data_fingerprint
@@ -24,16 +24,16 @@ from dpigu.audits.canaries.coins import flip
 from dpigu.audits.evidence import EvidenceError, write_private
 from dpigu.audits.external import read_arrays
 from dpigu.audits.external.foreign import loaded
-from dpigu.audits.scores import SCORES as SIGNALS
-from dpigu.audits.scores import scores_of
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import CalibratedPlan, Plan
-from dpigu.trainers import Data, Settings, Tensors, train
+from dpigu.trainers import Data, Settings, train
 from numpy.typing import NDArray
 from safetensors.torch import save
 
 COINS, START, SCORES, LOG = "coins.npz", "start.safetensors", "scores.jsonl", "workers.log"
 LOCK = "lock"
+
+AnyTargets: TypeAlias = Targets | GradientTargets
 
 Outcome: TypeAlias = list[float] | str
 """What a trial ended with: its K scores, or the words of the error that stopped its training."""
@@ -52,7 +52,7 @@ class Job:
     Args:
         folder: where scores go. plan, settings: with the noise fixed.
         data: what trains in every trial, so many records less than declared as there are targets.
-        targets: K records and the initial model.
+        targets: K of them, and the initial model.
         coins_NK: 1 where a target trains. key: binds each score to all of this.
     """
 
@@ -60,7 +60,7 @@ class Job:
     plan: Plan
     settings: Settings
     data: Data = field(repr=False)
-    targets: Targets = field(repr=False)
+    targets: AnyTargets = field(repr=False)
     coins_NK: Coins = field(repr=False)
     key: bytes = field(repr=False)
     of: str
@@ -80,16 +80,12 @@ class Job:
             file.write("\n" + json.dumps(kept))
 
     def trained_scores(self, inside_K: NDArray[np.bool_]) -> list[float]:
-        """The margins of all targets by a fresh model: by the final weights alone."""
-        data, targets = self.data, self.targets
-        labels_K = data.train_y.new_tensor(targets.labels)
-        joins_K = torch.from_numpy(inside_K)
-        x = torch.cat([data.train_x, targets.x[joins_K]])
-        y = torch.cat([data.train_y, labels_K[joins_K]])
-        data = dataclasses.replace(data, train=Tensors(x, y))
-        run = train(self.plan, data, copy.deepcopy(targets.model), self.settings, progress=False)
-        found = scores_of(SIGNALS["margin"], run.model.cpu(), targets.x, labels_K)
-        return [float(score) for score in found]
+        """The scores of all targets by a fresh model: by the final weights alone."""
+        sampler = self.settings.sampler(self.data.spec.records)
+        data, observer = self.targets.planted(self.data, inside_K, sampler)
+        model = copy.deepcopy(self.targets.model)
+        run = train(self.plan, data, model, self.settings, observer=observer, progress=False)
+        return [float(score) for score in self.targets.scores(run.model.cpu())]
 
     def done(self) -> dict[int, Outcome]:
         """The outcome of every trial that is done; of two lines the first, as no trial has two.
@@ -137,7 +133,7 @@ def open_job(
     plan: CalibratedPlan,
     settings: Settings,
     data: Data,
-    targets: Targets,
+    targets: AnyTargets,
 ) -> Job:
     """The job of a folder that is there: its coins first, then fresh ones.
 
@@ -145,7 +141,7 @@ def open_job(
 
     Raises: EvidenceError where the folder is of another recipe, other data or other targets.
     """
-    path, key, count = folder / COINS, secrets.token_bytes(32), len(targets.labels)
+    path, key, count = folder / COINS, secrets.token_bytes(32), targets.count
     coins_NK = np.zeros((0, count), dtype=np.int64)
     stored: dict[str, NDArray[Any]] = {}
     if path.is_file():
@@ -185,11 +181,11 @@ def open_job(
 
 
 def _identity(
-    key: bytes, plan: CalibratedPlan, settings: Settings, data: Data, targets: Targets
+    key: bytes, plan: CalibratedPlan, settings: Settings, data: Data, targets: AnyTargets
 ) -> str:
-    """HMAC-SHA256 of plan, settings, data and the targets' records."""
+    """HMAC-SHA256 of plan, settings, data and targets."""
     digest = hmac.new(key, data_fingerprint(key, data).encode(), hashlib.sha256)
     digest.update(json.dumps(plan.to_dict(), sort_keys=True, default=str).encode())
     digest.update(repr(settings).encode())
-    digest.update(repr((targets.labels, targets.x.flatten().tolist())).encode())
+    digest.update(targets.identity().encode())
     return digest.hexdigest()

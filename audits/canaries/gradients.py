@@ -57,20 +57,7 @@ class GradientCanaries:
     def __init__(self, plan: CanaryPlan, training: Plan) -> None:
         if not plan.white_box:
             raise DataError("these canaries are records", where="kind", got=plan.kind)
-        if not training.private:
-            raise DataError(
-                "crafted gradients need a clipping bound and noise, and this run has neither",
-                where="canary kind",
-                remedy="Use mislabelled canaries.",
-            )
-        if any(phase.pipeline.factorisation is not None for phase in training.phases):
-            raise DataError(
-                "crafted gradients are scored step by step, and the noise of these steps is "
-                "correlated",
-                where="canary kind",
-                got="a factorisation",
-                remedy="Use mislabelled canaries.",
-            )
+        check_steps_apart(training)
         self._plan = plan
         self._heads = np.flatnonzero(np.array(plan.coins))
         self._folder: RunFolder | None = None
@@ -158,6 +145,26 @@ class GradientCanaries:
             draw = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
             self._owners[size] = torch.from_numpy(draw.permutation(size) % m).to(device)
         return self._owners[size]
+
+
+def check_steps_apart(plan: Plan) -> None:
+    """Refuse a plan whose steps are not each a clipped sum with noise of its own.
+
+    Raises: DataError for a plan without noise, or with noise that is correlated across steps.
+    """
+    if not plan.private:
+        raise DataError(
+            "these canaries need a clipping bound and noise, and this run has neither",
+            where="crafted gradients",
+            remedy="Take canaries that are records.",
+        )
+    if any(phase.pipeline.factorisation is not None for phase in plan.phases):
+        raise DataError(
+            "a crafted gradient stands in a step by itself, and the noise of steps is correlated",
+            where="crafted gradients",
+            got="a factorisation",
+            remedy="Take canaries that are records.",
+        )
 
 
 def _short(values_m: Tensor, there_m: Tensor) -> list[float | None]:

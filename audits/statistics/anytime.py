@@ -22,70 +22,90 @@ _HALVINGS = 40
 _LARGEST_EPSILON = 50.0
 _SHARES = tuple(0.95 / 2**k for k in range(9))
 """Of the wealth that is staked on a trial."""
+_STAKES = tuple(0.95 / 2**k for k in range(12))
+"""On one guess, in units of the wealth: what it gains where it is right."""
 
 
-def log_e_process(gains_RN: Reals) -> Reals:
-    """ln E after each of N trials, for gains of mean at most 0 given what came before; shape (N,).
+def log_e_process(logs_PN: Reals) -> Reals:
+    """ln E after each of N trials; shape (N,).
 
-    E_n = mean over R rules and the stakes s of Π_{i ≤ n} (1 + s·x_i). Each factor has mean at most
-    1 under the claim, and so has E at every stopping time.
+    E_n = mean over P paths of Π_{i ≤ n} f_i. Each factor f has mean at most 1 under the claim,
+    given the trials before it, and so has E at every stopping time.
 
     Args:
-        gains_RN: at least −1 each; a rule's own row is chosen by earlier trials alone.
+        logs_PN: ln f; how a path bets on a trial is chosen by earlier trials alone.
     """
-    logs_SRN = np.log1p(np.multiply.outer(np.array(_SHARES), np.atleast_2d(gains_RN)))
-    paths_PN = logs_SRN.cumsum(-1).reshape(-1, logs_SRN.shape[-1])
+    paths_PN = np.atleast_2d(logs_PN).cumsum(-1)
     return np.asarray(np.logaddexp.reduce(paths_PN, 0) - math.log(len(paths_PN)))
 
 
-def gains_by_chance(right_N: Reals, chance: float) -> Reals:
-    """x of "each guess of a trial is right with probability at most `chance`": r/c − 1.
+def logs_by_chance(right_N: Reals, chance: float) -> Reals:
+    """ln(1 + s·(r/c − 1)) of "each guess of a trial is right with probability at most c"; (P, N).
+
+    One path for each share s of the wealth. The mean over a trial's guesses has this mean however
+    they depend on each other.
 
     Args:
-        right_N: the share of a trial's guesses that are right; NaN where none was made, which
+        right_N: r, the share of a trial's guesses that are right; NaN where none was made, which
             gains nothing.
     """
-    return np.nan_to_num(right_N / chance - 1, nan=0.0)
+    gains_N = np.nan_to_num(right_N / chance - 1, nan=0.0)
+    return np.log1p(np.multiply.outer(np.array(_SHARES), gains_N))
 
 
-def gains_by_claim(right_RN: Reals, wrong_RN: Reals, epsilon: float, delta: float) -> Reals:
-    """x of "(ε, δ)-DP", from guesses of fair coins: (right − e^ε·wrong − δ)/(e^ε + δ).
+def logs_by_claim(
+    right_RN: Reals, wrong_RN: Reals, targets: int, epsilon: float, delta: float
+) -> Reals:
+    """ln f of "(ε, δ)-DP", from guesses of the fair coins of K targets in one model; (P, N).
 
-    For "in" and for "out" alike (ε, δ)-DP has P[right] ≤ e^ε P[wrong] + δ/2, given all other coins
-    and whatever came before. So right − e^ε·wrong − δ has mean at most 0, and so has its mean over
-    the targets of one model, however they depend on each other.
+    f = (1 + λ)^right · (1 − λe^ε)^wrong / (1 + δ((1 + λ)^K − 1)) for each of R rules and stakes λ,
+    with λe^ε cut at 0.95. Its mean is at most 1, however the targets depend on each other: with
+    all coins but one fixed, a bet on that coin adds λδ·sup of the other factors at most, so that
+    the product of all K bets has mean at most 1 + λδ·Σ_{k<K} (1 + λ)^k. For δ = 0 it is the
+    argument of Steinke, Nasr and Jagielski 2023. f falls as ε rises, whatever was guessed.
 
     Args:
-        right_RN, wrong_RN: shares of all of a trial's targets; the others are abstained from.
+        right_RN, wrong_RN: how many of a trial's guesses are; the other targets are abstained from.
+        targets: K.
     """
-    worst = math.exp(min(epsilon, 700.0)) + delta
-    return (right_RN - (worst - delta) * wrong_RN - delta) / worst
+    odds = math.exp(-min(epsilon, 700.0))
+    largest_S = np.array(_STAKES)
+    price_S = np.log1p(delta * np.expm1(targets * np.log1p(largest_S)))
+    stake_S = np.minimum(largest_S, _STAKES[0] * odds)
+    gain_S, loss_S = np.log1p(stake_S), np.log1p(-stake_S / odds)
+    bets_SRN = np.multiply.outer(gain_S, right_RN) + np.multiply.outer(loss_S, wrong_RN)
+    logs_SRN = bets_SRN - price_S.reshape(-1, *(1,) * np.ndim(right_RN))
+    return np.asarray(logs_SRN.reshape(-1, np.shape(right_RN)[-1]))
 
 
-def largest_rejected(gains_at: Callable[[float], Reals], high: float, level: float) -> float:
+def largest_rejected(logs_at: Callable[[float], Reals], high: float, level: float) -> float:
     """The largest claim in (0, `high`) that some look at its trials rejects at `level`; 0 if none.
 
-    The gain of a trial with a guess falls as the claim rises (one without, −δ/(e^ε + δ), rises
-    towards 0), so a look that rejects a claim rejects those below: the limit is bisected for.
+    No factor rises with the claim, so a look that rejects one rejects those below: the limit is
+    bisected for.
     """
     check_confidence(1 - level)
     low, wanted = 0.0, -math.log(level)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        rejected = float(log_e_process(gains_at(middle)).max()) >= wanted
+        rejected = float(log_e_process(logs_at(middle)).max()) >= wanted
         low, high = (middle, high) if rejected else (low, middle)
     return low
 
 
 def anytime_chance(right_N: Reals, level: float) -> float:
-    """The largest chance of a right guess that is rejected; `gains_by_chance` says of what."""
-    return largest_rejected(lambda chance: gains_by_chance(right_N, chance), 1.0, level)
+    """The largest chance of a right guess that is rejected; `logs_by_chance` says of what."""
+    return largest_rejected(lambda chance: logs_by_chance(right_N, chance), 1.0, level)
 
 
-def anytime_epsilon(right_RN: Reals, wrong_RN: Reals, delta: float, level: float) -> float:
-    """The largest ε that is rejected at this δ; `gains_by_claim` says of what."""
+def anytime_epsilon(
+    right_RN: Reals, wrong_RN: Reals, targets: int, delta: float, level: float
+) -> float:
+    """The largest ε that is rejected at this δ; `logs_by_claim` says of what."""
     return largest_rejected(
-        lambda epsilon: gains_by_claim(right_RN, wrong_RN, epsilon, delta), _LARGEST_EPSILON, level
+        lambda epsilon: logs_by_claim(right_RN, wrong_RN, targets, epsilon, delta),
+        _LARGEST_EPSILON,
+        level,
     )
 
 

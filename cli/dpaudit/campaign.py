@@ -41,8 +41,15 @@ if TYPE_CHECKING:
 @click.option("--physical-batch", type=COUNT, help="Records in memory at once.")
 @data_dir_option
 @click.option("--trials", type=COUNT, default=200, show_default=True, help="Models to train.")
+@click.option("--targets", "count", type=COUNT, default=1, show_default=True, help="In each model.")
 @click.option(
-    "--targets", "count", type=COUNT, default=1, show_default=True, help="Crafted records a model."
+    "--target-kind",
+    "kind",
+    type=click.Choice(("record", "gradient")),
+    default="record",
+    show_default=True,
+    help="record: a crafted record, which the model tells; gradient: a crafted row in the batch, "
+    "which the final weights tell.",
 )
 @click.option(
     "--use", "used", type=COUNT, help="Of the data's records only the first so many, declared."
@@ -52,7 +59,7 @@ if TYPE_CHECKING:
     type=click.Choice(("worst-case", "plain")),
     default="worst-case",
     show_default=True,
-    help="worst-case: weights that fit the held-out records, so that crafted records stand out; "
+    help="worst-case: weights that fit the held-out records, so that targets stand out; "
     "plain: the model's own.",
 )
 @click.option("--claim-epsilon", type=NOT_NEGATIVE, help="The claim, in place of the recipe's ε.")
@@ -77,6 +84,7 @@ def campaign(
     data_dir: str | None,
     trials: int,
     count: int,
+    kind: str,
     used: int | None,
     init: str,
     claim_epsilon: float | None,
@@ -89,7 +97,7 @@ def campaign(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a recipe many times, crafted records in or out by coins; tell by final models alone.
+    """Train a recipe many times, crafted targets in or out by coins; tell by final models alone.
 
     The answer is valid after any number of trials: the same command with more --trials goes on,
     and an interrupted one continues where it stopped. Each training spends privacy by itself, so
@@ -98,10 +106,11 @@ def campaign(
     \b
     Examples:
       dpaudit campaign --preset dpsgd --data digits --use 1000 --model linear --epsilon 10 \\
-        --rate 1 --steps 2 --learning-rate 8 --momentum 0 --targets 5 --trials 200 --out campaigns/a
+        --rate 1 --steps 2 --learning-rate 8 --momentum 0 --targets 50 --target-kind gradient \\
+        --trials 200 --out campaigns/a
       dpaudit campaign --config runs/a/public/config.toml --trials 500 --out campaigns/b
     """
-    from dpigu.audits.campaign import crafted_targets, run_campaign
+    from dpigu.audits.campaign import crafted_targets, gradient_targets, run_campaign
     from dpigu.cli.shared.recipes import recipe_from
     from dpigu.trainers import build_model
 
@@ -110,7 +119,8 @@ def campaign(
     if used is not None:
         data = _first(data, used)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
-    targets = crafted_targets(data, model, count=count, worst_case=init == "worst-case")
+    make = gradient_targets if kind == "gradient" else crafted_targets
+    targets = make(data, model, count=count, worst_case=init == "worst-case")
     try:
         found = run_campaign(
             recipe,

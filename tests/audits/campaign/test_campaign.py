@@ -48,13 +48,13 @@ def data() -> Data:
     return Data(SPEC, Tensors(x[:12], y[:12]), Tensors(x[12:], y[12:]))
 
 
-def recipe(clip: float = 1.0) -> Recipe:
+def recipe(clip: float = 1.0, steps: int = 2) -> Recipe:
     return recipe_for(
         "dpsgd",
         "made",
         records=12,
         classes=3,
-        steps=2,
+        steps=steps,
         rate=1.0,
         noise_multiplier=2.0,
         clip=clip,
@@ -123,7 +123,7 @@ def test_a_rule_is_that_of_the_scores_before() -> None:
             acquitted = scores[n, k] < inside.mean() - BEYOND[0] * spread
             right.append((scores[n, k] > (inside.mean() + outside.mean()) / 2) == coins[n, k])
             sure.append(accused != acquitted and accused == (coins[n, k] == 1))
-        assert found.right_N[n] == np.mean(right) and found.sure_right_RN[0, n] == np.mean(sure)
+        assert found.right_N[n] == np.mean(right) and found.sure_right_RN[0, n] == np.sum(sure)
 
 
 def test_guesses_of_no_signal_show_nothing() -> None:

@@ -11,76 +11,104 @@ from dpigu.audits.statistics import Reals, approximate_dp_tradeoff, gaussian_tra
 from dpigu.audits.statistics.anytime import (
     anytime_chance,
     anytime_epsilon,
-    gains_by_chance,
-    gains_by_claim,
     log_e_process,
+    logs_by_chance,
+    logs_by_claim,
     right_at_most,
 )
 from scipy.stats import norm
 
 
-def mean_of(gains_O: Reals, chances_O: list[float], trials: int) -> float:
+def mean_of(logs_PO: Reals, chances_O: list[float], trials: int) -> float:
     """The mean of E over all sequences of outcomes, one term each."""
     weights, logs = [], []
-    for sequence in itertools.product(range(len(gains_O)), repeat=trials):
+    for sequence in itertools.product(range(len(chances_O)), repeat=trials):
         weights.append(math.prod(chances_O[i] for i in sequence))
-        logs.append(float(log_e_process(gains_O[list(sequence)])[-1]))
+        logs.append(float(log_e_process(logs_PO[:, list(sequence)])[-1]))
     return float(np.dot(weights, np.exp(logs)))
 
 
 @pytest.mark.parametrize("chance", [0.5, 0.68, 0.9])
 def test_guesses_as_good_as_allowed_have_mean_one_and_worse_ones_less(chance: float) -> None:
-    gains_O = gains_by_chance(np.array([0.0, 1.0]), chance)
-    assert mean_of(gains_O, [1 - chance, chance], 7) == pytest.approx(1, abs=1e-12)
-    assert mean_of(gains_O, [1.1 - chance, chance - 0.1], 7) < 1
-    assert mean_of(gains_O, [0.9 - chance, chance + 0.1], 7) > 1
+    logs_PO = logs_by_chance(np.array([0.0, 1.0]), chance)
+    assert mean_of(logs_PO, [1 - chance, chance], 7) == pytest.approx(1, abs=1e-12)
+    assert mean_of(logs_PO, [1.1 - chance, chance - 0.1], 7) < 1
+    assert mean_of(logs_PO, [0.9 - chance, chance + 0.1], 7) > 1
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 3.0])
-@pytest.mark.parametrize("delta", [0.0, 0.01])
-def test_randomised_response_has_mean_at_most_one_against_its_own_claim(
+K = 4
+
+
+def response(right: float, guessed: int) -> dict[tuple[int, int], float]:
+    """Chances of (right, wrong) where so many of K bits are each told rightly by itself."""
+    return {
+        (k, guessed - k): math.comb(guessed, k) * right**k * (1 - right) ** (guessed - k)
+        for k in range(guessed + 1)
+    }
+
+
+def mixed(share: float, of: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]:
+    """Now and then such guesses; else nothing is released, and nothing guessed."""
+    found = {outcome: share * chance for outcome, chance in of.items()}
+    return found | {(0, 0): found.get((0, 0), 0.0) + 1 - share}
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("delta", [0.0, 1e-3, 0.2])
+def test_each_bet_on_the_worst_mechanisms_of_a_claim_has_mean_at_most_one(
     epsilon: float, delta: float
 ) -> None:
-    """The worst mechanism of the claim, guessed on both sides, or abstained from in part."""
-    outcomes = np.array([1.0, 0, 0]), np.array([0.0, 1, 0])
-    gains_O = gains_by_claim(*outcomes, epsilon, delta)
-    for guessed in (1.0, 0.3):
-        right = guessed * (math.exp(epsilon) + delta) / (1 + math.exp(epsilon))
-        assert mean_of(gains_O, [right, guessed - right, 1 - guessed], 6) <= 1 + 1e-12
+    """Randomised response on every bit of one model, all the time, on some or now and then; and
+    a mechanism that gives all bits away at once with probability δ, which takes all there is."""
+    right = math.exp(epsilon) / (1 + math.exp(epsilon))
+    worst = [response((1 - delta) * right + delta, guessed) for guessed in (1, 3, K)]
+    worst += [mixed(0.162, response(right, K)), mixed(delta, {(K, 0): 1.0})]
+    for chances in worst:
+        counts = np.array(list(chances), dtype=float).T
+        factors_PO = np.exp(logs_by_claim(*counts, K, epsilon, delta))
+        means_P = factors_PO @ np.array(list(chances.values()))
+        assert (means_P <= 1 + 1e-12).all()
+    if epsilon == 0.0:
+        np.testing.assert_allclose(means_P, 1, rtol=1e-12)
 
 
-def test_targets_that_leak_together_have_mean_at_most_one_and_apart_tell_more() -> None:
-    """Of ten targets all are told at once, at the claim's own odds; or each by itself, at more."""
-    right, n, epsilon = math.e / (1 + math.e), 200, 1.0
-    together = gains_by_claim(np.array([1.0, 0]), np.array([0.0, 1]), epsilon, 0.0)
-    assert mean_of(together, [right, 1 - right], 8) <= 1 + 1e-12
-    apart_N = np.random.default_rng(0).binomial(10, 0.8, n) / 10
-    one_N = np.random.default_rng(0).binomial(1, 0.8, n).astype(float)
-    found = [
-        log_e_process(gains_by_claim(share_N, 1 - share_N, epsilon, 0.0))[-1]
-        for share_N in (one_N, apart_N)
-    ]
-    assert found[1] > 3 * max(found[0], 1)
+def test_a_little_more_than_the_claim_allows_has_a_mean_above_one() -> None:
+    chances = response(0.75 + 1e-3, K)
+    counts = np.array(list(chances), dtype=float).T
+    factors_PO = np.exp(logs_by_claim(*counts, K, math.log(3), 0.0))
+    assert (factors_PO @ np.array(list(chances.values())) > 1).all()
 
 
-def test_rules_share_the_stake() -> None:
-    one, none = np.full(50, 0.4), np.zeros(50)
+def test_no_factor_rises_with_the_claim() -> None:
+    counts = np.array([(r, w) for r in range(K + 1) for w in range(K + 1 - r)], dtype=float).T
+    logs = [logs_by_claim(*counts, K, epsilon, 1e-3) for epsilon in np.linspace(0, 9, 200)]
+    assert max(float(np.diff(logs, axis=0).max()), 0.0) < 1e-12
+
+
+def test_guesses_of_one_model_tell_as_much_as_of_as_many_models() -> None:
+    draw = np.random.default_rng(0).random((50, 10)) < 0.8
+    inside = logs_by_claim(draw.sum(1), (~draw).sum(1), 10, 1.0, 0.0)
+    apart = logs_by_claim(draw.ravel() * 1, ~draw.ravel() * 1, 1, 1.0, 0.0)
+    np.testing.assert_allclose(log_e_process(inside)[-1], log_e_process(apart)[-1], rtol=1e-9)
+
+
+def test_paths_share_the_stake() -> None:
+    one, none = np.full(50, 0.04), np.zeros(50)
     both = log_e_process(np.stack([one, none]))
-    alone = np.exp(log_e_process(one))
-    np.testing.assert_allclose(np.exp(both), (alone + 1) / 2)
+    np.testing.assert_allclose(np.exp(both), (np.exp(log_e_process(one)) + 1) / 2)
 
 
 def test_limits_are_where_the_e_value_passes_the_level() -> None:
     right_N = np.array([1.0] * 80 + [0.0] * 20)
     low = anytime_chance(right_N, 0.05)
-    best = [log_e_process(gains_by_chance(right_N, c)).max() for c in (low, low + 1e-6)]
+    best = [log_e_process(logs_by_chance(right_N, c)).max() for c in (low, low + 1e-6)]
     assert best[0] >= math.log(20) > best[1]
     sure_N, wrong_N = np.zeros(400), np.zeros(400)
     sure_N[::2], wrong_N[[201, 303]] = 1.0, 1.0
-    epsilon = anytime_epsilon(sure_N, wrong_N, 1e-5, 0.05)
-    at = [log_e_process(gains_by_claim(sure_N, wrong_N, e, 1e-5)).max() for e in (epsilon, 9)]
+    epsilon = anytime_epsilon(sure_N, wrong_N, 1, 1e-5, 0.05)
+    at = [log_e_process(logs_by_claim(sure_N, wrong_N, 1, e, 1e-5)).max() for e in (epsilon, 9)]
     assert at[0] == pytest.approx(math.log(20), abs=1e-6) and at[1] < 1
-    assert anytime_epsilon(none := np.zeros(40), none, 1e-5, 0.05) == 0.0
+    assert anytime_epsilon(none := np.zeros(40), none, 1, 1e-5, 0.05) == 0.0
     assert anytime_chance(np.full(40, np.nan), 0.05) == 0.0
 
 
