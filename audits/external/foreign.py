@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dpigu.audits.external.records import Records
+from dpigu.audits.external.tabular import SKOPS, tabular_scores
 from dpigu.audits.scores import SCORES
 from dpigu.audits.statistics import Reals
 from dpigu.dpcore import DataError, ModelError
@@ -32,9 +33,10 @@ def foreign_scores(
     """A score of every record of two files under a model, and who is a member.
 
     Args:
-        model: module:factory, a name of `dpigu.trainers.models.registry.MODELS`, or
-            huggingface:FOLDER, a causal language model in safetensors; its code is never run.
-        weights: a safetensors file; nothing else is opened, and nothing unpickled.
+        model: module:factory, a name of `dpigu.trainers.models.registry.MODELS`, a .skops file of
+            scikit-learn, or huggingface:FOLDER, a causal language model in safetensors; its code
+            is never run.
+        weights: a safetensors file; nothing is ever unpickled.
         members, non_members: .npz with x (bytes, scaled to [−1, 1], floats, or integers as tokens)
             or x.NAME for each input of a model that takes several by name; and y: integers, one a
             record, or one a token and −100 for none; floats for the squared error. Without y, x
@@ -53,8 +55,10 @@ def foreign_scores(
             got=f"{inside.form}, {outside.form}",
         )
     both = inside.and_(outside)
-    module = _built(model, weights, both.spec(members.stem, classes, signal))
     in_n = np.concatenate([np.ones(inside.count, np.int64), np.zeros(outside.count, np.int64)])
+    if model.endswith(SKOPS):
+        return tabular_scores(Path(model), both, signal), in_n
+    module = _built(model, weights, both.spec(members.stem, classes, signal))
     return _scores(module, both, signal, model), in_n
 
 

@@ -15,8 +15,9 @@ from dpigu.cli.dpaudit.reproduction import reproduction
 @click.option(
     "--model",
     required=True,
-    metavar="MODULE:FACTORY|huggingface:FOLDER",
-    help="Builds the model; or a folder with a causal language model in safetensors.",
+    metavar="MODULE:FACTORY|FILE.skops|huggingface:FOLDER",
+    help="Builds the model; or a file of scikit-learn's; or a folder with a causal language model "
+    "in safetensors.",
 )
 @click.option("--weights", type=FILE, help="A safetensors file, for a factory's model.")
 @click.option("--members", type=FILE, required=True, help=".npz with x, y: what trained.")
@@ -48,7 +49,8 @@ def foreign(
     """Audit a model that was trained elsewhere, by a score of each record.
 
     Weights come from safetensors, records from .npz; nothing is ever unpickled. The factory is
-    imported, so it must be code that you trust; a language model's folder runs none. The files
+    imported, so it must be code that you trust; a language model's folder and a .skops file run
+    none, and a .skops model sees x as it stands in the files. These
     have x, or x.NAME for each of several inputs, and y: labels, numbers, or a label a token with
     -100 for none. Without y, x are tokens, each foretold from those before.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 import pytest
 import torch
 from dpigu.audits.external.foreign import foreign_scores
+from dpigu.audits.external.signals import label_odds
 from dpigu.dpcore import DataError, ModelError
 from safetensors.torch import save_file
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 SELF = __name__
@@ -105,3 +110,42 @@ def test_a_language_models_folder_needs_safetensors_and_no_code(tmp_path: Path) 
     torch.save(model.state_dict(), tmp_path / "lm" / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
         foreign_scores(f"huggingface:{tmp_path / 'lm'}", None, *given, 7, "log-likelihood")
+
+
+def test_a_model_of_scikit_learn_sees_the_records_as_they_are(tmp_path: Path) -> None:
+    skops = pytest.importorskip("skops.io", reason="the extra skops is not installed")
+    x, y = np.arange(24.0).reshape(12, 2), np.array([3, 7] * 6)
+    odds = LogisticRegression().fit(x, y)
+    line = LinearRegression().fit(x, 2.5 * y)
+    for name, model in (("odds", odds), ("line", line)):
+        skops.dump(model, tmp_path / f"{name}.skops")
+    np.savez(tmp_path / "in.npz", x=x[:8], y=y[:8])
+    np.savez(tmp_path / "out.npz", x=x[8:], y=y[8:])
+    given = None, tmp_path / "in.npz", tmp_path / "out.npz"
+    scores, who = foreign_scores(str(tmp_path / "odds.skops"), *given)
+    own_N = odds.predict_proba(x)[range(12), (y == 7) * 1]
+    np.testing.assert_allclose(scores, label_odds(own_N))
+    assert who.tolist() == [1] * 8 + [0] * 4
+    np.savez(tmp_path / "in.npz", x=x[:8], y=2.5 * y[:8])
+    np.savez(tmp_path / "out.npz", x=x[8:], y=2.5 * y[8:])
+    scores, _ = foreign_scores(str(tmp_path / "line.skops"), *given, signal="squared-error")
+    np.testing.assert_allclose(scores, -((line.predict(x) - 2.5 * y) ** 2))
+
+
+def test_a_skops_file_with_types_that_it_does_not_trust_is_not_opened(tmp_path: Path) -> None:
+    skops = pytest.importorskip("skops.io", reason="the extra skops is not installed")
+    np.savez(tmp_path / "in.npz", x=np.ones((4, 2)), y=np.array([0, 1, 0, 1]))
+    given = None, tmp_path / "in.npz", tmp_path / "in.npz"
+    path, grown = tmp_path / "own.skops", DecisionTreeClassifier().fit(np.eye(2), [0, 1])
+    for model, named in ((FunctionTransformer(func=os.getcwd), "getcwd"), (grown, "_tree.Tree")):
+        skops.dump(model, path)
+        with pytest.raises(ModelError, match="skops does not trust") as error:
+            foreign_scores(str(path), *given)
+        assert named in str(error.value)
+    path.write_bytes(b"not a zip")
+    with pytest.raises(ModelError, match="no model of scikit-learn"):
+        foreign_scores(str(path), *given)
+    with pytest.raises(DataError, match="no such file"):
+        foreign_scores(str(tmp_path / "none.skops"), *given)
+    with pytest.raises(ModelError, match="takes one table"):
+        foreign_scores(str(path), *given, signal="min-k")
