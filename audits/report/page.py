@@ -8,7 +8,7 @@ from typing import Any
 
 from dpigu.audits.report.figures import figures
 from dpigu.audits.report.membership import membership_section
-from dpigu.audits.report.texts import CAPTIONS, CSS, HOW, POWERLESS, STYLES, WORDS
+from dpigu.audits.report.texts import CAPTIONS, CSS, HOW, POWERLESS, RULER, STYLES, WORDS
 from dpigu.audits.wording import down, p_text, up
 
 
@@ -66,7 +66,8 @@ def _ruler(drawn: Mapping[str, str]) -> str:
     label = "Claim, lower bound and ceiling on one scale of ε"
     return _section(
         "The claim against the evidence",
-        f'<div class="card ruler" role="img" aria-label="{label}">{drawn["ruler"]}</div>',
+        f'<figure class="card ruler"><div role="img" aria-label="{label}">{drawn["ruler"]}</div>'
+        f"<figcaption>{escape(RULER)}</figcaption></figure>",
     )
 
 
@@ -92,7 +93,9 @@ def _numbers(data: Mapping[str, Any]) -> str:
     if data["guesses"] is not None:
         right, all_ = data["correct"], data["guesses"]
         note = "Right guesses, at the number of guesses that the lower bound comes from."
-        cards.append(("Guesses", f"{right} of {all_}", f"{right / all_:.0%}. {note}"))
+        if data["lower_bound"] == 0:
+            note = "The best count of those planned; chance alone does so well too often to count."
+        cards.append(("Guesses", f"{right} of {all_}", f"{right / all_:.0%} right. {note}"))
     return f'<section><h2>In numbers</h2><div class="grid">{_number_cards(cards)}</div></section>'
 
 

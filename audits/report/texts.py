@@ -58,6 +58,13 @@ footer{color:var(--soft);font-size:.85rem;margin:2rem 0 1rem}
 @page{margin:15mm}
 """
 
+RULER = (
+    "The bar shows how much leaks, from left to right. In the orange part the audit has shown a "
+    "leak; in the violet part it could have shown one and did not; in the grey part it could not "
+    "have seen any. The claim is contradicted if the orange part passes its black line, or if the "
+    "p-value below is small enough."
+)
+
 CAPTIONS = {
     "scores": (
         "Scores",
@@ -116,5 +123,16 @@ WORDS = (
     ),
     ("lower bound", "at the confidence, the true ε is no smaller than this."),
     ("ceiling", "the largest lower bound that this audit could have given, all guesses right."),
+    (
+        "AUC",
+        "shown one record that was in and one that was not, how often the score says which is "
+        "which: 0.5 is a coin toss, 1 is never wrong.",
+    ),
+    (
+        "TPR at 1% FPR",
+        "the share of the records that were in which is found, while one in a hundred of the "
+        "others is wrongly accused.",
+    ),
+    ("interval", "the values that are still possible when chance is allowed for."),
     ("no power", "the ceiling is below 1.25 times the claim: hardly anything could contradict it."),
 )
