@@ -69,7 +69,7 @@ class CraftedRows:
     rows_ND: Tensor = field(repr=False)
     sampler: PoissonSampler
 
-    def extra_rows(self, phase: str, context: StepContext) -> Tensor | None:
+    def extra_rows(self, phase: str, context: StepContext) -> Tensor:
         """The rows of a step's sample, at a length that every clipper cuts.
 
         Raises: DataError where rows do not live in the space of the parameters.

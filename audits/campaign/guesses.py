@@ -25,8 +25,8 @@ class Guesses:
     """
 
     right_N: Reals
-    sure_right_RN: NDArray[np.int64]
-    sure_wrong_RN: NDArray[np.int64]
+    sure_right_RN: Reals
+    sure_wrong_RN: Reals
     targets: int
 
 
@@ -46,8 +46,8 @@ def guesses_of(scores_NK: Reals, coins_NK: Coins) -> Guesses:
     sure_RNK = accused_RNK != acquitted_RNK
     return Guesses(
         right_N=right_NK.mean(1),
-        sure_right_RN=(sure_RNK & (accused_RNK == inside_NK)).sum(-1),
-        sure_wrong_RN=(sure_RNK & (accused_RNK != inside_NK)).sum(-1),
+        sure_right_RN=(sure_RNK & (accused_RNK == inside_NK)).sum(-1, dtype=np.float64),
+        sure_wrong_RN=(sure_RNK & (accused_RNK != inside_NK)).sum(-1, dtype=np.float64),
         targets=scores_NK.shape[1],
     )
 

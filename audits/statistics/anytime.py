@@ -50,7 +50,7 @@ def logs_by_chance(right_N: Reals, chance: float) -> Reals:
             gains nothing.
     """
     gains_N = np.nan_to_num(right_N / chance - 1, nan=0.0)
-    return np.log1p(np.multiply.outer(np.array(_SHARES), gains_N))
+    return np.asarray(np.log1p(np.multiply.outer(np.array(_SHARES), gains_N)))
 
 
 def logs_by_claim(

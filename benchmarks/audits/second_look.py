@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 
-from dpigu.audits.mechanism import audit_sampler
 from dpigu.audits.mechanism.adversary import SITUATIONS
 from dpigu.audits.mechanism.audit import DECLARED, QUICK, RATE, in_turns
 from dpigu.audits.mechanism.distinguishers import LIKELIHOOD, rule
 from dpigu.audits.mechanism.report import SHARES
+from dpigu.audits.mechanism.sampling import audit_sampler
 from dpigu.audits.mechanism.short_runs import short_runs
 from dpigu.audits.mechanism.traces import SPACE
 from dpigu.audits.statistics import ErrorCounts

@@ -27,7 +27,7 @@ from dpigu.cli.shared.output import print_fields, print_json
 from dpigu.cli.shared.screen import show_verdict, wrapped
 
 if TYPE_CHECKING:
-    from dpigu.audits.campaign import Campaign
+    from dpigu.audits.campaign import Campaign, GradientTargets, Targets
     from dpigu.audits.workers import Workers
     from dpigu.trainers import Data
 
@@ -119,8 +119,12 @@ def campaign(
     if used is not None:
         data = _first(data, used)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)
-    make = gradient_targets if kind == "gradient" else crafted_targets
-    targets = make(data, model, count=count, worst_case=init == "worst-case")
+    worst = init == "worst-case"
+    targets: Targets | GradientTargets
+    if kind == "gradient":
+        targets = gradient_targets(data, model, count=count, worst_case=worst)
+    else:
+        targets = crafted_targets(data, model, count=count, worst_case=worst)
     try:
         found = run_campaign(
             recipe,

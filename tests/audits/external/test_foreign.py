@@ -147,5 +147,6 @@ def test_a_skops_file_with_types_that_it_does_not_trust_is_not_opened(tmp_path: 
         foreign_scores(str(path), *given)
     with pytest.raises(DataError, match="no such file"):
         foreign_scores(str(tmp_path / "none.skops"), *given)
+    np.savez(tmp_path / "tokens.npz", x=np.ones((4, 2), dtype=int))
     with pytest.raises(ModelError, match="takes one table"):
-        foreign_scores(str(path), *given, signal="min-k")
+        foreign_scores(str(path), None, *[tmp_path / "tokens.npz"] * 2, signal="min-k")
