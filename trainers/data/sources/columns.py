@@ -101,8 +101,9 @@ def is_categories(declared: Column | None) -> TypeGuard[Sequence[str]]:
 def encoded(values: NDArray[Any], declared: Column | None) -> NDArray[np.float32]:
     """A column as inputs, N × 1, or N × the number of categories, all zeros for none of them."""
     if is_categories(declared):
-        hot = _places(values, declared)[:, None] == np.arange(len(declared))
-        return hot.astype(np.float32)
+        alike = _places(values, declared)[:, None] == np.arange(len(declared))
+        hot: NDArray[np.float32] = alike.astype(np.float32)
+        return hot
     column: NDArray[np.float32] = _numbers(values, declared)[:, None].numpy()
     return column
 
