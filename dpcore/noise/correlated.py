@@ -98,6 +98,18 @@ class _Buffers:
         ]
 
 
+def _positive(buffers: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """The buffers; ones that cancel round by more than the numbers of their column tell."""
+    if not all(0 <= weight < math.inf and 0 <= decay < 1 for weight, decay in buffers):
+        raise PrivacyError(
+            "buffers of these numbers may cancel, and the rounding of that is in no sensitivity",
+            where="Pipeline.factorisation",
+            got=buffers,
+            expected="(ω, θ) with 0 ≤ ω and 0 ≤ θ < 1",
+        )
+    return buffers
+
+
 class Correlation:
     """The steps of a phase that later ones need, in memory only: a new one starts afresh.
 
@@ -112,7 +124,8 @@ class Correlation:
         sums: in how many encoded sums a record is, at most, until a later event pays.
         spread: by how much more rows an encoded sum is long, at most: ‖c‖₁/‖c‖₂.
 
-    Errors: `PrivacyError` for numbers that are not finite, or a first one that is not above 0.
+    Errors: `PrivacyError` for numbers that are not finite, a first one that is not above 0, or
+    buffers that may cancel.
     """
 
     def __init__(self, stages: Pipeline, steps: int, records: int) -> None:
@@ -120,7 +133,7 @@ class Correlation:
         assert factorisation is not None
         self._past: _Memory
         if isinstance(factorisation, Endless):
-            buffers = factorisation.buffers(steps)
+            buffers = _positive(factorisation.buffers(steps))
             c, expected, self.sums = column_of(buffers, steps), steps, steps
             self._past = _Buffers(buffers, steps)
         else:

@@ -5,6 +5,7 @@ The reference is the definition: C as a dense matrix, in NumPy, over few steps.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -14,8 +15,15 @@ import pytest
 import torch
 from dp_accounting import GaussianDpEvent
 from dpigu.accountants.events import Term, flatten
-from dpigu.dpcore import GrammarError, Phase, Pipeline, Plan, PoissonSampler
-from dpigu.dpcore.noise.correlated import _Buffers, _Past, column_of, inverse, length_of
+from dpigu.dpcore import GrammarError, Phase, Pipeline, Plan, PoissonSampler, PrivacyError
+from dpigu.dpcore.noise.correlated import (
+    Correlation,
+    _Buffers,
+    _Past,
+    column_of,
+    inverse,
+    length_of,
+)
 from dpigu.mechanisms import BufferedToeplitz, ClippedCount, Flat, Gaussian
 from dpigu.mechanisms.release.buffered import best_buffers, endless_error
 from dpigu.mechanisms.release.factorisations import mean_error, optimal_column
@@ -158,6 +166,19 @@ def test_the_grammar_refuses_what_it_cannot_promise():
         plan_of(9, 3).event(PoissonSampler(0.4, 100))
     with pytest.raises(GrammarError, match="pairs"):
         BufferedToeplitz(given=((0.5, 1.0),))
+
+
+@pytest.mark.parametrize("pairs", [((1e15, 0.5), (-1e15, 0.4999999999999999)), ((1.0, 1.0),)])
+def test_buffers_that_may_cancel_are_refused(pairs):
+    """With the first two, encoded sums once moved by 16.0 where 2.2 was stated."""
+
+    class Cancelling(BufferedToeplitz):
+        def buffers(self, steps):
+            return pairs
+
+    pipeline = dataclasses.replace(pipeline_of(TWO), factorisation=Cancelling(bands=2))
+    with pytest.raises(PrivacyError, match="may cancel"):
+        Correlation(pipeline, 4, 10)
 
 
 # The column
