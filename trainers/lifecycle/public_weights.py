@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from dpigu.dpcore import DataError, RunError
-from dpigu.trainers.lifecycle.lineage import lineage_of, telling_tensors
+from dpigu.trainers.lifecycle.lineage import lineage_of
 from torch import nn
 
 
@@ -26,7 +26,8 @@ class PublicWeights:
         name: what they are called.
         source: where they are from: an address, a paper, a program that made them.
         declared_by: who says that they are public.
-        sha256: of their file or, without one, of the trained tensors, in hexadecimal.
+        sha256: of the file that was named or, without one, of the tensors, in hexadecimal; that
+            the tensors are the file's is the word of who declares it.
     """
 
     name: str
@@ -39,9 +40,7 @@ class PublicWeights:
         return asdict(self)
 
 
-_declared: WeakKeyDictionary[nn.Module, tuple[PublicWeights, frozenset[bytes]]] = (
-    WeakKeyDictionary()
-)
+_declared: WeakKeyDictionary[nn.Module, tuple[PublicWeights, str]] = WeakKeyDictionary()
 
 
 def public_weights(
@@ -71,8 +70,9 @@ def public_weights(
             got=f"run {lineage[0].run[:12]} on {lineage[0].data}",
             remedy="Train from them without a declaration: the statement names that run.",
         )
-    weights = PublicWeights(**told, sha256=_sha_of_tensors(model) if file is None else _sha(file))
-    _declared[model] = weights, telling_tensors(model)
+    now = _sha_of_tensors(model)
+    weights = PublicWeights(**told, sha256=now if file is None else _sha(file))
+    _declared[model] = weights, now
     return weights
 
 
@@ -83,8 +83,8 @@ def declared_public(model: nn.Module) -> PublicWeights | None:
     """
     if model not in _declared:
         return None
-    weights, tensors = _declared[model]
-    if telling_tensors(model) != tensors and not lineage_of(model):
+    weights, declared = _declared[model]
+    if not lineage_of(model) and _sha_of_tensors(model) != declared:
         raise RunError(
             "the weights have changed since they were declared public",
             where=type(model).__name__,
@@ -96,11 +96,11 @@ def declared_public(model: nn.Module) -> PublicWeights | None:
 
 @torch.no_grad()
 def _sha_of_tensors(model: nn.Module) -> str:
-    """SHA-256 of the names and bytes of all parameters, in the order of their names."""
+    """SHA-256 of the names and bytes of all parameters and buffers, in the order of their names."""
     found = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        whole = parameter.detach().cpu().contiguous().reshape(-1)
-        found.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode())
+    for name, tensor in sorted((*model.named_parameters(), *model.named_buffers())):
+        whole = tensor.detach().cpu().contiguous().reshape(-1)
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         found.update(whole.view(torch.uint8).numpy().data)
     return found.hexdigest()
 

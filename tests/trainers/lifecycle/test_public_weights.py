@@ -93,3 +93,11 @@ def test_what_is_not_so_is_refused(tmp_path: Path) -> None:
     trained = train(head_then_all(), points(), net(), settings_of(), progress=False)
     with pytest.raises(RunError, match="come from a run on records that it protects"):
         public_weights(trained.model, **WORDS)
+
+
+def test_layers_that_changed_places_are_not_what_was_declared() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+    public_weights(model, **WORDS)
+    model[0], model[2] = model[2], model[0]
+    with pytest.raises(RunError, match="changed since they were declared public"):
+        train(head_then_all(), points(), model, settings_of(), progress=False)
