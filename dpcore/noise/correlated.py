@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from dpigu.dpcore.devices import to_device
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.grammar.pipeline import Pipeline
 from dpigu.dpcore.grammar.spaces import Bounded
@@ -193,8 +194,8 @@ class Correlation:
             age_K = age_K + before[0][1].age_K
         decoded_K = torch.where(support_K, decoded_K / self._first, 0.0)
         self._past.keep(step, _Past(sum_K, decoded_K, age_K))
-        growth = self._growth.to(value_K.device)
-        return decoded_K, variance_K * growth[(age_K - 1).clamp(min=0)]
+        self._growth = to_device(self._growth, value_K.device)
+        return decoded_K, variance_K * self._growth[(age_K - 1).clamp(min=0)]
 
 
 def column_of(buffers: Sequence[tuple[float, float]], steps: int) -> tuple[float, ...]:

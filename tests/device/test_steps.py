@@ -84,6 +84,11 @@ def waits_of(steps: list[WatchedStep]) -> set[tuple[str, str]]:
     return found
 
 
+def batch_of(plan: Plan) -> float:
+    """Half of the records, or those whose turn it is."""
+    return N / max(2, *(phase.pipeline.bands for phase in plan.phases))
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS) if DEEP else BRIEF)
 def test_a_preset_waits_only_where_the_host_decides(name: str) -> None:
     training = PRESETS[name].training
@@ -91,7 +96,8 @@ def test_a_preset_waits_only_where_the_host_decides(name: str) -> None:
     noise = {"noise_multiplier": None} if name == "non-private" else {}
     plan = PRESETS[name].plan(12 if DEEP else 3)
     model = ImageNet() if DEEP or name == "adadpigu" else SmallNet()
-    steps = watched(plan, images(), model, settings_for(name, **noise), **given)
+    settings = settings_for(name, expected_batch=batch_of(plan), **noise)
+    steps = watched(plan, images(), model, settings, **given)
     assert waits_of(steps) <= ALLOWED.keys()
 
 
@@ -101,8 +107,9 @@ def test_whole_rows_wait_no_more(name: str) -> None:
     training = PRESETS[name].training
     given: dict[str, Any] = {"public": public_images()} if "public" in training else {}
     noise = {"noise_multiplier": None} if name == "non-private" else {}
-    settings = settings_for(name, engine="materialising", **noise)
-    steps = watched(PRESETS[name].plan(3), images(), SmallNet(), settings, **given)
+    plan = PRESETS[name].plan(3)
+    settings = settings_for(name, engine="materialising", expected_batch=batch_of(plan), **noise)
+    steps = watched(plan, images(), SmallNet(), settings, **given)
     assert waits_of(steps) <= ALLOWED.keys()
 
 
