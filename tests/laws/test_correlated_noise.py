@@ -116,12 +116,11 @@ def batches(steps: int, seed: int = 1) -> list[Tensor]:
     return [torch.randn(3, SIZE, generator=draw) * 0.4 for _ in range(steps)]
 
 
-def law_encoded_and_decoded(column: tuple[float, ...], steps: int) -> None:
-    """The kernel noises (C G)_t, and releases x with C x = y: x_t = G_t + (C⁻¹ z)_t."""
+def check_encoded_and_decoded(pipeline: Pipeline, matrix: np.ndarray, steps: int) -> None:
+    """The kernel noises (C G)_t, and releases x with C x = y, whose variance it knows."""
     rows = batches(steps)
     with watched() as seen:
-        releases = run(pipeline_of(column), rows)
-    matrix = dense(column, steps)
+        releases = run(pipeline, rows)
     clipped = [g * (1 / g.norm(dim=1)).clamp(max=1)[:, None] for g in rows]
     sums_TD = torch.stack([g.double().sum(0) for g in clipped]).numpy()
     encoded_TD = torch.stack([value for value, _, _ in seen]).numpy()
@@ -134,6 +133,11 @@ def law_encoded_and_decoded(column: tuple[float, ...], steps: int) -> None:
     for t, (release, (_, _, released)) in enumerate(zip(releases, seen, strict=True)):
         want = float(released.variance[0]) * float(inverse[t] @ inverse[t])
         assert release.noised.variance.tolist() == pytest.approx([want] * SIZE, rel=1e-9)
+
+
+def law_encoded_and_decoded(column: tuple[float, ...], steps: int) -> None:
+    """x_t = G_t + (C⁻¹ z)_t."""
+    check_encoded_and_decoded(pipeline_of(column), dense(column, steps), steps)
 
 
 @given(column=COLUMNS, steps=st.integers(1, 7))

@@ -34,7 +34,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.noise.test_noise import StopAt
-from tests.laws.test_correlated_noise import BATCH, SIGMA, SIZE, batches, dense, run, watched
+from tests.laws.test_correlated_noise import (
+    BATCH,
+    SIGMA,
+    SIZE,
+    batches,
+    check_encoded_and_decoded,
+    dense,
+    run,
+    watched,
+)
 from tests.support.laws.data import linear, points, settings_of
 
 PAIRS = st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 0.99)), min_size=1, max_size=3)
@@ -64,23 +73,9 @@ def plan_of(steps, turns=2, pairs=TWO) -> Plan:
 
 
 def law_encoded_and_decoded(pairs, steps) -> None:
-    """The kernel noises (C G)_t, and releases x with C x = y, whose variance it knows."""
-    rows = batches(steps)
-    with watched() as seen:
-        releases = run(pipeline_of(pairs), rows)
+    """Buffers give what the column that they stand for gives."""
     matrix = dense(column_of(pairs, steps), steps)
-    clipped = [g * (1 / g.norm(dim=1)).clamp(max=1)[:, None] for g in rows]
-    sums_TD = torch.stack([g.double().sum(0) for g in clipped]).numpy()
-    encoded_TD = torch.stack([value for value, _, _ in seen]).numpy()
-    np.testing.assert_allclose(encoded_TD, matrix @ sums_TD, rtol=0, atol=1e-6)
-    y_TD = torch.stack([released.value for _, _, released in seen]).numpy()
-    x_TD = torch.stack([release.noised.value for release in releases]).numpy()
-    want_TD = np.linalg.solve(matrix, y_TD)
-    np.testing.assert_allclose(x_TD, want_TD, rtol=1e-9, atol=1e-9 * np.abs(want_TD).max())
-    inverse = np.linalg.inv(matrix)
-    for t, (release, (_, _, released)) in enumerate(zip(releases, seen, strict=True)):
-        want = float(released.variance[0]) * float(inverse[t] @ inverse[t])
-        assert release.noised.variance.tolist() == pytest.approx([want] * SIZE, rel=1e-9)
+    check_encoded_and_decoded(pipeline_of(pairs), matrix, steps)
 
 
 @given(pairs=PAIRS, steps=st.integers(1, 7))
