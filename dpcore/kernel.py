@@ -175,7 +175,7 @@ class Kernel:
         support_K, stages, clock = context.noise_support_K, self.pipeline.stages, context.clock
         if stages.factorisation is None:
             return self._mint(guarded, support_K, 1.0)
-        past = self._correlation or Correlation(stages, clock.steps, self._max_batch)
+        past = self._correlation or Correlation(stages, clock.steps, self._max_batch, self.ranks)
         self._correlation = past
         y = self._mint(Bounded(*past.encoded(clock.step, guarded), _mint=_MINT), support_K, 1.0)
         return y.derive(*past.decoded(clock.step, guarded.value, support_K, y.value, y.variance))

@@ -23,7 +23,8 @@ from dpigu.dpcore.devices import to_device
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.grammar.pipeline import Pipeline
 from dpigu.dpcore.grammar.spaces import Bounded
-from dpigu.dpcore.grammar.stages import Endless
+from dpigu.dpcore.grammar.stages import Endless, Factorisation
+from dpigu.dpcore.ranks import ALONE, Ranks
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from numpy.typing import NDArray
 from torch import Tensor
@@ -111,6 +112,35 @@ def _positive(buffers: tuple[tuple[float, float], ...]) -> tuple[tuple[float, fl
     return buffers
 
 
+class _Numbers(NamedTuple):
+    """What the steps of a phase compute with: C's first column, the buffers of one without an end,
+    how long the encoded sums of a record are (`length_of`), and the first sums of (c⁻¹)_k²."""
+
+    c: tuple[float, ...]
+    buffers: tuple[tuple[float, float], ...]
+    length: float
+    growth_T: Tensor
+
+
+def _numbers(factorisation: Factorisation, turns: int, steps: int) -> _Numbers:
+    """The numbers of a factorisation; those of another machine may have other last bits."""
+    buffers: tuple[tuple[float, float], ...] = ()
+    if isinstance(factorisation, Endless):
+        buffers = _positive(factorisation.buffers(steps))
+        c, expected = column_of(buffers, steps), steps
+    else:
+        c, expected = factorisation.coefficients(steps), turns
+    if not (len(c) == expected and all(map(math.isfinite, c)) and c[0] > 0):
+        raise PrivacyError(
+            "these are no coefficients of an encoder",
+            where="Pipeline.factorisation",
+            got=c,
+            expected=f"{expected} finite numbers, the first above 0",
+        )
+    growth_T = torch.from_numpy(np.cumsum(inverse(c, steps) ** 2))
+    return _Numbers(c, buffers, length_of(c, turns), growth_T)
+
+
 class Correlation:
     """The steps of a phase that later ones need, in memory only: a new one starts afresh.
 
@@ -120,6 +150,7 @@ class Correlation:
         stages: the phase's, with a factorisation.
         steps: of the phase.
         records: M, the most rows of one sum.
+        ranks: who steps together: all compute with the first one's numbers.
 
     Attributes:
         sums: in how many encoded sums a record is, at most, until a later event pays.
@@ -129,29 +160,17 @@ class Correlation:
     buffers that may cancel.
     """
 
-    def __init__(self, stages: Pipeline, steps: int, records: int) -> None:
+    def __init__(self, stages: Pipeline, steps: int, records: int, ranks: Ranks = ALONE) -> None:
         factorisation, turns = stages.factorisation, stages.bands
         assert factorisation is not None
-        self._past: _Memory
-        if isinstance(factorisation, Endless):
-            buffers = _positive(factorisation.buffers(steps))
-            c, expected, self.sums = column_of(buffers, steps), steps, steps
-            self._past = _Buffers(buffers, steps)
-        else:
-            c, expected, self.sums = factorisation.coefficients(steps), turns, turns
-            self._past = _Bands(c)
-        if not (len(c) == expected and all(map(math.isfinite, c)) and c[0] > 0):
-            raise PrivacyError(
-                "these are no coefficients of an encoder",
-                where="Pipeline.factorisation",
-                got=c,
-                expected=f"{expected} finite numbers, the first above 0",
-            )
+        c, buffers, length, growth_T = ranks.agreed(lambda: _numbers(factorisation, turns, steps))
+        self.sums = steps if stages.endless else turns
+        self._past: _Memory = _Buffers(buffers, steps) if stages.endless else _Bands(c)
         self._first = c[0]
         self.spread = math.ceil(math.fsum(map(abs, c)) / math.hypot(*c))
-        self._length = length_of(c, turns) * (1 + (2 * self.sums + 8) * UNIT_ROUNDOFF)
+        self._length = length * (1 + (2 * self.sums + 8) * UNIT_ROUNDOFF)
         self._length *= 1 + 2 * self.sums * self._past.roundings * records * UNIT_ROUNDOFF
-        self._growth = torch.from_numpy(np.cumsum(inverse(c, steps) ** 2))
+        self._growth = growth_T
         self._sensitivity: float | None = None
 
     def encoded(self, step: int, guarded: Bounded) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dpigu.dpcore import Phase, Plan, PoissonSampler
+from dpigu.dpcore.noise import correlated as noise
 from dpigu.dpcore.noise.correlated import Correlation, _Bands, _Buffers
 from dpigu.trainers.runs import LedgerFile
 from hypothesis import strategies as st
@@ -21,16 +22,16 @@ EVENTS = {"bands": st.integers(1, 9), "steps": st.integers(1, 40), "rate": st.ju
 MUTANTS = (
     KernelMutant(
         "an encoder whose length is not in the sensitivity",
-        Correlation,
-        "__init__",
+        noise,
+        "_numbers",
         (("length_of(c, turns)", "abs(c[0])"),),
         correlated.law_sensitivity_of_the_encoder,
         ENCODER,
     ),
     KernelMutant(
         "an encoder that scales its noise to the longest of its numbers",
-        Correlation,
-        "__init__",
+        noise,
+        "_numbers",
         (("length_of(c, turns)", "max(map(abs, c))"),),
         correlated.law_sensitivity_of_the_encoder,
         ENCODER,
@@ -89,8 +90,8 @@ MUTANTS = (
     ),
     KernelMutant(
         "an encoder without an end that is scaled to one turn of a record",
-        Correlation,
-        "__init__",
+        noise,
+        "_numbers",
         (("length_of(c, turns)", "math.hypot(*c)"),),
         endless.law_sensitivity_of_all_turns,
         ENDLESS,

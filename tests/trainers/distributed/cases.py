@@ -33,7 +33,7 @@ from dpigu.dpcore import (
     SystemNoise,
 )
 from dpigu.dpcore.randomness import system_words
-from dpigu.mechanisms import Flat, Gaussian
+from dpigu.mechanisms import BufferedToeplitz, Flat, Gaussian
 from dpigu.trainers import (
     Callback,
     Data,
@@ -127,6 +127,18 @@ def releases(plan: Plan, batches: list[Tensor], seed: int = 0) -> Tensor:
         made, states = kernel.release(states, context, at.pieces(own_BD, 2))
         released.append(made.noised.value)
     return torch.stack(released)
+
+
+def releases_of_other_buffers(plan: Plan, batches: list[Tensor]) -> Tensor:
+    """`releases`, where the search for the buffers ends elsewhere on every rank."""
+    found, rank = BufferedToeplitz.buffers, ranks().rank
+
+    def moved(self: BufferedToeplitz, steps: int) -> tuple[tuple[float, float], ...]:
+        return tuple((omega * (1 - rank / 8), theta) for omega, theta in found(self, steps))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BufferedToeplitz, "buffers", moved)
+        return releases(plan, batches)
 
 
 def trained(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dpigu.dpcore import Phase, Pipeline, Plan
-from dpigu.mechanisms import BandedToeplitz, Flat, Gaussian
+from dpigu.mechanisms import BandedToeplitz, BufferedToeplitz, Flat, Gaussian
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -71,6 +71,21 @@ def test_correlated_noise_of_two_ranks_is_that_of_one_process(two: RankGroup) ->
     torch.testing.assert_close(found[0], alone, rtol=0, atol=2.0**-22)
     plain = Plan((Phase("main", Pipeline(Flat(bound=1.0), Gaussian()), len(rows)),))
     assert not torch.allclose(cases.releases(plain, rows)[1], alone[1], atol=1e-3)
+
+
+def law_all_ranks_encode_with_the_numbers_of_the_first(group: RankGroup) -> None:
+    """Another machine's search may end at other buffers: the release is that of the first's."""
+    rows = [torch.ones(5, SPACE.size) * (t + 1) for t in range(4)]
+    factorisation = BufferedToeplitz(bands=2, given=((0.5, 0.5),))
+    pipeline = Pipeline(Flat(bound=1.0), Gaussian(), factorisation=factorisation)
+    plan = Plan((Phase("main", pipeline, len(rows)),))
+    found = group.same(cases.releases_of_other_buffers, plan, rows)
+    assert all(_same_bits(found[0], one) for one in found[1:])
+    torch.testing.assert_close(found[0], cases.releases(plan, rows), rtol=0, atol=2.0**-22)
+
+
+def test_all_ranks_encode_with_the_numbers_of_the_first(two: RankGroup) -> None:
+    law_all_ranks_encode_with_the_numbers_of_the_first(two)
 
 
 def law_the_cap_on_a_batch_counts_the_rows_of_all_ranks(group: RankGroup) -> None:

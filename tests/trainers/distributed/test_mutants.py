@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from dpigu.dpcore import Kernel
+from dpigu.dpcore.noise.correlated import Correlation
 from dpigu.trainers.lifecycle import prepare
 from dpigu.trainers.phases.slots import Slots
 from dpigu.trainers.runs import LedgerFile
@@ -71,6 +72,18 @@ MUTANTS = (
         "_sums",
         (("self.ranks.total(count)", "count"),),
         kernel.law_the_cap_on_a_batch_counts_the_rows_of_all_ranks,
+    ),
+    KernelMutant(
+        "an encoder's numbers computed on every rank",
+        Correlation,
+        "__init__",
+        (
+            (
+                "ranks.agreed(lambda: _numbers(factorisation, turns, steps))",
+                "_numbers(factorisation, turns, steps)",
+            ),
+        ),
+        kernel.law_all_ranks_encode_with_the_numbers_of_the_first,
     ),
     KernelMutant(
         "noise for the grid on one rank's coordinates",

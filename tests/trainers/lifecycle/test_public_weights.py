@@ -12,6 +12,7 @@ from dpigu.mechanisms import Flat, Gaussian, NamedLayers
 from dpigu.trainers import public_weights, resume, train
 from dpigu.trainers.runs import RunFolder
 from dpigu.trainers.runs.explanation import explanation
+from safetensors.torch import save_file
 from torch import nn
 
 from tests.laws.noise.test_noise import StopAt
@@ -67,16 +68,53 @@ def test_the_head_trains_first_and_then_everything() -> None:
     assert not torch.equal(model[2].weight, start[2].weight)
 
 
-def test_the_checksum_is_that_of_the_weights_or_of_their_file(tmp_path: Path) -> None:
+def test_the_checksum_tells_weights_apart() -> None:
     one, same, other = net(), net(), net()
     with torch.no_grad():
         other[0].bias[0] += 1
     found = [public_weights(model, **WORDS).sha256 for model in (one, same, other)]
     assert found[0] == found[1] != found[2]
-    path = tmp_path / "weights"
-    path.write_bytes(b"as published")
-    named = public_weights(one, **WORDS, file=path)
-    assert named.sha256 == hashlib.sha256(b"as published").hexdigest()
+
+
+def written(model: nn.Module, path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(model.state_dict(), path)
+    else:
+        torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_weights_of_a_file_are_those_of_the_file(tmp_path: Path, name: str) -> None:
+    """A model that has grown a head is still the file's; one whose weights have moved is not."""
+    path = written(net(), tmp_path / name)
+    model = net().append(nn.Linear(2, 5))
+    published = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert public_weights(model, **WORDS, file=path, sha256=published.upper()).sha256 == published
+    with torch.no_grad():
+        model[2].weight[1, 1] += 2.0**-20
+    for other in (model, nn.Linear(2, 3)):
+        with pytest.raises(DataError, match=r"not those of the file.*SHA-256.*leave `file` out"):
+            public_weights(other, **WORDS, file=path)
+
+
+def test_a_checksum_is_the_one_that_was_published(tmp_path: Path) -> None:
+    model = net()
+    found = public_weights(model, **WORDS).sha256
+    assert public_weights(model, **WORDS, sha256=found).sha256 == found
+    path = written(model, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match="not the one that was published") as refused:
+        public_weights(model, **WORDS, file=path, sha256=found)
+    assert refused.value.got == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert refused.value.expected == found
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    for name in ("weights", "weights.safetensors"):
+        path = tmp_path / name
+        path.write_bytes(b"as published")
+        with pytest.raises(DataError, match="no file of weights"):
+            public_weights(net(), **WORDS, file=path)
 
 
 def test_what_is_not_so_is_refused(tmp_path: Path) -> None:
