@@ -39,8 +39,8 @@ class LeastError:
 
     Errors: `GrammarError` if the query is not in the pipeline.
 
-    Source: Wei, Li, Gong and Chen 2025, DC-SGD (arXiv 2503.22988), its rule E; η, limit and a
-    grid in multiples of C are this project's.
+    Source: after Wei, Li, Gong and Chen 2025, DC-SGD (arXiv 2503.22988), its rule E and the
+    authors' code; η, limit and a grid in multiples of C are this project's.
     Privacy: declares the released C; reads the record's own norm, and learns from the noised
     histogram alone; the kernel caps the factor; checked by
     tests/mechanisms/clippers/test_least_error.py.

@@ -42,7 +42,7 @@ class Quantile:
     Errors: `GrammarError` if the query is not in the pipeline.
 
     Source: Andrew, Thakkar, McMahan and Ramaswamy 2021 (arXiv 1905.03871), Algorithm 1, with its
-    γ = 0.5, η = 0.2; they start at C₀ = 0.1, and have no limit and no cut of b̃.
+    γ = 0.5, η = 0.2, and the cut of b̃ in their library; they start at C₀ = 0.1, and have no limit.
     Privacy: declares the released C; reads the record's own norm, and learns from the noised
     count alone; the kernel caps the factor; checked by tests/mechanisms/clippers/test_quantile.py.
     """

@@ -98,7 +98,8 @@ class NormHistogram:
         bins: how many, at least 2.
         noise_ratio: its noise multiplier over the gradient's, above 0.
 
-    Source: Wei, Li, Gong and Chen 2025, DC-SGD (arXiv 2503.22988), whose grid is absolute.
+    Source: Wei, Li, Gong and Chen 2025, DC-SGD (arXiv 2503.22988), whose bins have a width of
+    their own, doubled or halved as the norms ask.
     Privacy: bound 1, since a record is in one bin; reads the record's own norm and the clipper's
     released bound; checked by tests/mechanisms/clippers/test_least_error.py.
     """

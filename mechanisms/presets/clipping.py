@@ -65,7 +65,7 @@ def quantile_clipping(steps: int, *, bound: float = 0.5, quantile: float = 0.5) 
 
 @preset(
     "dp-macadam",
-    source="after Tasnim, Sankar and Kosut 2026 (arXiv 2606.05435)",
+    source="Tasnim, Sankar and Kosut 2026 (arXiv 2606.05435) and the authors' code",
     optimizer="adam",
     learning_rate=0.005,
 )
@@ -88,7 +88,7 @@ def adaptive_per_layer(steps: int, *, bound: float = 0.5, quantile: float = 0.5)
 
 @preset(
     "dc-sgd",
-    source="Wei, Li, Gong and Chen 2025 (arXiv 2503.22988), DC-SGD-E",
+    source="after Wei, Li, Gong and Chen 2025 (arXiv 2503.22988), DC-SGD-E",
     learning_rate=0.1,
 )
 def dc_sgd(steps: int, *, bound: float = 0.5) -> Plan:

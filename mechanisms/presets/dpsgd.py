@@ -7,7 +7,7 @@ the clipping norm C; `steps` counts all phases together, and all are charged.
 from __future__ import annotations
 
 from dpigu.dpcore import Phase, Pipeline, Plan
-from dpigu.mechanisms.clippers import Flat, Unclipped
+from dpigu.mechanisms.clippers import Flat, PerGroup, Unclipped
 from dpigu.mechanisms.presets.preset import one_phase, preset
 from dpigu.mechanisms.release import Gaussian
 from dpigu.mechanisms.statistics import ChannelMoments
@@ -40,14 +40,18 @@ def dp_adambc(steps: int, *, bound: float = 0.5) -> Plan:
 
 @preset(
     "dp-muon",
-    source="Kim and Fan 2026 (arXiv 2605.12994); Jordan et al. 2024",
+    source="after Kim and Fan 2026 (arXiv 2605.12994); Jordan et al. 2024",
     optimizer="muon",
     learning_rate=0.02,
     schedule="linear",
 )
 def dp_muon(steps: int, *, bound: float = 0.5) -> Plan:
-    """Muon along the singular directions of the released gradients' momentum."""
-    return dpsgd(steps, bound=bound)
+    """Muon along the singular directions of the released gradients' momentum.
+
+    Args:
+        bound: C of all matrices and vectors together; each has C/√G of G.
+    """
+    return one_phase(steps, bound, clipper=PerGroup(bound=bound, groups="parameter"))
 
 
 @preset("dpsgd-ema", source="De et al. 2022 (arXiv 2204.13650), section 3.4", average="ema")

@@ -64,9 +64,13 @@ def pdp_sgd(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
 @preset(
     "pdp-sgd-public", source="Zhou et al. 2021 (arXiv 2007.03813), Algorithm 1", public="procedural"
 )
-def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 16) -> Plan:
-    """PDP-SGD with the subspace of public gradients."""
-    subspace = PublicSubspace(size=size)
+def pdp_sgd_public(steps: int, *, bound: float = 0.5, size: int = 50) -> Plan:
+    """PDP-SGD with the subspace of public gradients.
+
+    Args:
+        size: K, the dimension of the subspace of 100 public gradients, renewed at every step.
+    """
+    subspace = PublicSubspace(size=size, public_records=100, every=1)
     return one_phase(steps, bound, subspace=subspace, posts=(ProjectReleased(),))
 
 
@@ -104,7 +108,7 @@ def gep_public(steps: int, *, bound: float = 0.5, size: int = 18, groups: int = 
     return gep(steps, bound=bound, size=size, subspace=subspace)
 
 
-@preset("dpdr", source="Liu et al. 2024 (arXiv 2406.02744)")
+@preset("dpdr", source="after Liu et al. 2024 (arXiv 2406.02744)")
 def dpdr(steps: int, *, bound: float = 0.5) -> Plan:
     """DPDR: along the last released gradient, and orthogonal to it.
 

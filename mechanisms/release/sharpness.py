@@ -27,12 +27,12 @@ class Sharpness:
     State: `direction_D`, the released gradient at length 1, float64.
 
     Source: Park, Kim, Choi and Lee 2023, "Differentially Private Sharpness-Aware Training"
-    (arXiv 2306.05651), DP-SAT, Algorithm 1; the default ρ is this project's.
+    (arXiv 2306.05651), DP-SAT, Algorithm 1; ρ = 0.03 is that of the authors' examples.
     Privacy: post-processing of released gradients and weights, so nothing more is charged;
     checked by tests/mechanisms/release/test_sharpness.py.
     """
 
-    radius: float = 0.02
+    radius: float = 0.03
 
     def __post_init__(self) -> None:
         require(0 < self.radius < math.inf, self, "radius", "a finite number above 0")

@@ -25,27 +25,28 @@ class MacAdam:
     ĝ is the released gradient after the posts (put `affine-restorer` with of = "mac-adam" there),
     v its noise variance, m̂′ the mean before this step. For independent ĝ the product of both
     distances is 2β/(1 + β) of a variance at every step but the first, where it is 0, so u/κ is
-    unbiased. s is the spread of the *mean* gradient and a record's is √B times as large, so
-    nearly every row is longer than 1, and is normalised: C = 1 is the authors', and another C
-    scales ĝ alone.
-    A mean that is far off comes back by b·C a step and no faster, so s starts at its least.
+    unbiased; the square of the distance from m̂′, as in the authors' code, ends at 1/β of it.
+    s is the spread of the *mean* gradient and a record's is √B times as large, so nearly every
+    row is longer than 1, and is normalised: C = 1 is the authors', and another C scales ĝ alone.
+    b starts at 1/D everywhere. One step tells no spread, so s is h₁ after the first; the authors'
+    code divides by κ = 0 there, and goes on at h₂.
     With torch's Adam of the same β₁ the mean that centres is the one that steps.
 
     Args:
         decay: β = β₁ of Adam, in (0, 1).
-        least, most: h₁ and h₂, in the unit of ĝ²; 0 < h₁ < h₂. s starts at h₁.
+        least, most: h₁ and h₂, in the unit of ĝ²; 0 < h₁ < h₂.
 
     State: `mean_D` (m), `square_D` (u), `spread2_D` (s), and `steps`, t; float64.
 
-    Source: after Tasnim, Sankar and Kosut 2026, DP-MacAdam (arXiv 2606.05435); h₁ is this
-    project's, h₂ AdaCliP's.
+    Source: Tasnim, Sankar and Kosut 2026, DP-MacAdam (arXiv 2606.05435), and the authors' code
+    (github.com/ntasnim2/dp-macadam): its b₀, h₁, h₂ and β; the product in u is this project's.
     Privacy: no bound of its own, the clipper comes after it; learns from released gradients and
     their public variance only; checked by tests/mechanisms/rows/test_mac_adam.py.
     """
 
     decay: float = 0.9
-    least: float = 1e-6
-    most: float = 10.0
+    least: float = 1e-9
+    most: float = 1e-6
 
     def __post_init__(self) -> None:
         require(0 < self.decay < 1, self, "decay", "a decay in (0, 1)")
@@ -60,7 +61,7 @@ class MacAdam:
         return {
             "mean_D": zeros_D,
             "square_D": zeros_D,
-            "spread2_D": torch.full_like(zeros_D, self.least),
+            "spread2_D": torch.full_like(zeros_D, len(zeros_D) ** -3.0),
             "steps": zeros_D.new_zeros(()),
         }
 
@@ -86,5 +87,6 @@ class MacAdam:
         found_D = (square_D / short.clamp(min=1e-9) - gradient.variance).clamp(
             self.least, self.most
         )
-        spread2_D = torch.where(release.support_D & (steps > 1), found_D, state["spread2_D"])
+        found_D = torch.where(steps > 1, found_D, self.least)
+        spread2_D = torch.where(release.support_D, found_D, state["spread2_D"])
         return {"mean_D": mean_D, "square_D": square_D, "spread2_D": spread2_D, "steps": steps}

@@ -14,7 +14,19 @@ import tomli_w
 import torch
 from dpigu.dpcore import GrammarError, PoissonSampler, RegistryError, describe
 from dpigu.dpcore.registry.configuration import plan_from_dict, plan_to_dict
-from dpigu.mechanisms import PRESETS, MaskedWeights, SoftThreshold, adadpigu, adadpigu_paper
+from dpigu.mechanisms import (
+    PRESETS,
+    Automatic,
+    MacAdam,
+    MaskedWeights,
+    PerGroup,
+    PublicSubspace,
+    Quantile,
+    Sharpness,
+    SoftThreshold,
+    adadpigu,
+    adadpigu_paper,
+)
 from dpigu.mechanisms.presets.preset import preset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,6 +154,22 @@ def test_the_paper_s_rows_keep_a_share_of_the_live_coordinates():
     (_, (_, step, release, _)) = list(steps_of(plan, SPACE, gradients))
     kept_B = (step.transform(gradients(1, None)) != 0).sum(1)
     assert int(release.support_D.sum()) == 14 and kept_B.tolist() == [8] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("dp-macadam", MacAdam(decay=0.9, least=1e-9, most=1e-6)),
+        ("pdp-sgd-public", PublicSubspace(size=50, public_records=100, every=1)),
+        ("dp-sat", Sharpness(radius=0.03)),
+        ("dp-muon", PerGroup(bound=0.5, groups="parameter", weights="equal")),
+        ("automatic-clipping", Automatic(bound=0.5, gamma=0.01)),
+        ("quantile-clipping", Quantile(bound=0.5, quantile=0.5, rate=0.2)),
+    ],
+)
+def test_a_preset_has_its_authors_constants(name, stage):
+    (phase,) = PRESETS[name].plan(STEPS).phases
+    assert stage in [placed.stage for placed in phase.pipeline.placed]
 
 
 def test_masked_weights_puts_frozen_weights_to_zero_and_leaves_the_others():

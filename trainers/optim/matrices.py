@@ -50,9 +50,9 @@ class Muon(ParameterWise):
         lr: η. momentum: μ, in [0, 1). iterations: of Newton–Schulz.
         weight_decay: times θ, added to the gradient.
 
-    Source: Kim and Fan 2026, DP-Muon (arXiv 2605.12994), heavy-ball momentum; Jordan et al. 2024,
-    Muon, whose polynomial and scale these are. Not here: a bound for each matrix (beside it:
-    `per-group` as clipper), the Taylor polynomials of DP-Muon, the correction of DP-MuonBC.
+    Source: after Kim and Fan 2026, DP-Muon (arXiv 2605.12994), heavy-ball momentum, whose bound for
+    each matrix is `per-group` as clipper; Jordan et al. 2024, Muon, whose polynomial and scale
+    these are. Not here: the Taylor polynomials of DP-Muon, the correction of DP-MuonBC.
     """
 
     def __init__(
