@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,17 @@ def pieces(size: int, device: torch.device) -> Iterator[slice]:
     step = PIECE if device.type == "cpu" else PIECE_ON_DEVICE
     for at in range(0, size, step):
         yield slice(at, min(at + step, size))
+
+
+def unwritten(size: int, device: torch.device) -> Tensor:
+    """A float64 vector that is yet to be written.
+
+    On a processor a long one lies in huge pages, where the system has them (numpy asks for them):
+    to be given fresh pages of the usual size takes longer than to write them.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(size))
+    return torch.empty(size, dtype=torch.float64, device=device)
 
 
 def to_device(v: Tensor, device: torch.device) -> Tensor:

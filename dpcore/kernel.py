@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
+from dpigu.dpcore.devices import pieces, unwritten
 from dpigu.dpcore.grammar.bound_pipeline import BoundPipeline, States, StepContext
 from dpigu.dpcore.grammar.pipeline import Placed
 from dpigu.dpcore.grammar.spaces import _MINT, Bounded, Released
@@ -136,8 +137,7 @@ class Kernel:
             everywhere = torch.ones_like(asked.value, dtype=torch.bool)
             answers[p.name] = self._mint(asked, everywhere, p.stage.noise_ratio)
         if gradient is not noised or context.noise_support_K is not support_D:
-            masked_D = torch.where(support_D, gradient.value, 0)
-            gradient = gradient.derive(masked_D, torch.where(support_D, gradient.variance, 0))
+            gradient = gradient.on(support_D)
         shown = (context.clock, context.public_MD, context.weights_D)
         release = Release(gradient, noised, answers, support_D, *shown)
         return release, pipeline.updated(states, context, release)
@@ -149,7 +149,7 @@ class Kernel:
         stages, pipeline = self.pipeline.stages, self.pipeline
         clip_state = states[stages.name_in("clipper")]
         zeros = partial(torch.zeros, dtype=torch.float64, device=pipeline.device)
-        total_K = zeros(pipeline.output.size)
+        shape, total_K = torch.Size((pipeline.output.size,)), None
         sums = {p.name: zeros(size_of(p.stage, pipeline.group_count)) for p in stages.of("query")}
         count = 0
         for rows in batch:
@@ -159,13 +159,13 @@ class Kernel:
                     continue
                 count += len(norms_BG)
                 c_BG, good_B = guarded_factors(stages.clipper, clip_state, norms_BG, bound)
-                sum_K = rows.weighted_sum(c_BG).detach()
-                total_K += of_shape(sum_K, total_K.shape, "a sum of rows")
+                sum_K = of_shape(rows.weighted_sum(c_BG).detach(), shape, "a sum of rows")
+                total_K = sum_K.to(torch.float64) if total_K is None else total_K.add_(sum_K)
                 for p in stages.of("query"):
                     vectors = guarded_vectors(p, states[p.name], pipeline, states, norms_BG, good_B)
                     sums[p.name] += vectors.sum(0)
         check_batch(self.ranks.total(count), self._max_batch)
-        return total_K, sums
+        return zeros(shape) if total_K is None else total_K, sums
 
     def _bounded(self, value: Tensor, bound: Tensor) -> Bounded:
         return Bounded(value, bound * (1 + self._margin), _mint=_MINT)
@@ -194,5 +194,11 @@ class Kernel:
                 source=self.noise,
             )
         value_K = self.ranks.joined(value_K, len(support_K))
-        value_K = torch.where(support_K, value_K, 0.0).div_(self._divisor)
-        return Released(value_K, ((std / self._divisor) ** 2, support_K), _mint=_MINT)
+        variance = (std / self._divisor) ** 2
+        released_K = unwritten(len(value_K), value_K.device)
+        for here in pieces(len(value_K), value_K.device):
+            live_P = torch.where(support_K[here], value_K[here], 0.0)
+            torch.div(live_P, self._divisor, out=released_K[here])
+        return Released(
+            released_K, lambda here: support_K[here].to(torch.float64).mul_(variance), _mint=_MINT
+        )

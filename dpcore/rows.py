@@ -34,7 +34,8 @@ class Rows(Protocol):
         ...
 
     def weighted_sum(self, factors_BG: Tensor) -> Tensor:
-        """Σ_i factors_i z_i, length K, float64; records of factor 0 removed before any product."""
+        """Σ_i factors_i z_i, length K, float64; records of factor 0 removed before any product.
+        A vector of its own: what other records sum to is added to it in place."""
         ...
 
 

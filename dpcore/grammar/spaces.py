@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, NoReturn
 
 import torch
+from dpigu.dpcore.devices import pieces, unwritten
 from dpigu.dpcore.errors import GrammarError, PrivacyError
 from torch import Tensor
 
@@ -129,18 +130,24 @@ class Bounded:
         self.sensitivity = sensitivity
 
 
+Variance = Tensor | Callable[[slice], Tensor]
+"""Of every coordinate, or what tells that of some: a long vector that is read once is not made."""
+
+
+def _at(variance: Variance, here: slice) -> Tensor:
+    return variance[here] if isinstance(variance, Tensor) else variance(here)
+
+
 class Released:
     """A vector computed from noised values and public constants only.
 
     It may be stored, logged and shown. `variance` is the known variance of its noise, per
-    coordinate, and public; one number on a support is kept as that, and spread when asked for.
+    coordinate, and public.
     """
 
     __slots__ = ("_variance", "value")
 
-    def __init__(
-        self, value: Tensor, variance: Tensor | tuple[float, Tensor], *, _mint: object = None
-    ) -> None:
+    def __init__(self, value: Tensor, variance: Variance, *, _mint: object = None) -> None:
         if _mint is not _MINT:
             _refuse("Released")
         self.value = value
@@ -151,12 +158,27 @@ class Released:
         """The variance of the noise in every coordinate, float64."""
         if isinstance(self._variance, Tensor):
             return self._variance
-        number, support_K = self._variance
-        return support_K.to(torch.float64).mul_(number)
+        variance_K = unwritten(len(self.value), self.value.device)
+        for here in pieces(len(variance_K), variance_K.device):
+            variance_K[here] = self._variance(here)
+        return variance_K
 
-    def derive(self, value: Tensor, variance: Tensor) -> Released:
+    def variance_at(self, here: slice) -> Tensor:
+        """The variance of some coordinates, not to be written to."""
+        return _at(self._variance, here)
+
+    def derive(self, value: Tensor, variance: Variance) -> Released:
         """A released vector computed from this one (post-processing, Dwork & Roth 2014)."""
         return Released(value, variance, _mint=_MINT)
+
+    def on(self, support_K: Tensor) -> Released:
+        """The same on a support; value and variance are 0 elsewhere."""
+        value_K, variance = unwritten(len(self.value), self.value.device), self._variance
+        for here in pieces(len(value_K), value_K.device):
+            value_K[here] = torch.where(support_K[here], self.value[here], 0.0)
+        return self.derive(
+            value_K, lambda here: torch.where(support_K[here], _at(variance, here), 0.0)
+        )
 
     def __repr__(self) -> str:
         return f"Released({tuple(self.value.shape)}, {self.value.dtype})"

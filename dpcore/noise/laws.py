@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from dpigu.dpcore.devices import require, to_device
+from dpigu.dpcore.devices import pieces, require, to_device, unwritten
 from dpigu.dpcore.errors import PrivacyError
 from dpigu.dpcore.noise.rounded import rounded_gaussian
 from dpigu.dpcore.noise.sources import NoiseSource
@@ -120,20 +120,27 @@ class RoundedGaussian(_Gaussian):
                 expected="less than 2⁵³ steps of the grid",
                 remedy="Use a larger noise multiplier, or the noiser gaussian-float.",
             )
-        steps_S = (sum_S / grid).round_()
-        least, greatest = steps_S.aminmax()
+        threads = torch.get_num_threads()
+        drawn = rounded_gaussian(source.words, len(sum_S), std / grid, threads=threads)
+        drawn_S, value_S = (
+            to_device(torch.from_numpy(drawn), sum_S.device),
+            unwritten(len(sum_S), sum_S.device),
+        )
+        fits = torch.ones((), dtype=torch.bool, device=sum_S.device)
+        for here in pieces(len(sum_S), sum_S.device):
+            steps_P = torch.div(sum_S[here], grid, out=value_S[here]).round_()
+            least, greatest = steps_P.aminmax()
+            fits &= (greatest <= most) & (least >= -most)
+            steps_P.add_(drawn_S[here]).mul_(grid)
         require(
-            (greatest <= most) & (least >= -most),
+            fits,
             PrivacyError(
                 "a sum is not finite, or longer than its records allow",
                 where="Kernel.release",
                 remedy="The engine broke its contract: check its factors and sums.",
             ),
         )
-        threads = torch.get_num_threads()
-        drawn = rounded_gaussian(source.words, len(sum_S), std / grid, threads=threads)
-        drawn_S = torch.from_numpy(drawn)
-        return Noised(steps_S.add_(to_device(drawn_S, sum_S.device)).mul_(grid), std)
+        return Noised(value_S, std)
 
 
 class FloatGaussian(_Gaussian):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import AffineRowMap, GrammarError, Reads, Released, Space, State, register
-from dpigu.dpcore.devices import pieces
+from dpigu.dpcore.devices import pieces, unwritten
 from dpigu.dpcore.grammar.stages import name_of
+from torch import Tensor
 
 
 @register("post", "affine-restorer")
@@ -48,15 +49,19 @@ class AffineRestorer:
                 expected="a standardizer",
             )
         weight_D, shift_D = stage.affine(standardizer_state)
-        noise_D = released.variance
-        value_D, variance_D = torch.empty_like(released.value), torch.empty_like(noise_D)
+        value_D = unwritten(len(released.value), released.value.device)
         for here in pieces(len(value_D), value_D.device):
             moved_P = released.value[here]
             if shift_D is not None:
                 moved_P = moved_P + shift_D[here]
-            zero_P = weight_D[here] == 0
-            by_P = weight_D[here].masked_fill(zero_P, 1.0)
-            torch.div(moved_P, by_P, out=value_D[here]).masked_fill_(zero_P, 0.0)
-            torch.div(noise_D[here], by_P.square_(), out=variance_D[here])
-            variance_D[here].masked_fill_(zero_P, 0.0)
-        return released.derive(value_D, variance_D)
+            torch.mul(moved_P, _inverse(weight_D[here]), out=value_D[here])
+        return released.derive(
+            value_D,
+            lambda here: released.variance_at(here) * _inverse(weight_D[here]).square_(),
+        )
+
+
+def _inverse(weight_P: Tensor) -> Tensor:
+    """1/weight, and 0 where the weight is 0."""
+    inverse_P = weight_P.reciprocal()
+    return inverse_P.masked_fill_(weight_P == 0, 0.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from dpigu.dpcore import Affine, PhaseContext, Reads, Release, Space, State, register
-from dpigu.dpcore.devices import pieces
+from dpigu.dpcore.devices import pieces, unwritten
 from dpigu.dpcore.grammar.spaces import Grouping
 from dpigu.mechanisms.validate import require
 from torch import Tensor
@@ -167,20 +167,21 @@ class GroupStandardizer:
         return apply(self.affine(state), g_D)
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
-        mean_D, noise_D = torch.empty_like(state["mean_D"]), torch.empty_like(state["noise_D"])
+        size, device = len(state["mean_D"]), state["mean_D"].device
+        mean_D, noise_D = unwritten(size, device), unwritten(size, device)
         sums_3G = torch.zeros_like(torch.stack([state["count_G"]] * 3))
         whole = (*(state[key] for key in ("mean_D", "noise_D", "seen_D", "groups_D")),)
-        released = (release.support_D, release.gradient.value, release.gradient.variance)
-        for here in pieces(len(mean_D), mean_D.device):
-            mean_P, noise_P, seen_P, groups_P, live_P, value_P, variance_P = (
+        released = (release.support_D, release.gradient.value)
+        for here in pieces(size, device):
+            mean_P, noise_P, seen_P, groups_P, live_P, value_P = (
                 v[here] for v in (*whole, *released)
             )
-            live_P, seen_P = live_P.to(torch.float64), seen_P.to(torch.float64)
-            again_P, moved_P = live_P * seen_P, value_P - mean_P
+            variance_P = release.gradient.variance_at(here)
+            again_P, moved_P = (live_P & seen_P).to(torch.float64), value_P - mean_P
             square_P = moved_P.square().mul_(again_P)
-            excess_P = (variance_P + noise_P).mul_(again_P).neg_().add_(square_P)
-            _add_by_group(sums_3G, groups_P, torch.stack((excess_P, square_P.square_(), again_P)))
-            share_P = torch.sub(1.0, seen_P, alpha=self.mean_decay).mul_(live_P)
+            excess_P = torch.addcmul(square_P, variance_P + noise_P, again_P, value=-1.0)
+            _add_by_group(sums_3G, groups_P, (excess_P, square_P.square_(), again_P))
+            share_P = torch.sub(live_P.to(torch.float64), again_P, alpha=self.mean_decay)
             torch.addcmul(mean_P, share_P, moved_P, out=mean_D[here])
             rest_P = (1.0 - share_P).square_().mul_(noise_P)
             torch.addcmul(rest_P, share_P.square_(), variance_P, out=noise_D[here])
@@ -215,10 +216,10 @@ class GroupStandardizer:
         return torch.where(certain, b2_G.rsqrt(), 1.0)
 
 
-def _add_by_group(sums_3G: Tensor, groups_P: Tensor, x_3P: Tensor) -> None:
+def _add_by_group(sums_3G: Tensor, groups_P: Tensor, x_3P: tuple[Tensor, ...]) -> None:
     """Add the coordinates of each group; on a processor, where it is a pass, all that are one's
     at once."""
     if groups_P.device.type == "cpu" and bool(torch.eq(*groups_P.aminmax())):
-        sums_3G[:, groups_P[0]] += x_3P.sum(1)
+        sums_3G[:, groups_P[0]] += torch.stack([x_P.sum() for x_P in x_3P])
     else:
-        sums_3G.index_add_(1, groups_P, x_3P)
+        sums_3G.index_add_(1, groups_P, torch.stack(x_3P))

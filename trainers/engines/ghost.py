@@ -21,6 +21,7 @@ from dpigu.dpcore import (
     State,
     Transform,
 )
+from dpigu.dpcore.devices import unwritten
 from dpigu.dpcore.grammar.stages import name_of, weighs_by_parameter
 from dpigu.dpcore.rows import UNIT_ROUNDOFF
 from dpigu.trainers.engines.capture import Capture
@@ -85,7 +86,7 @@ class GhostRows:
         every = valid_B.device.type == "cpu" and bool(valid_B.all())
         live_B = None if every else valid_B
         sizes = [size for size, _ in self.parts]
-        total_K = factors_BG.new_empty(sum(sizes))
+        total_K = unwritten(sum(sizes), factors_BG.device)
         for (_, way), out_P in zip(self.parts, torch.split(total_K, sizes), strict=True):
             if way is None:
                 out_P.zero_()

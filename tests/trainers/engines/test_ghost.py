@@ -220,6 +220,22 @@ def test_rows_are_formed_in_blocks_and_again_when_they_are_many(
     )
 
 
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_ghost_norms_add_up_over_outputs_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, grouping: Grouping
+) -> None:
+    """One at a time or two, in groups of channels and of coordinates: the same norms."""
+    grouped = Case(lambda: nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Flatten()), (4, 3, 3))
+    norms = []
+    for outputs in (1, 2, 2**30):
+        monkeypatch.setattr(costs, "CPU", dataclasses.replace(costs.CPU, outputs=outputs))
+        both = pair(grouped, transform="scaled", grouping=grouping)
+        both.check()
+        norms.append(both.fast.norm_upper_bounds())
+    for some in norms:
+        torch.testing.assert_close(some, norms[-1], rtol=1e-14, atol=0)
+
+
 @given(
     inputs=st.integers(1, 300),
     outputs=st.integers(1, 6),
@@ -285,7 +301,7 @@ def test_the_bound_needs_its_margin_and_its_scaling(
             outer_product, "_weighted_squares", lambda *given: right(*given) / margin
         )
     else:
-        plain = lambda v, _: (v.square(), torch.ones(len(v), dtype=torch.float64))  # noqa: E731
+        plain = lambda v, *_: (v.square(), torch.ones(len(v), dtype=torch.float64))  # noqa: E731
         monkeypatch.setattr(outer_product, "_scaled_squares", plain)
     with pytest.raises(AssertionError):
         for seed in range(20):

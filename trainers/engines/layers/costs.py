@@ -28,6 +28,7 @@ class Costs:
         store: numbers of one parameter's rows that are kept between norm and sum; more are
             formed twice.
         run: records whose ghost norms or clipped sums are taken at a time.
+        outputs: of a layer, whose share in weighted ghost norms is taken at a time.
     """
 
     form: float
@@ -35,15 +36,16 @@ class Costs:
     stream: int
     store: int
     run: int
+    outputs: int
 
 
 def _of_data_sheet(float32: float, float64: float, memory: float) -> Costs:
     """From operations and bytes a second."""
     form, double = BYTES * float32 / 2 / memory, max(1.0, float32 / float64)
-    return Costs(form=form, double=double, stream=2**26, store=2**26, run=4096)
+    return Costs(form=form, double=double, stream=2**26, store=2**26, run=4096, outputs=2**30)
 
 
-CPU = Costs(form=60, double=2, stream=2**18, store=2**24, run=512)
+CPU = Costs(form=60, double=2, stream=2**18, store=2**24, run=512, outputs=256)
 """Measured; pieces that stay in cache."""
 DATA_CENTRE = _of_data_sheet(67e12, 67e12, 4.8e12)
 """NVIDIA H200. Float32 without TF32, which is refused; float64 by the matrix units."""

@@ -108,33 +108,37 @@ def _weighted_squares(
     if layout.sizes[0] * layout.sizes[1] * layout.sizes[2] <= WIDE:
         a_nqI, b_nqO = a_nqI.to(torch.float64), b_nqO.to(torch.float64)
     square_qIO = diagonal.squared(layout, a_nqI.dtype)
-    a_nqI, a_n = _scaled_squares(a_nqI, workspace)
-    inputs, finfo = a_nqI.shape[2], torch.finfo(a_nqI.dtype)
+    a_nqI, a_n = _scaled_squares(a_nqI, workspace, "squares of inputs")
+    b_nqO, b_n = _scaled_squares(b_nqO, workspace, "squares of gradients")
+    (q, o, inputs), finfo = layout.sizes, torch.finfo(a_nqI.dtype)
     terms = inputs if a_nqI.dtype == torch.float64 else TERMS
-    a_qnI = a_nqI.transpose(0, 1)
-    shape = (layout.sizes[0], len(b_nqO), layout.sizes[1])
-    inner_qnO, part_qnO = (
-        workspace.take(purpose, shape, a_nqI.dtype, a_nqI.device) for purpose in ("inner", "part")
-    )
-    torch.bmm(a_qnI[..., :terms], square_qIO[:, :terms], out=inner_qnO)
-    for lo in range(terms, inputs, terms):
-        run = slice(lo, lo + terms)
-        inner_qnO += torch.bmm(a_qnI[..., run], square_qIO[:, run], out=part_qnO)
-    b_nqO, b_n = _scaled_squares(b_nqO, workspace)
-    inner_qnO *= b_nqO.transpose(0, 1)
-    squares = _by_group(inner_qnO.transpose(0, 1), of_output, diagonal.group_count)
+    a_qnI, b_qnO = a_nqI.transpose(0, 1), b_nqO.transpose(0, 1)
+    squares = torch.zeros((), dtype=torch.float64, device=a_nqI.device)
+    for first, last in blocks(o, costs_of(a_nqI.device).outputs):
+        here, shape = slice(first, last), (q, len(b_nqO), last - first)
+        inner_qnT, part_qnT = (
+            workspace.take(purpose, shape, a_nqI.dtype, a_nqI.device)
+            for purpose in ("inner", "part")
+        )
+        torch.bmm(a_qnI[..., :terms], square_qIO[:, :terms, here], out=inner_qnT)
+        for lo in range(terms, inputs, terms):
+            run = slice(lo, lo + terms)
+            inner_qnT += torch.bmm(a_qnI[..., run], square_qIO[:, run, here], out=part_qnT)
+        inner_qnT *= b_qnO[..., here]
+        of_these = None if of_output is None else of_output.view(q, o)[:, here].flatten()
+        squares = squares + _by_group(inner_qnT.transpose(0, 1), of_these, diagonal.group_count)
     squares *= 1 + (terms + -(-inputs // terms) + 14) * finfo.eps
     squares += 512 * b_nqO[0].numel() * inputs * finfo.tiny
     return squares.mul_((diagonal.largest * a_n * b_n).square()[:, None])
 
 
-def _scaled_squares(v_nqN: Tensor, workspace: Workspace) -> tuple[Tensor, Tensor]:
-    """(v / p)², valid until the next call, and each record's p in float64: the power of two
+def _scaled_squares(v_nqN: Tensor, workspace: Workspace, purpose: str) -> tuple[Tensor, Tensor]:
+    """(v / p)², in working memory, and each record's p in float64: the power of two
     above its largest |v|, but between 2⁻¹²⁵ and 2¹²⁵ (2⁻¹⁰²¹ and 2¹⁰²¹)."""
     largest_n = torch.maximum(v_nqN.amax((1, 2)), -v_nqN.amin((1, 2)))
     tiny = torch.finfo(v_nqN.dtype).tiny
     largest_n = largest_n.clamp(tiny, 0.25 / tiny)
     power_n = largest_n / torch.frexp(largest_n).mantissa
-    scaled = workspace.take("squares", tuple(v_nqN.shape), v_nqN.dtype, v_nqN.device)
+    scaled = workspace.take(purpose, tuple(v_nqN.shape), v_nqN.dtype, v_nqN.device)
     torch.mul(v_nqN, (1 / power_n)[:, None, None], out=scaled)
     return scaled.square_(), power_n.to(torch.float64)
