@@ -40,8 +40,9 @@ from dpigu.mechanisms import (
 )
 from torch import Tensor
 
-LOUD = 2.0**35
-"""A noise multiplier that hides any sum of rows below half a step of the noise's grid."""
+LOUD = 2.0**33
+"""A noise multiplier that hides a sum of 32 rows below half a step of the noise's grid, which is at
+least 2⁻²⁷ of the deviation. Much larger ones take longer: more draws lie near a boundary."""
 
 
 class Harness:

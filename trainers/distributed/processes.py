@@ -26,7 +26,8 @@ class Processes:
     the default group's NCCL. Sums, noised sums and weights travel in the clear: whoever can read
     the network between the ranks can read private sums.
 
-    Errors: `RunError` from every method, in one line, once another rank has ended.
+    Errors: `RunError` from every method, in one line, once another rank has ended; any other
+    error of torch as it is.
     """
 
     def __init__(self) -> None:
@@ -100,6 +101,8 @@ class Processes:
             yield self._group if tensor is None or tensor.device.type == "cpu" else None
         except RuntimeError as error:
             self.leave()  # whoever waits for this rank hears of it too
+            if not _of_communication(error):
+                raise
             raise self._ended() from error
 
     def _ended(self) -> RunError:
@@ -115,9 +118,15 @@ def told_of_ends() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+        if not _of_communication(error):
             raise
         raise _ended(dist.get_rank(), dist.get_world_size()) from error
+
+
+def _of_communication(error: RuntimeError) -> bool:
+    """Whether the others cannot be reached: torch's errors of that kind, and gloo's, which have
+    none and name the file of gloo that they come from."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _ended(rank: int, size: int) -> RunError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -82,20 +81,23 @@ def check(
 
 @contextmanager
 def _trying(examples: int) -> Iterator[None]:
-    """So many examples a check from Hypothesis, which leaves nothing in the working folder."""
+    """So many examples a check from Hypothesis, which leaves nothing in the working folder.
+
+    What it reads from the sources of modules, the constants in them, it keeps in the user's cache.
+    """
     from hypothesis import settings
     from hypothesis.configuration import set_hypothesis_home_dir
+    from platformdirs import user_cache_path
 
     before = settings.get_current_profile_name()
     settings.register_profile("stages-check", settings(), max_examples=examples)
-    with tempfile.TemporaryDirectory() as home:
-        set_hypothesis_home_dir(home)
-        settings.load_profile("stages-check")
-        try:
-            yield
-        finally:
-            settings.load_profile(before)
-            set_hypothesis_home_dir(None)
+    set_hypothesis_home_dir(user_cache_path("dpigu") / "hypothesis")
+    settings.load_profile("stages-check")
+    try:
+        yield
+    finally:
+        settings.load_profile(before)
+        set_hypothesis_home_dir(None)
 
 
 def _outcome(check: Check, stage: Any) -> dict[str, Any]:

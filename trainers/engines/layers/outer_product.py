@@ -84,8 +84,13 @@ def _squares(
 ) -> Tensor:
     """w² Σ_oi b_o² a_i² over the outputs o of each group, where w is one number: float64."""
     a_nq = torch.linalg.vector_norm(wide("left", a_nqI, workspace), dim=2).square_()
-    per_nqO = b_nqO.to(torch.float64).square() * a_nq[..., None]
-    squares = _by_group(per_nqO, of_output, diagonal.group_count)
+    b_nqO = wide("right", b_nqO, workspace)
+    if of_output is None:
+        b_nq = torch.linalg.vector_norm(b_nqO, dim=2).square_()
+        squares = (b_nq * a_nq).sum(1, keepdim=True)
+    else:
+        per_nqO = b_nqO.square_().mul_(a_nq[..., None])
+        squares = _by_group(per_nqO, of_output, diagonal.group_count)
     return squares if diagonal.scale is None else squares * diagonal.scale.square()
 
 
