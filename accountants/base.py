@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from dpigu.dpcore.adjacency import Adjacency
@@ -42,6 +42,12 @@ def rounded_up(epsilon: float, decimals: int = 4) -> str:
         return str(epsilon)
     step = Decimal(1).scaleb(-decimals)
     return str(Decimal(epsilon).quantize(step, rounding=ROUND_CEILING))
+
+
+def stated(epsilon: float) -> str:
+    """ε as a claim is made: four digits, rounded up, without zeros at the end."""
+    four = Context(prec=4, rounding=ROUND_CEILING)
+    return f"{float(four.create_decimal(repr(float(epsilon)))):.4g}"
 
 
 class Accountant(Protocol):

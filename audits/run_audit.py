@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dpigu.audits.advice import Advice, crafted_gradients, more_trainings
 from dpigu.audits.canaries import (
     KINDS,
     CanaryPlan,
@@ -17,6 +18,7 @@ from dpigu.audits.canaries import (
     load_plan,
     read_observations,
 )
+from dpigu.audits.canaries.gradients import steps_apart
 from dpigu.audits.evidence import EvidenceError
 from dpigu.audits.membership import Membership
 from dpigu.audits.report import PAGE, report_data, write_report
@@ -64,6 +66,7 @@ class ModelAudit:
     as_claimed: AsClaimed | None = None
     membership: Membership | None = field(default=None, repr=False)
     reproduce: Sequence[str] = ()
+    next_steps: Sequence[str] = ()
 
     def beside(self, membership: Membership, *, reproduce: Sequence[str] = ()) -> ModelAudit:
         """This audit with estimates beside its verdict, which stays; its report is written again.
@@ -118,6 +121,7 @@ class ModelAudit:
             membership=self.membership.to_json() if self.membership is not None else None,
             as_claimed=self.as_claimed,
             reproduce=self.reproduce,
+            next_steps=self.next_steps,
         )
         return data | {"kind": plan and plan.kind, "score": plan and plan.score}
 
@@ -131,6 +135,7 @@ def audit_model(
     model: nn.Module | None = None,
     trust_code: bool = False,
     reproduce: Sequence[str] = (),
+    steps_of: Callable[[Advice], Sequence[str]] = lambda advice: (),
 ) -> ModelAudit:
     """Whether a run's canaries contradict its claim; the report goes to its `private/` folder.
 
@@ -144,6 +149,7 @@ def audit_model(
         model: the untrained module, where the run used one that has no name to build it by.
         trust_code: import a model that the folder names as `module:factory`.
         reproduce: lines that give the report again; by default this call, in Python.
+        steps_of: command lines that follow an advice, for the report of a design without power.
 
     Returns: INVALID AUDIT where the evidence cannot support a verdict.
     Raises: DpiguError for what the user can mend: no run or an unfinished one, missing data, a
@@ -192,6 +198,7 @@ def audit_model(
             beyond=told_as_numbers(as_claimed) if as_claimed and combined.observed else "",
             assumptions=_assumed(plan, summary),
             checks=checks,
+            advise=partial(_advice, folder, claim, plan.confidence, trained),
         )
         audit = ModelAudit(
             report=report,
@@ -201,6 +208,7 @@ def audit_model(
             scores_m=scores_m,
             as_claimed=as_claimed,
             reproduce=again,
+            next_steps=steps_of(report.advice) if report.advice else (),
         )
     except EvidenceError as error:
         report = invalid_audit(
@@ -213,6 +221,20 @@ def audit_model(
         audit = ModelAudit(report=report, run=folder.path, reproduce=again)
     write_report(folder.private, audit.to_json())
     return audit
+
+
+def _advice(
+    folder: RunFolder, claim: float, confidence: float, trained: Callable[[], Run]
+) -> Advice:
+    """What would have power: crafted gradients where the claim is the run's own and they can
+    stand in its steps, else many trainings."""
+    summary, recipe = folder.summary(), recipe_from_file(folder.public / "config.toml")
+    if claim == summary["epsilon"] and steps_apart(recipe.plan):
+        parameters = sum(p.numel() for p in trained().model.parameters() if p.requires_grad)
+        found = crafted_gradients(summary["steps"], summary["records"], parameters, confidence)
+        if found is not None:
+            return found
+    return more_trainings(claim, summary["delta"], confidence)
 
 
 def _assumed(plan: CanaryPlan, summary: Mapping[str, Any]) -> tuple[str, ...]:
@@ -282,8 +304,8 @@ def _check_adjacency(summary: Mapping[str, Any]) -> None:
 
 def _whose(claim: float, own: float | None) -> str:
     if claim == own:
-        return "the run's own"
-    return f"given for this audit; the run's own is {'none' if own is None else f'ε = {own:.6g}'}"
+        return f"the run's own, exactly ε = {own!r}"
+    return f"given for this audit; the run's own is {'none' if own is None else f'ε = {own!r}'}"
 
 
 def _seen(folder: RunFolder, plan: CanaryPlan, checks: list[tuple[str, str]]) -> Observations:

@@ -6,19 +6,14 @@ An audit contradicts a claim, or does not, or could not have. It never confirms 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from dpigu.audits.statistics import (
-    WITH_SPREAD,
-    AsClaimed,
-    check_claim,
-    check_confidence,
-    guess_grid,
-    one_run_ceiling,
-)
+from dpigu.accountants.base import stated
+from dpigu.audits.advice import HARDLY, Advice, more_canaries
+from dpigu.audits.statistics import AsClaimed, check_claim, check_confidence
 from dpigu.audits.wording import down, one_in, percent, up
 from dpigu.dpcore import DataError
 
@@ -37,6 +32,12 @@ class Verdict(StrEnum):
 
 
 _EXIT_STATUS = {Verdict.NOT_CONTRADICTED: 0, Verdict.CONTRADICTED: 1, Verdict.INVALID_AUDIT: 3}
+_PLAINLY = {
+    Verdict.NOT_CONTRADICTED: "Nothing was found against the claim; that is no proof of it.",
+    Verdict.CONTRADICTED: "The claim does not hold up.",
+    Verdict.INVALID_AUDIT: "This audit cannot answer the question: do not count it as a pass.",
+}
+_HARDLY = "This test could hardly have told you anything: do not count it as a pass."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +62,20 @@ class Judged:
         """The first line of a report."""
         return self.verdict.value
 
+    @property
+    def plainly(self) -> str:
+        """What it means for somebody who reads nothing else."""
+        return _HARDLY if self.powerless else _PLAINLY[self.verdict]
+
     def told(self) -> dict[str, Any]:
         """What stands in every report as plain data."""
         return {
             "verdict": self.verdict.value,
             "headline": self.headline,
+            "plainly": self.plainly,
             "sentence": self.sentence,
             "exit_status": self.exit_status,
         }
-
-
-HARDLY = 1.25
-"""An audit whose ceiling is below so many times the claim has no power: perfect guesses alone,
-or nearly perfect ones, could have contradicted."""
-POWER = tuple(round(100 * 10 ** (k / 4)) for k in range(13))
-"""Numbers of canaries among which one that would have power is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,7 @@ class AuditReport(Judged):
     An invalid audit may leave the claim, p-value, bound and ceiling None. `checks` are
     (name, result) pairs, `assumptions` plain sentences. `beyond_guesses`: whether tests
     beside those of guesses may decide, which have power whatever the ceiling of the guesses.
+    `advice`: what would have power, where this design had none.
 
     Raises: DataError where the verdict does not follow from the numbers.
     """
@@ -98,6 +99,7 @@ class AuditReport(Judged):
     beyond_guesses: bool = False
     assumptions: tuple[str, ...] = ()
     checks: tuple[tuple[str, str], ...] = ()
+    advice: Advice | None = None
 
     def __post_init__(self) -> None:
         check_confidence(self.confidence)
@@ -122,7 +124,7 @@ class AuditReport(Judged):
         if self.verdict is not Verdict.NOT_CONTRADICTED or self.beyond_guesses:
             return False
         assert self.claim_epsilon is not None and self.ceiling is not None
-        return self.ceiling < HARDLY * self.claim_epsilon
+        return hardly(self.claim_epsilon, self.ceiling)
 
     @property
     def headline(self) -> str:
@@ -130,7 +132,7 @@ class AuditReport(Judged):
         if not self.powerless:
             return self.verdict.value
         assert self.claim_epsilon is not None and self.ceiling is not None
-        most = f"{down(self.ceiling, 2)} of {self.claim_epsilon:.4g}"
+        most = f"{down(self.ceiling)} of {stated(self.claim_epsilon)}"
         return f"{self.verdict.value}, no power: the most it could have shown is {most}"
 
     def to_json(self) -> dict[str, Any]:
@@ -156,18 +158,20 @@ def judge(
     beyond: str = "",
     assumptions: Iterable[str] = (),
     checks: Iterable[tuple[str, str]] = (),
+    advise: Callable[[], Advice] | None = None,
 ) -> AuditReport:
     """The report of an audit that ran: contradicted if and only if p_value < 1 − confidence.
 
     `against` names what was rejected, where that says more than the claim (a run's accounting);
     `beyond` says what tests beside those of guesses found, where they may decide and have power.
+    `advise` gives what would have power, where this design had none; by default more canaries.
     A ceiling of zero cannot support a verdict: INVALID AUDIT, unless the p-value (of another
     valid test among them) rejects all the same.
     Raises: DataError for numbers that cannot be.
     """
     check_confidence(confidence)
     _check_numbers(claim_epsilon, delta, p_value, lower_bound, ceiling)
-    contradicted = p_value < 1 - confidence
+    contradicted, advice = p_value < 1 - confidence, None
     if contradicted:
         verdict = Verdict.CONTRADICTED
         sentence = _contradicted(claim_epsilon, delta, p_value, lower_bound, confidence, against)
@@ -180,6 +184,8 @@ def judge(
     else:
         verdict = Verdict.NOT_CONTRADICTED
         sentence = _not_contradicted(claim_epsilon, delta, lower_bound, ceiling, confidence, beyond)
+        if not beyond and hardly(claim_epsilon, ceiling):
+            advice = advise() if advise else more_canaries(claim_epsilon, delta, confidence)
     return AuditReport(
         verdict=verdict,
         sentence=sentence,
@@ -192,7 +198,13 @@ def judge(
         beyond_guesses=bool(beyond),
         assumptions=tuple(assumptions),
         checks=tuple(checks),
+        advice=advice,
     )
+
+
+def hardly(claim: float, ceiling: float) -> bool:
+    """Whether an audit with this ceiling could hardly have contradicted the claim."""
+    return ceiling < HARDLY * claim
 
 
 def invalid_audit(
@@ -243,7 +255,7 @@ def _contradicted(
             " steps that it names, it is not contradicted."
         )
     if bound > claim:
-        sentence += f" At {percent(confidence)} confidence the true ε is at least {_down(bound)}."
+        sentence += f" At {percent(confidence)} confidence the true ε is at least {down(bound)}."
     return sentence
 
 
@@ -256,18 +268,18 @@ def _not_contradicted(
     beyond: str,
 ) -> str:
     found = (
-        f"shows a leak of at least ε = {_down(bound)}"
-        if bound > 0
+        f"shows a leak of at least ε = {down(bound)}"
+        if down(bound) != "0"
         else "shows no leak that chance would not explain"
     )
     sentence = (
         f"The evidence does not contradict the claim {_claim(claim, delta)}. At "
         f"{percent(confidence)} confidence it {found}; the most that "
-        f"{'guesses' if beyond else 'this audit'} could have shown is ε = {_down(ceiling)}."
+        f"{'guesses' if beyond else 'this audit'} could have shown is ε = {down(ceiling)}."
     )
     if beyond:
         sentence += f" {beyond}"
-    elif ceiling < HARDLY * claim:
+    elif hardly(claim, ceiling):
         reach = (
             "That does not pass the claim, so even perfect guesses would have shown no more than"
             " the claim allows"
@@ -275,7 +287,7 @@ def _not_contradicted(
             else "That passes the claim by less than a quarter, so only guesses that are nearly"
             " all right could have contradicted it"
         )
-        sentence += f" {reach}: {with_power(claim, delta, confidence)}."
+        sentence += f" {reach}."
     return sentence + " A claim that is not contradicted is not thereby proven."
 
 
@@ -287,23 +299,9 @@ def told_as_numbers(found: AsClaimed) -> str:
     )
     if found.epsilon is not None:
         sentence += (
-            f": in a mechanism of the form that the run claims, ε is at least "
-            f"{_down(found.epsilon)}"
+            f": in a mechanism of the form that the run claims, ε is at least {down(found.epsilon)}"
         )
     return sentence + "."
-
-
-def with_power(claim: float, delta: float, confidence: float) -> str:
-    """What would have power against this claim: so many canaries in one run, or none."""
-    for canaries in POWER:
-        grid = guess_grid(canaries)
-        level = 1 - (1 - confidence) * WITH_SPREAD["one-run"] / len(grid)
-        if one_run_ceiling(canaries, canaries, delta, level) >= HARDLY * claim:
-            return f"use {canaries:,} canaries or more, or audit the mechanism by itself"
-    return (
-        "no number of canaries in one run would have power; many trainings would, or an audit of "
-        "the mechanism by itself"
-    )
 
 
 def _invalid(reason: str, remedy: str) -> str:
@@ -311,12 +309,7 @@ def _invalid(reason: str, remedy: str) -> str:
 
 
 def _claim(epsilon: float, delta: float) -> str:
-    return f"ε = {epsilon:g} at δ = {delta:g}"
-
-
-def _down(value: float) -> str:
-    """Rounded down to three decimals, without zeros at the end."""
-    return down(value).rstrip("0").rstrip(".")
+    return f"ε = {stated(epsilon)} at δ = {delta:g}"
 
 
 def _finite(value: Any) -> Any:

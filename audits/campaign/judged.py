@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from dpigu.audits.advice import SURE_SHARE, more_trainings
 from dpigu.audits.campaign.guesses import BEYOND, Coins, Guesses, guesses_of
 from dpigu.audits.statistics import (
     OWN,
@@ -31,7 +32,7 @@ from scipy.special import ndtri
 
 FAIR = "Each model was trained by itself, with fresh noise, and a fair coin put each record in."
 SAME = "The trainings were of the recipe in this folder, and their scores are the models'."
-SHARES = {"(ε, δ), sure guesses": 0.5, "trade-off curve, all guesses": 0.5}
+SHARES = {"(ε, δ), sure guesses": SURE_SHARE, "trade-off curve, all guesses": 1 - SURE_SHARE}
 """The tests that may decide, and their shares of the error."""
 PILOT = 4
 """A quarter of the trials fixes the threshold of Clopper-Pearson's bound."""
@@ -176,6 +177,7 @@ def judged(
         beyond=_beyond(own, mu, delta, confidence),
         assumptions=(FAIR, SAME),
         checks=checks,
+        advise=lambda: more_trainings(epsilon, delta, confidence, k),
     )
     fitted = _fitted(scores_NK, coins_NK)
     wealth_R = [

@@ -158,13 +158,18 @@ def check_steps_apart(plan: Plan) -> None:
             where="crafted gradients",
             remedy="Take canaries that are records.",
         )
-    if any(phase.pipeline.factorisation is not None for phase in plan.phases):
+    if not steps_apart(plan):
         raise DataError(
             "a crafted gradient stands in a step by itself, and the noise of steps is correlated",
             where="crafted gradients",
             got="a factorisation",
             remedy="Take canaries that are records.",
         )
+
+
+def steps_apart(plan: Plan) -> bool:
+    """Whether each step is a clipped sum with noise of its own."""
+    return plan.private and all(phase.pipeline.factorisation is None for phase in plan.phases)
 
 
 def _short(values_m: Tensor, there_m: Tensor) -> list[float | None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dpigu.audits.advice import Advice
 from dpigu.audits.canaries import check_coins
 from dpigu.audits.evidence import EvidenceError
 from dpigu.audits.external.made_up import beyond_baseline
@@ -54,6 +55,7 @@ def audit_scores(
     facts: Sequence[tuple[str, str]] = (),
     assumptions: Sequence[str] = ASSUMPTIONS,
     reproduce: Sequence[str] = (),
+    steps_of: Callable[[Advice], Sequence[str]] = lambda advice: (),
 ) -> ScoresAudit:
     """Whether scores contradict a claim; AUC and TPR beside it, coins or not.
 
@@ -65,6 +67,7 @@ def audit_scores(
             up and no coins were tossed; what the model tells beyond it is an estimate.
         command, subject, facts, reproduce: what the report says of where they are from.
         assumptions: what a verdict rests on.
+        steps_of: command lines that follow an advice, for the report of a design without power.
 
     The tests and the grid are those of `dpaudit model`; the grid follows from the number of
     records alone.
@@ -128,6 +131,7 @@ def audit_scores(
         scores=s_n if s_n.size else None,
         members=in_n if s_n.size else None,
         reproduce=reproduce,
+        next_steps=steps_of(report.advice) if report.advice else (),
     )
     return ScoresAudit(report=report, data=data)
 
@@ -141,11 +145,13 @@ def audit_planted(
     confidence: float = 0.95,
     signal: str | None = None,
     reproduce: Sequence[str] = (),
+    steps_of: Callable[[Advice], Sequence[str]] = lambda advice: (),
 ) -> ScoresAudit:
     """Whether the scores of a folder's canaries contradict a claim, by the folder's own coins.
 
     Args:
         folder: as `plant` made it. file: scores by canary, as `planted_scores` reads them.
+        steps_of: as `audit_scores` has it.
 
     Returns: INVALID AUDIT where coins were changed or scores do not fit the canaries.
     Raises: DataError for a file that cannot be read.
@@ -183,4 +189,5 @@ def audit_planted(
         facts=facts,
         assumptions=PLANTED,
         reproduce=reproduce,
+        steps_of=steps_of,
     )

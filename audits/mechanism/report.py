@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dpigu.audits.advice import HARDLY
 from dpigu.audits.mechanism.noise import NoiseAudit
 from dpigu.audits.mechanism.sampling import SamplerAudit
 from dpigu.audits.statistics import mu_to_epsilon
-from dpigu.audits.verdict import HARDLY, Judged, Verdict
+from dpigu.audits.verdict import Judged, Verdict
 from dpigu.audits.wording import down, one_in, percent
 
 SCHEMA = "dpigu/audit-mechanism/1"
@@ -114,9 +115,9 @@ class MechanismAudit(Judged):
             return self.verdict.value
         first = self.tests[0]
         if first.mu_ceiling < HARDLY * first.mu:
-            found = f"the most it could have shown is μ = {down(first.mu_ceiling, 2)}"
+            found = f"the most it could have shown is μ = {down(first.mu_ceiling)}"
         else:
-            found = f"it told one record by μ = {down(first.mu_bound, 2)}"
+            found = f"it told one record by μ = {down(first.mu_bound)}"
         return f"{self.verdict.value}, no power: {found} of {first.mu:.4g}"
 
     def to_json(self) -> dict[str, Any]:

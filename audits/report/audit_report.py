@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dpigu.accountants.base import stated
+from dpigu.audits.advice import limit_of_canaries
 from dpigu.audits.evidence import write_private
 from dpigu.audits.report.page import page
 from dpigu.audits.statistics import (
@@ -50,6 +52,7 @@ def report_data(
     membership: Mapping[str, Any] | None = None,
     as_claimed: AsClaimed | None = None,
     reproduce: Sequence[str] = (),
+    next_steps: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that a report shows, as plain data for `json.dumps`; the same input gives the same.
 
@@ -63,6 +66,7 @@ def report_data(
             beside the verdict.
         as_claimed: what the observations of crafted gradients say as numbers.
         reproduce: command lines, or calls in Python, that give this report again.
+        next_steps: command lines of the design that would have power, where this one had none.
     """
     data: dict[str, Any] = {
         "schema": SCHEMA,
@@ -82,9 +86,13 @@ def report_data(
         "membership": membership,
         "as_claimed": None if as_claimed is None else asdict(as_claimed),
         "reproduce": list(reproduce),
+        "next": list(next_steps),
+        "limit": None,
     }
     if combined is not None:
         data |= _decided(combined)
+        limit = limit_of_canaries(combined.one_run.delta, report.confidence)
+        data["limit"] = max(limit, combined.one_run.ceiling)
     if scores is not None and members is not None:
         s_n, in_n = np.asarray(scores, dtype=np.float64), np.asarray(members) == 1
         data |= _described(s_n, in_n, report.confidence)
@@ -112,7 +120,7 @@ def write_report(folder: Path, data: Mapping[str, Any]) -> None:
 
 def _decided(combined: CombinedTest) -> dict[str, Any]:
     one_run, f_dp, best = combined.one_run, combined.f_dp, combined.best
-    claim = f"the claim ε = {one_run.epsilon:g} at δ = {one_run.delta:g}"
+    claim = f"the claim ε = {stated(one_run.epsilon)} at δ = {one_run.delta:g}"
     tests = [
         {"name": "one run, (ε, δ)", "rejects": claim, "p_value": one_run.p_value},
         {

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
+from dpigu.accountants.base import stated
+from dpigu.audits.advice import needed_for_power
+from dpigu.audits.wording import down
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
@@ -19,7 +22,9 @@ IN, OUT, CLAIM, OWN, GREY = "#c2410c", "#1d4ed8", "#111827", "#0f766e", "#9ca3af
 CEILING, REACH, BEYOND = "#7c3aed", "#ddd6fe", "#e5e7eb"
 """One colour, one meaning: what was observed, who was not in, the claim, the accountant, blind
 guessing; the most that could be shown, what lies in its reach, and what is out of bounds."""
-SIZE = (4.7, 3.3)
+SIZE = (4.7, 3.6)
+FAR = 4.0
+"""How far above all else a claim may lie that is drawn as a line."""
 STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "dpigu",
@@ -71,6 +76,14 @@ def _svg(draw: Any, data: Mapping[str, Any], size: tuple[float, float] = SIZE) -
         return svg_of(figure)
 
 
+def _legend(axes: Axes, columns: int = 2) -> None:
+    """What each line is, below the axes: nothing drawn lies behind it."""
+    assert isinstance(axes.figure, Figure)
+    axes.figure.legend(
+        loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2
+    )
+
+
 def _ruler(axes: Axes, data: Mapping[str, Any]) -> None:
     """Claim, bound and ceiling on one scale of ε; a claim far off the scale is an arrow."""
     claim, bound, ceiling = data["claim_epsilon"], data["lower_bound"], data["ceiling"]
@@ -79,7 +92,7 @@ def _ruler(axes: Axes, data: Mapping[str, Any]) -> None:
     axes.barh(0, bound, height=0.5, color=IN, label="shown to leak")
     axes.barh(0, ceiling - bound, left=bound, height=0.5, color=REACH, label="in reach")
     axes.barh(0, end - ceiling, left=ceiling, height=0.5, color=BEYOND, label="out of reach")
-    place, text = (end, f"claim {claim:g} →") if far else (claim, f"claim {claim:.4g}")
+    place, text = (end, f"claim {stated(claim)} →") if far else (claim, f"claim {stated(claim)}")
     if not far:
         axes.plot([place, place], [-0.42, 0.42], color=CLAIM, lw=2.5)
     side = "right" if place > 0.5 * end else "left"
@@ -89,8 +102,7 @@ def _ruler(axes: Axes, data: Mapping[str, Any]) -> None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("ε: how much one record may show")
-    assert axes.figure is not None
-    axes.figure.legend(loc="outside lower center", ncols=3, handlelength=1.0, columnspacing=1.0)
+    _legend(axes, 3)
 
 
 def _scores(axes: Axes, data: Mapping[str, Any]) -> None:
@@ -99,7 +111,7 @@ def _scores(axes: Axes, data: Mapping[str, Any]) -> None:
         axes.stairs(data["histogram"][key], edges, fill=True, alpha=0.45, color=colour, label=name)
     axes.set_xlabel("score (higher: looks trained on)")
     axes.set_ylabel("records")
-    axes.legend()
+    _legend(axes)
 
 
 def _roc(axes: Axes, data: Mapping[str, Any]) -> None:
@@ -118,7 +130,7 @@ def _roc(axes: Axes, data: Mapping[str, Any]) -> None:
         axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlabel("wrongly accused (false-positive rate)")
     axes.set_ylabel("found (true-positive rate)")
-    axes.legend(loc="lower right")
+    _legend(axes)
 
 
 def _tradeoff(axes: Axes, data: Mapping[str, Any]) -> None:
@@ -139,7 +151,7 @@ def _tradeoff(axes: Axes, data: Mapping[str, Any]) -> None:
     axes.set_ylim(0, 1)
     axes.set_xlabel("wrongly accused")
     axes.set_ylabel("missed")
-    axes.legend()
+    _legend(axes)
 
 
 def _bounds(axes: Axes, data: Mapping[str, Any]) -> None:
@@ -147,13 +159,22 @@ def _bounds(axes: Axes, data: Mapping[str, Any]) -> None:
         [row[key] for row in data["grid"]] for key in ("guesses", "lower_bound", "ceiling")
     )
     axes.plot(guesses, ceilings, color=CEILING, ls=":", marker=".", label="if all were right")
-    axes.plot(guesses, bounds, color=IN, marker="o", ms=4, label="lower bound on ε")
-    top = 1.25 * max(*ceilings, *bounds, 0.1)
-    if data["claim_epsilon"] <= top:
-        axes.axhline(data["claim_epsilon"], color=CLAIM, lw=1.2, ls="--", label="claim")
+    axes.plot(guesses, bounds, color=IN, marker="o", ms=4, label="shown by its guesses")
+    claim, limit = data["claim_epsilon"], data["limit"]
+    lines = [(claim, "the claim", stated(claim), CLAIM, "-")]
+    if not data["beyond_guesses"]:
+        needed = needed_for_power(claim)
+        lines += [(needed, "needed for power", stated(needed), GREY, "--")]
+        lines += [(limit, "most with any canaries", down(limit), CEILING, "-")]
+    top = max(*ceilings, *bounds, *(line[0] for line in lines if line[0] <= FAR * limit))
+    for at, name, value, colour, dash in lines:
+        if at <= FAR * limit:
+            axes.axhline(at, color=colour, lw=1.4, ls=dash, label=f"{name}: {value}")
+    if claim > FAR * limit:
+        axes.text(guesses[0], 1.02 * top, f"the claim, {stated(claim)}, is far above ↑")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set_ylim(0, top)
-    axes.set_xlabel("guesses (the others abstain)")
-    axes.set_ylabel("ε")
-    axes.legend()
+    axes.set_ylim(0, 1.1 * top)
+    axes.set_xlabel(f"guesses made, of {data['canaries']} canaries")
+    axes.set_ylabel("ε: how much leaks")
+    _legend(axes)

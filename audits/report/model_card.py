@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dpigu.accountants.base import rounded_up
+from dpigu.accountants.base import rounded_up, stated
 from dpigu.audits.canaries import KINDS
 from dpigu.audits.evidence import read_evidence
 from dpigu.audits.report.audit_report import JSON
@@ -76,7 +76,7 @@ def _claim(summary: Mapping[str, Any]) -> str:
     if not summary["private"]:
         return f"This model makes no claim of differential privacy: {summary['why_not_private']}."
     return (
-        f"**Claim.** Training was differentially private with ε = {rounded_up(summary['epsilon'])} "
+        f"**Claim.** Training was differentially private with ε = {stated(summary['epsilon'])} "
         f"at δ = {summary['delta']:g}, for adding or removing {_unit(summary)} of "
         f"{summary['records']:,} declared ({summary['adjacency']}), by the "
         f"{summary['accountant'].upper()} accountant. Choices made by looking at the data before "
@@ -95,7 +95,7 @@ def _audit(report: Mapping[str, Any]) -> list[str]:
     verdict = f"**Audit.** {report['verdict']}"
     if report["p_value"] is None:
         return [f"{verdict}: the evidence could support no verdict. {NEVER}"]
-    verdict += f", of ε = {report['claim_epsilon']:.4g} at δ = {report['delta']:g}"
+    verdict += f", of ε = {stated(report['claim_epsilon'])} at δ = {report['delta']:g}"
     if _public(report):
         verdict += (
             f"; p = {p_text(report['p_value'])} at the claim. At "

@@ -6,22 +6,35 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from dpigu.accountants.base import stated
 from dpigu.audits.report.figures import figures
 from dpigu.audits.report.membership import membership_section
-from dpigu.audits.report.texts import CAPTIONS, CSS, HOW, POWERLESS, RULER, STYLES, WORDS
-from dpigu.audits.wording import down, p_text, up
+from dpigu.audits.report.texts import (
+    BEYOND,
+    CAPTIONS,
+    CSS,
+    ESTIMATES,
+    HOW,
+    PAPERS,
+    POWERLESS,
+    RULER,
+    STYLES,
+    WORDS,
+)
+from dpigu.audits.wording import down, guesses_told, p_text, up
 
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole HTML document of a report's data."""
-    tone, mark, short = POWERLESS if data["powerless"] else STYLES[data["verdict"]]
+    tone, mark = POWERLESS if data["powerless"] else STYLES[data["verdict"]]
     drawn = figures(data)
-    title = f"{data['verdict']}: {data['subject']}"
+    title = f"{data['headline']}: {data['subject']}"
     body = [
         f'<header class="verdict"><h1>{mark} {escape(data["headline"])}</h1>'
-        f'<p class="short">{escape(short)}</p><p>{escape(data["sentence"])}</p></header>',
+        f'<p class="short">{escape(data["plainly"])}</p>{_next(data)}'
+        f"<p>{escape(data['sentence'])}</p></header>",
         _how(data),
-        _ruler(drawn),
+        _ruler(drawn, data["beyond_guesses"]),
         _numbers(data),
         _as_numbers(data["as_claimed"]),
         _section("What was audited", _card(_facts(data))),
@@ -30,9 +43,8 @@ def page(data: Mapping[str, Any]) -> str:
         _deciders(data),
         membership_section(data["membership"]),
         _section("What was assumed", _card(_list(data["assumptions"]))),
-        _section("What was checked", _card(_checks(data["checks"]))),
-        _section("How to reproduce", _reproduce(data["reproduce"])),
-        _section("Words", _card(_words())),
+        _section("Are the papers in order? No check of privacy", _card(_checks(data["checks"]))),
+        _section("How to reproduce", _commands(data["reproduce"])),
         "<footer>An audit looks for evidence against a claim of differential privacy. It can "
         "contradict a claim and never prove one. This report is about real records: keep it "
         f"where the training data may lie. Schema {escape(data['schema'])}.</footer>",
@@ -47,9 +59,23 @@ def page(data: Mapping[str, Any]) -> str:
     )
 
 
+def _next(data: Mapping[str, Any]) -> str:
+    """What would have power, where this design had none: what to run, and why."""
+    if (advice := data["advice"]) is None:
+        return ""
+    return (
+        f'<div class="next"><p><b>Next:</b> {escape(advice["what"])}.</p>'
+        f"{_commands(data['next'])}<p>{escape(advice['why'])}</p></div>"
+    )
+
+
 def _how(data: Mapping[str, Any]) -> str:
-    text = HOW.get(data["command"], "") if data["p_value"] is not None else ""
-    return f'<p class="how">{escape(text)}</p>' if text else ""
+    """How it was done, and the words that every number needs."""
+    if data["p_value"] is None:
+        return ""
+    text = HOW.get(data["command"], HOW["scores"])
+    words = "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in WORDS)
+    return f'<div class="grid wide how"><p>{escape(text)}</p>{_card(f"<dl>{words}</dl>")}</div>'
 
 
 def _section(title: str, content: str) -> str:
@@ -60,14 +86,14 @@ def _card(content: str) -> str:
     return f'<div class="card">{content}</div>' if content else ""
 
 
-def _ruler(drawn: Mapping[str, str]) -> str:
+def _ruler(drawn: Mapping[str, str], beyond: bool) -> str:
     if "ruler" not in drawn:
         return ""
     label = "Claim, lower bound and ceiling on one scale of ε"
     return _section(
         "The claim against the evidence",
         f'<figure class="card ruler"><div role="img" aria-label="{label}">{drawn["ruler"]}</div>'
-        f"<figcaption>{escape(RULER)}</figcaption></figure>",
+        f"<figcaption>{escape(RULER + BEYOND * beyond)}</figcaption></figure>",
     )
 
 
@@ -77,25 +103,29 @@ def _numbers(data: Mapping[str, Any]) -> str:
         return ""
     at = f"{100 * data['confidence']:g}%"
     cards = [
-        ("Claim", f"ε = {data['claim_epsilon']:.4g}", f"at δ = {data['delta']:g}"),
+        ("Claim", f"ε = {stated(data['claim_epsilon'])}", f"at δ = {data['delta']:g}"),
         (
             "p-value at the claim",
             p_text(data["p_value"]),
-            f"The claim is contradicted below {1 - data['confidence']:.3g}.",
+            "If the claim is true, evidence this strong turns up in at most "
+            f"{p_text(100 * data['p_value'])}% of audits. CONTRADICTED is said only below "
+            f"{100 * (1 - data['confidence']):.3g}%.",
         ),
         (
             "Lower bound",
             f"ε ≥ {down(data['lower_bound'])}",
-            f"At {at} confidence, at least so much leaks.",
+            f"So much leaks at least, and one can be {at} sure of it.",
         ),
-        ("Ceiling", f"ε = {down(data['ceiling'])}", "The most this audit could have shown."),
+        (
+            "Ceiling",
+            f"ε = {down(data['ceiling'])}",
+            "The largest lower bound that guesses could have given, had every one been right.",
+        ),
     ]
     if data["guesses"] is not None:
-        right, all_ = data["correct"], data["guesses"]
-        note = "Right guesses, at the number of guesses that the lower bound comes from."
-        if data["lower_bound"] == 0:
-            note = "The best count of those planned; chance alone does so well too often to count."
-        cards.append(("Guesses", f"{right} of {all_}", f"{right / all_:.0%} right. {note}"))
+        most = data["grid"][-1]
+        share = f"{most['correct'] / most['guesses']:.0%}"
+        cards.append(("Guesses right", share, " ".join(guesses_told(data))))
     return f'<section><h2>In numbers</h2><div class="grid">{_number_cards(cards)}</div></section>'
 
 
@@ -157,7 +187,7 @@ def _estimates(data: Mapping[str, Any]) -> str:
         for name, value, interval in estimate_rows(data["estimates"])
     )
     head = "<tr><th>estimate</th><th>value</th><th>interval</th></tr>"
-    note = f"<p>{escape(data['estimates']['note'])}</p>"
+    note = f"<p>{escape(data['estimates']['note'])}</p><p>{escape(ESTIMATES)}</p>"
     return _section("Estimates beside the verdict", _card(f"<table>{head}{rows}</table>{note}"))
 
 
@@ -170,8 +200,8 @@ def estimate_rows(estimates: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.append((f"TPR at {at['fpr']:.1%} FPR", f"{at['value']:.2%}", interval))
     if "if_gaussian" in estimates:
         fit = estimates["if_gaussian"]
-        value = "∞" if fit["epsilon"] is None else f"{fit['epsilon']:.3f}"
-        rows.append(("ε, if the noise were Gaussian", value, f"μ = {fit['mu']:.3f}; no bound"))
+        value = "∞" if fit["epsilon"] is None else down(fit["epsilon"])
+        rows.append(("ε, if the noise were Gaussian", value, f"μ = {down(fit['mu'])}; no bound"))
     return rows
 
 
@@ -204,18 +234,15 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _checks(checks: Iterable[Mapping[str, str]]) -> str:
+    """The checks of the evidence: a cross where one failed, and no mark that looks like a pass."""
     items = ""
     for check in checks:
         failed = check["name"] == "failed"
-        mark = '<b class="no">✗</b>' if failed else '<b class="yes">✓</b>'
+        mark = '<b class="no">✗</b>' if failed else "<b>·</b>"
         items += f"<li>{mark}<b>{escape(check['name'])}</b>: {escape(check['result'])}</li>"
-    return f'<ul class="checks">{items}</ul>' if items else ""
+    return f'<p>{escape(PAPERS)}</p><ul class="checks">{items}</ul>' if items else ""
 
 
-def _reproduce(lines: Iterable[str]) -> str:
+def _commands(lines: Iterable[str]) -> str:
     text = "\n".join(lines)
     return f"<pre>{escape(text)}</pre>" if text else ""
-
-
-def _words() -> str:
-    return f"<dl>{''.join(f'<dt>{escape(n)}</dt><dd>{escape(v)}</dd>' for n, v in WORDS)}</dl>"

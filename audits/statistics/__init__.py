@@ -39,7 +39,7 @@ from dpigu.audits.statistics.one_run import (
     one_run_p_value,
     one_run_test,
 )
-from dpigu.audits.statistics.power import ENOUGH, PowerPlan, plan_power
+from dpigu.audits.statistics.power import ENOUGH, PowerPlan, plan_power, spread_power
 from dpigu.audits.statistics.roc import auc, roc_curve, tpr_at
 
 __all__ = [
@@ -79,5 +79,6 @@ __all__ = [
     "roc_curve",
     "runs_for_ceiling",
     "runs_needed",
+    "spread_power",
     "tpr_at",
 ]

@@ -109,6 +109,25 @@ def anytime_epsilon(
     )
 
 
+def trials_for_ceiling(targets: int, epsilon: float, delta: float, level: float) -> int | None:
+    """The fewest trials that reject ε at `level` if every target of each is told rightly.
+
+    All factors of a path are then equal, so that E after N trials is the mean over paths of f^N.
+    None where no number would do, as for an ε beyond what is looked for.
+    """
+    perfect = np.full((1, 1), float(targets))
+    logs_P = logs_by_claim(perfect, 0 * perfect, targets, epsilon, delta)[:, 0]
+    if epsilon >= _LARGEST_EPSILON or logs_P.max() <= 0:
+        return None
+    wanted = math.log(len(logs_P)) - math.log(level)
+    low, high = 0, math.ceil(wanted / float(logs_P.max()))
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = float(np.logaddexp.reduce(middle * logs_P)) >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
 def right_at_most(curve: TradeOffCurve) -> float:
     """The largest chance of a right guess of a fair coin under a trade-off curve: 1 − min(α + f)/2.
 

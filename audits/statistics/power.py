@@ -22,6 +22,7 @@ from dpigu.audits.statistics.one_run import (
     one_run_p_value,
 )
 from dpigu.dpcore import Adjacency, DataError, PoissonSampler
+from scipy.stats import chi2
 
 CANARIES = (50, 100, 200, 500, 1000, 2000)
 NOISE = (1.0, 0.85, 0.5, 0.3, 0.1)
@@ -104,6 +105,17 @@ def plan_power(
         canaries=counts,
         violations=tuple(violations),
     )
+
+
+def spread_power(noise: float, observations: int, confidence: float = 0.95) -> float:
+    """The power of the test of the spread if `noise` times the claimed σ is drawn.
+
+    P[noise²·χ²_n ≤ q], where q is the quantile of χ²_n at the level of the test over all n
+    observations together: a third of the spread's share. Exact where the data add nothing to an
+    observation; what they add hides a little.
+    """
+    level = (1 - confidence) * WITH_SPREAD["spread"] / 3
+    return float(chi2.cdf(chi2.ppf(level, observations) / noise**2, observations))
 
 
 def _event(sigma: float, rate: float, steps: int) -> SelfComposedDpEvent:

@@ -117,9 +117,9 @@ def f_dp(
     if as_json:
         print_json({"epsilon_if_gaussian": epsilon, "mu": mu})
     else:
-        line = f"if Gaussian: μ = {down(mu, 4)}, ε = {down(epsilon, 4)} at δ = {delta:g}"
+        line = f"if Gaussian: μ = {down(mu, 5)}, ε = {down(epsilon, 5)} at δ = {delta:g}"
         click.echo(f"{line} ({100 * confidence:g}% confidence); an estimate, no bound")
 
 
 def _bound_line(epsilon: float, delta: float, confidence: float) -> str:
-    return f"ε ≥ {down(epsilon, 4)} at δ = {delta:g} ({100 * confidence:g}% confidence)"
+    return f"ε ≥ {down(epsilon, 5)} at δ = {delta:g} ({100 * confidence:g}% confidence)"

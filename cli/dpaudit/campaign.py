@@ -144,7 +144,7 @@ def campaign(
     if as_json:
         print_json(found.to_json())
     else:
-        _show(found)
+        _show(found, out)
     ctx.exit(status_of(found.report, require_power))
 
 
@@ -157,9 +157,10 @@ def _first(data: Data, used: int) -> Data:
     return dataclasses.replace(data, spec=spec, train=train)
 
 
-def _show(found: Campaign) -> None:
+def _show(found: Campaign, out: Path) -> None:
     report, look = found.report, found.look
-    show_verdict(report.told())
+    more = reproduction(trials=report.advice.count, out=out) if report.advice else ()
+    show_verdict(report.to_json() | {"next": more})
     assert report.p_value is not None and report.lower_bound is not None
     assert report.ceiling is not None
     sure = f"{look.sure_right} right, {look.sure_wrong} wrong beyond {look.beyond} deviations"

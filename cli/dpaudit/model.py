@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from dpigu.cli.dpaudit.group import main
+from dpigu.cli.dpaudit.next_steps import after_run
 from dpigu.cli.dpaudit.reproduction import reproduction, status_of
 from dpigu.cli.shared.errors import crashes_reported
 from dpigu.cli.shared.options import (
@@ -86,6 +87,7 @@ def model(
             claim_epsilon=claim_epsilon,
             trust_code=trust_code,
             reproduce=reproduction(),
+            steps_of=after_run(run_folder, claim_epsilon, place, trust_code),
         )
         if shadows is not None:
             audit = _beside(audit, shadows, workers, place, trust_code, progress=not as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from dpigu.audits.wording import down
 from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, json_option
 from dpigu.cli.shared.output import print_fields, print_json
+from dpigu.cli.shared.screen import WIDTH
 
 if TYPE_CHECKING:
     from dpigu.audits.statistics.power import PowerPlan
@@ -92,9 +94,10 @@ def _black_box(
     """A line for each number of canaries: what perfect guesses show, and how many must be right."""
     from dataclasses import asdict
 
+    from dpigu.accountants.base import stated
+    from dpigu.audits.advice import more_canaries
     from dpigu.audits.statistics.black_box import plan_black_box
     from dpigu.audits.statistics.power import CANARIES
-    from dpigu.audits.verdict import with_power
 
     rows = plan_black_box(
         epsilon=epsilon, delta=delta, confidence=confidence, canaries=canaries or CANARIES
@@ -102,7 +105,8 @@ def _black_box(
     if as_json:
         print_json({"epsilon": epsilon, "delta": delta, "rows": [asdict(row) for row in rows]})
         return
-    click.echo(f"Claim: ε = {epsilon:g} at δ = {delta:g}, {100 * confidence:g}% confidence.\n")
+    sure = f"{100 * confidence:g}% confidence"
+    click.echo(f"Claim: ε = {stated(epsilon)} at δ = {delta:g}, {sure}.\n")
     click.echo(f"{'canaries':<10}{'ceiling':>9}   to contradict, of the surest guesses")
     for row in rows:
         if row.easiest is None:
@@ -110,9 +114,10 @@ def _black_box(
         else:
             ways = [row.needed[0], row.easiest]
             said = " or ".join(f"{v} of {r} ({v / r:.0%})" for r, v in dict.fromkeys(ways))
-        click.echo(f"{row.canaries:<10}{down(row.ceiling, 2):>9}   {said}")
+        click.echo(f"{row.canaries:<10}{down(row.ceiling):>9}   {said}")
     if all(row.easiest is None for row in rows):
-        click.echo(f"\nAgainst this claim, {with_power(epsilon, delta, confidence)}.")
+        advice = more_canaries(epsilon, delta, confidence)
+        click.echo("\n" + textwrap.fill(f"To have power, {advice.what}. {advice.why}", WIDTH))
 
 
 def _json(plan: PowerPlan) -> dict[str, object]:
@@ -127,7 +132,9 @@ def _json(plan: PowerPlan) -> dict[str, object]:
 
 def _show(plan: PowerPlan, records: int | None, picture: Path | None) -> None:
     """A line for each violation, a column for each number of canaries."""
-    click.echo(f"Claim: ε = {plan.epsilon:.4g} at δ = {plan.delta:g}. Power of an audit, by")
+    from dpigu.accountants.base import stated
+
+    click.echo(f"Claim: ε = {stated(plan.epsilon)} at δ = {plan.delta:g}. Power of an audit, by")
     click.echo(f"crafted gradients, at {100 * plan.confidence:g}% confidence:\n")
     head = "".join(f"{m:>8}" for m in plan.canaries)
     click.echo(f"{'noise drawn':<13}{'true ε':>9}{head}  canaries")

@@ -11,13 +11,14 @@ LEFT_OUT = ("out", "workers", "as_json", "require_power")
 """The options that change nothing of a report."""
 
 
-def reproduction() -> tuple[str]:
-    """The command that runs, with the options that its report depends on."""
+def reproduction(**changed: object) -> tuple[str]:
+    """The command that runs, with the options that its report depends on and with those changed."""
     ctx = click.get_current_context()
     words = ["dpaudit", ctx.command.name or ""]
     for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        if value is None or parameter.name in LEFT_OUT:
+        name = parameter.name or ""
+        value = changed.get(name, ctx.params.get(name))
+        if value is None or (name in LEFT_OUT and name not in changed):
             continue
         if isinstance(parameter, click.Argument):
             words.append(str(value))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dpigu.audits.wording import down, p_text, up
+from dpigu.audits.wording import down, guesses_told, p_text, up
 from dpigu.cli.shared.output import print_fields
 
 COLOURS = {"CONTRADICTED": "red", "NOT CONTRADICTED": "green", "INVALID AUDIT": "yellow"}
@@ -21,6 +21,13 @@ def show_verdict(told: Mapping[str, Any]) -> None:
     """Print what an audit found, in its colour, before anything else."""
     colour = POWERLESS if told.get("powerless") else COLOURS[told["verdict"]]
     click.secho(told["headline"], fg=colour, bold=True)
+    if told.get("powerless"):
+        click.secho(told["plainly"], fg=colour, bold=True)
+    if (advice := told.get("advice")) is not None:
+        click.echo(textwrap.fill(f"Next: {advice['what']}.", WIDTH))
+        for line in told["next"]:
+            click.echo(f"  {line}")
+        click.echo(textwrap.fill(advice["why"], WIDTH) + "\n")
     click.echo(textwrap.fill(told["sentence"], WIDTH) + "\n")
 
 
@@ -55,21 +62,17 @@ def show_report(data: Mapping[str, Any], page: Path | None = None) -> None:
 
 
 def _numbers(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    from dpigu.accountants.base import stated
+
     at = f"{100 * data['confidence']:g}% confidence"
     rows = [
-        ("claim", f"ε = {data['claim_epsilon']:g} at δ = {data['delta']:g}"),
+        ("claim", f"ε = {stated(data['claim_epsilon'])} at δ = {data['delta']:g}"),
         ("p-value", f"{p_text(data['p_value'])} at the claim, all tests together"),
         ("lower bound", f"ε ≥ {down(data['lower_bound'])} at {at}"),
         ("ceiling", f"ε = {down(data['ceiling'])}, had every guess been right"),
     ]
     if data["guesses"] is not None:
-        right = f"{data['correct']} of {data['guesses']} right"
-        rows.append(
-            (
-                "guesses",
-                f"{right}: what the bound comes from, of {len(data['grid'])} planned counts",
-            )
-        )
+        rows += wrapped("guesses", guesses_told(data))
     return rows
 
 

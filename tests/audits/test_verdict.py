@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from dpigu.audits.advice import mechanism, more_canaries
 from dpigu.audits.statistics.one_run import guess_grid, one_run_test
 from dpigu.audits.verdict import AuditReport, Verdict, invalid_audit, judge
 from dpigu.dpcore.errors import DpiguError
@@ -46,7 +46,7 @@ def test_contradicted_if_and_only_if_the_p_value_rejects(
     p: float, claim: float, confidence: float
 ) -> None:
     numbers = {"p_value": p, "claim_epsilon": claim, "lower_bound": 0.0, "confidence": confidence}
-    report = judge(**(HONEST | numbers))
+    report = judge(**(HONEST | numbers), advise=mechanism)
     assert (report.verdict is Verdict.CONTRADICTED) == (p < 1 - confidence)
     assert report.exit_status == (1 if p < 1 - confidence else 0)
 
@@ -77,7 +77,7 @@ def test_sentences_are_plain_and_honest() -> None:
     honest, broken, invalid = (report.sentence for report in REPORTS)
     assert "does not contradict the claim ε = 4 at δ = 1e-05" in honest
     assert "at least ε = 0.314;" in honest
-    assert "the most that this audit could have shown is ε = 5.782." in honest
+    assert "the most that this audit could have shown is ε = 5.78." in honest
     assert "not thereby proven" in honest
     assert "contradicts the claim ε = 0.1" in broken
     assert "at most one of 3,333 audits" in broken
@@ -101,14 +101,33 @@ def test_a_design_that_could_hardly_contradict_says_so_first() -> None:
     assert able.headline == "NOT CONTRADICTED" and not able.powerless
 
 
-def test_it_says_how_many_canaries_would_have_power() -> None:
-    sentence = judge(**(HONEST | {"claim_epsilon": 2.0, "ceiling": 2.1})).sentence
-    assert re.search(r"use \d+ canaries or more", sentence)
+def test_what_it_means_is_said_plainly_and_no_power_is_no_pass() -> None:
+    powerless = judge(**(HONEST | {"ceiling": 3.0}))
+    plain = [report.plainly for report in (*REPORTS, powerless)]
+    assert len(set(plain)) == 4 and "no proof" in plain[0] and "not hold up" in plain[1]
+    assert all("do not count it as a pass" in text for text in plain[2:])
+    assert powerless.told()["plainly"] == plain[3]
 
 
-def test_where_no_canaries_have_power_the_sentence_says_that_too() -> None:
-    sentence = judge(**(HONEST | {"claim_epsilon": 50.0})).sentence
-    assert "no number of canaries in one run would have power" in sentence
+def test_only_a_design_without_power_has_an_advice() -> None:
+    assert all(report.advice is None for report in REPORTS)
+    powerless = judge(**(HONEST | {"ceiling": 3.0}))
+    assert powerless.advice == more_canaries(4.0, 1e-5, 0.95)
+    other = mechanism()
+    assert judge(**(HONEST | {"ceiling": 3.0}), advise=lambda: other).advice is other
+    assert judge(**HONEST, advise=pytest.fail).advice is None
+
+
+@given(st.floats(1e-3, 60), st.floats(0, 60))
+def test_a_claim_is_printed_no_smaller_and_a_ceiling_no_larger_than_it_is(
+    claim: float, ceiling: float
+) -> None:
+    numbers = {"claim_epsilon": claim, "ceiling": ceiling, "lower_bound": 0.0}
+    report = judge(**(HONEST | numbers), advise=mechanism)
+    if report.powerless:
+        most, of = report.headline.rsplit("is ", 1)[1].split(" of ")
+        assert float(most) <= ceiling and claim <= float(of) <= 1.001 * claim
+        assert f"ε = {of} at" in report.sentence and f"ε = {most}." in report.sentence
 
 
 @pytest.mark.parametrize(
@@ -179,6 +198,8 @@ def test_json_keeps_every_field() -> None:
     assert report.to_json() == HONEST | {
         "verdict": "NOT CONTRADICTED",
         "headline": "NOT CONTRADICTED",
+        "plainly": report.plainly,
+        "advice": None,
         "powerless": False,
         "beyond_guesses": False,
         "sentence": report.sentence,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, Context
 from typing import Any
 
+from dpigu.accountants.base import stated
 from dpigu.accountants.profile import most_true_positives
 from dpigu.dpcore.unit import Unit
 from dpigu.trainers.runs.folder import printable
@@ -71,7 +72,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
         f"{_percent(most_true_positives(profile, rate))} at {100 * rate:g}%"
         for rate in FALSE_POSITIVES
     ]
-    points = [f"{_up(epsilon)} at {at:g}" for at, epsilon in profile]
+    points = [f"{stated(epsilon)} at {at:g}" for at, epsilon in profile]
     claimed_by = summary["accountant"].upper()
     tuned = summary["tuned"]
     found += [
@@ -152,7 +153,8 @@ def _lineage(summary: Mapping[str, Any]) -> str:
         )
     return (
         f"Lineage: it started from weights of run {runs}. On the same records that is together "
-        f"ε = {_up(both['epsilon'])} at δ = {summary['delta']:g} by {both['accountant'].upper()}, "
+        f"ε = {stated(both['epsilon'])} at δ = {summary['delta']:g} by "
+        f"{both['accountant'].upper()}, "
         "if each was fixed before the others were seen."
     )
 
@@ -160,16 +162,12 @@ def _lineage(summary: Mapping[str, Any]) -> str:
 def _claim(summary: Mapping[str, Any]) -> str:
     """The ε that is claimed and, where somebody stopped the run, what was spent so far."""
     if summary["epsilon_is"] == "claim":
-        return f"ε = {_up(summary['epsilon'])}"
+        return f"ε = {stated(summary['epsilon'])}"
     return (
-        f"ε = {_up(summary['claimed_epsilon'])}, fixed before the run (it was stopped by choice; "
-        f"spent so far: ε = {_up(summary['epsilon'])}),"
+        f"ε = {stated(summary['claimed_epsilon'])}, fixed before the run (it was stopped by "
+        "choice; "
+        f"spent so far: ε = {stated(summary['epsilon'])}),"
     )
-
-
-def _up(epsilon: float) -> str:
-    """ε to four digits, rounded up."""
-    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(epsilon)):.4g}"
 
 
 def _steps(summary: Mapping[str, Any]) -> str:

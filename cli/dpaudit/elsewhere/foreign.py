@@ -8,6 +8,7 @@ from typing import Any
 import click
 from dpigu.cli.dpaudit.elsewhere.external import FILE, claim_options, coins_option, finish
 from dpigu.cli.dpaudit.group import main
+from dpigu.cli.dpaudit.next_steps import elsewhere
 from dpigu.cli.dpaudit.reproduction import reproduction
 
 
@@ -71,6 +72,7 @@ def foreign(
         subject=str(weights or model),
         facts=(("model", model), ("score", signal)),
         reproduce=reproduction(),
+        steps_of=elsewhere(claim["claim_epsilon"], claim["delta"], claim["confidence"]),
         **claim,
     )
     finish(ctx, audit, out, options)

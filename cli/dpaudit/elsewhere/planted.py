@@ -8,6 +8,7 @@ from typing import Any
 import click
 from dpigu.cli.dpaudit.elsewhere.external import FILE, claim_options, finish, signal_option
 from dpigu.cli.dpaudit.group import main
+from dpigu.cli.dpaudit.next_steps import elsewhere
 from dpigu.cli.dpaudit.reproduction import reproduction
 from dpigu.cli.shared.options import COUNT
 from dpigu.cli.shared.output import print_fields
@@ -64,5 +65,7 @@ def planted(
     from dpigu.audits import audit_planted
 
     options = {name: claim.pop(name) for name in ("as_json", "require_power")}
-    audit = audit_planted(folder, file, reproduce=reproduction(), **claim)
+    text = (folder / "train.txt").is_file()
+    steps_of = elsewhere(claim["claim_epsilon"], claim["delta"], claim["confidence"], text)
+    audit = audit_planted(folder, file, reproduce=reproduction(), steps_of=steps_of, **claim)
     finish(ctx, audit, out, options)

@@ -14,6 +14,7 @@ from dpigu.cli.dpaudit.elsewhere.external import (
     signal_option,
 )
 from dpigu.cli.dpaudit.group import main
+from dpigu.cli.dpaudit.next_steps import elsewhere
 from dpigu.cli.dpaudit.reproduction import reproduction
 
 
@@ -59,6 +60,7 @@ def scores(
         baseline=baseline,
         subject=str(file),
         reproduce=reproduction(),
+        steps_of=elsewhere(claim["claim_epsilon"], claim["delta"], claim["confidence"]),
         **claim,
     )
     finish(ctx, audit, out, options)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from functools import cache
 from html import escape
 from html.parser import HTMLParser
@@ -24,9 +25,14 @@ from dpigu.audits import (
     report_data,
     write_report,
 )
+from dpigu.audits.advice import mechanism
+from dpigu.audits.report import figures as drawing
 from dpigu.audits.report.page import page
+from dpigu.audits.report.texts import PAPERS
 from dpigu.audits.statistics import AsClaimed
 from dpigu.audits.statistics.combined import accounted_curve
+from dpigu.audits.wording import down
+from dpigu.cli.shared.screen import show_report
 from dpigu.dpcore import Adjacency, PoissonSampler
 from PIL import Image
 
@@ -70,6 +76,7 @@ def data_of(claim: float = 0.1, text: str = "runs/a", shift: float = 2.0) -> dic
         members=coins,
         as_claimed=AsClaimed(noise=1.01, reach=0.93, epsilon=3.4, confidence=0.95),
         reproduce=(f"dpaudit model {text}",),
+        next_steps=(f"dpaudit plant {text}",) if report.advice else (),
     )
 
 
@@ -145,8 +152,80 @@ def test_the_verdict_comes_first_with_its_sentence_and_numbers() -> None:
         for word in ("CONTRADICTED", data["sentence"][:60], "p-value at the claim", "Lower bound")
     ]
     assert places == sorted(places)
-    for word in ("Ceiling", "What was assumed", "What was checked", "How to reproduce"):
+    for word in ("Ceiling", "What was assumed", "Are the papers in order?", "How to reproduce"):
         assert word in text
+
+
+SEEN = r"<(style|svg).*?</\1>|<[^>]+>"
+"""What of a page is no text."""
+
+
+@cache
+def powerless() -> dict[str, Any]:
+    """Nothing is told, and the claim is one that no guesses could pass."""
+    return data_of(claim=3.99977, shift=0.0)
+
+
+@cache
+def powerless_page() -> str:
+    return page(powerless())
+
+
+def test_without_power_the_page_says_so_and_what_to_run_before_all_else() -> None:
+    data, html = powerless(), powerless_page()
+    assert data["powerless"] and data["advice"] is not None
+    told = (data["headline"], data["plainly"], "Next:", data["next"][0], data["sentence"])
+    places = [html.index(escape(text), html.index("<body")) for text in told]
+    assert places == sorted(places) and places[-1] < html.index("</header>")
+    assert "no pass" not in html and "do not count it as a pass" in html
+    assert page_of().count("Next:") == 0
+
+
+def test_the_title_carries_the_verdict_s_first_line() -> None:
+    for data, html in ((data_of(), page_of()), (powerless(), powerless_page())):
+        assert f"<title>{escape(data['headline'])}: {data['subject']}</title>" in html
+
+
+@pytest.mark.parametrize("of", [(data_of, page_of), (powerless, powerless_page)])
+def test_no_number_of_the_verdict_is_read_with_two_roundings(
+    of: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Claim, bound and ceiling: whatever is printed within 0.5% of one of them is one text."""
+    data, whole = of[0](), of[1]()
+    show_report(data)
+    html = re.sub(SEEN, " ", whole, flags=re.DOTALL)
+    labels = " ".join(re.findall(r">([^<>]*: [\d.]+)<", whole))
+    for text in (html, labels, capsys.readouterr().out, html + labels):
+        numbers = set(re.findall(r"(?<![\w.,])\d+(?:\.\d+)?(?![\w.,]*\d|%)", text))
+        for key in ("claim_epsilon", "lower_bound", "ceiling"):
+            near = {n for n in numbers if abs(float(n) - data[key]) <= 0.005 * data[key] + 1e-9}
+            near.discard(repr(data[key]))
+            assert len(near) <= 1, (key, near)
+
+
+def test_the_picture_of_guesses_shows_what_power_needs_and_what_canaries_can() -> None:
+    data, drawn = powerless(), powerless_page()
+    assert "needed for power: 5<" in drawn and "the claim: 4<" in drawn
+    assert f"most with any canaries: {down(data['limit'])}<" in drawn
+    assert data["limit"] >= max(row["ceiling"] for row in data["grid"])
+    beyond = drawing._svg(drawing._bounds, data | {"beyond_guesses": True})
+    assert "needed for power" not in beyond and "the claim: 4<" in beyond
+
+
+def test_guesses_are_told_by_their_overall_rate() -> None:
+    """The best of the planned counts never stands alone: it reads as the attacker's rate."""
+    data, all_ = powerless(), powerless()["grid"][-1]
+    card = powerless_page().split("<h3>Guesses right</h3>")[1].split("</p>")[0]
+    assert f">{all_['correct'] / all_['guesses']:.0%}<" in card
+    assert f"{all_['correct']} of {all_['guesses']} right" in card
+    assert f"best of {len(data['grid'])} planned counts" in card
+    assert "the lower bound comes from those" in page_of()
+
+
+def test_checks_of_papers_do_not_look_like_a_pass() -> None:
+    html = powerless_page()
+    assert "✓" not in html and "No check of privacy" in html and PAPERS in html
+    assert html.count("✗") == 1
 
 
 def test_an_invalid_audit_has_a_page_too() -> None:
@@ -174,7 +253,7 @@ def test_the_schema_page_names_every_key() -> None:
     text = (Path(__file__).parents[3] / "docs" / "report-schema.md").read_text()
     documented = set(re.findall(r"^\| `([\w.\[\]]+)` \|", text, flags=re.MULTILINE))
     membership = Membership(scores={"loss": np.arange(4.0)}, member_N=np.arange(4) > 1, shadows=0)
-    data = data_of() | {"membership": membership.to_json()}
+    data = data_of() | {"membership": membership.to_json(), "advice": asdict(mechanism())}
     assert data["schema"] in text
     assert keys(data) <= documented
     assert documented - keys(data) <= {"kind", "score"}  # of `dpaudit model` alone
