@@ -109,7 +109,8 @@ def test_an_honest_run_is_not_contradicted_at_its_own_epsilon(honest: Path) -> N
     own = RunFolder(honest).summary()["epsilon"]
     assert audit.report.verdict is Verdict.NOT_CONTRADICTED
     assert audit.report.claim_epsilon == own
-    assert ("claim", "the run's own") in audit.report.checks
+    exact = f"the run's own, exactly ε = {audit.report.claim_epsilon!r}"
+    assert ("claim", exact) in audit.report.checks
 
 
 def test_another_claim_than_the_runs_own_is_reported_as_such(honest: Path, leaky: Path) -> None:
