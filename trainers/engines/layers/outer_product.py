@@ -87,7 +87,7 @@ def _squares(
     b_nqO = wide("right", b_nqO, workspace)
     if of_output is None:
         b_nq = torch.linalg.vector_norm(b_nqO, dim=2).square_()
-        squares = (b_nq * a_nq).sum(1, keepdim=True)
+        squares: Tensor = (b_nq * a_nq).sum(1, keepdim=True)
     else:
         per_nqO = b_nqO.square_().mul_(a_nq[..., None])
         squares = _by_group(per_nqO, of_output, diagonal.group_count)
