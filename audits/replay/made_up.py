@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
 from dpigu.audits.replay.audit import Training
 from dpigu.dpcore import PrivacyError
-from dpigu.trainers import Data, DataSpec, Recipe, Run, Scaling, Tensors, build_model, train
+from dpigu.trainers import SPECS, Data, DataSpec, Recipe, Run, Scaling, Tensors, build_model, train
 from dpigu.trainers.data.features.procedural import procedural
+from dpigu.trainers.data.features.registry import feature_spec
 
 RECORDS, CLASSES, HELD_OUT = 12, 3, 6
 RATE = 0.85
@@ -32,7 +34,8 @@ def made_up_training(
 
     Args:
         recipe: of a private plan.
-        shape: of a record; 1 × 8 × 8, or 27 × 3 × 3 features where the recipe has some.
+        shape: of a record; 1 × 8 × 8, or where the recipe has a feature map 27 × 3 × 3 features,
+            in one vector if those of the map are.
         steps: of every phase.
 
     Raises: PrivacyError for a plan that claims nothing.
@@ -44,7 +47,7 @@ def made_up_training(
             remedy="Replay a private plan.",
         )
     if shape is None:
-        shape = SHAPE if recipe.features is None else FEATURES
+        shape = SHAPE if recipe.features is None else _features(recipe.features)
     phases = tuple(dataclasses.replace(phase, steps=steps) for phase in recipe.plan.phases)
     plan = dataclasses.replace(recipe.plan, phases=phases)
     settings = dataclasses.replace(
@@ -80,6 +83,11 @@ def made_up_training(
         )
 
     return training, data
+
+
+def _features(name: str) -> tuple[int, ...]:
+    whole = feature_spec(SPECS["mnist"], name).shape
+    return FEATURES if len(whole) == len(FEATURES) else (math.prod(FEATURES),)
 
 
 def _made_up(shape: tuple[int, ...]) -> Data:

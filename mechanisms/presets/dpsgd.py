@@ -95,6 +95,30 @@ def dpsgd_hf_channels(
         moments: the steps that release the channels' moments.
         moments_bound: C of one record's moments.
     """
+    return _after_moments(steps, bound, moments, moments_bound)
+
+
+@preset(
+    "dpsgd-centred",
+    source=f"this project; {TRAMER_BONEH}, section 3, has a channel's moments",
+    features="even-scattering",
+    model="centred-linear",
+)
+def dpsgd_centred(
+    steps: int, *, bound: float = 0.5, moments: int = 2, moments_bound: float = 11.0
+) -> Plan:
+    """DP-SGD on features of norm 10 less their mean, which a charged phase releases.
+
+    Args:
+        steps: of both phases together; all are charged.
+        bound: C of the main phase.
+        moments: the steps that release the moments of every coordinate.
+        moments_bound: C of one record's moments; its mean square adds little to the norm of 10.
+    """
+    return _after_moments(steps, bound, moments, moments_bound)
+
+
+def _after_moments(steps: int, bound: float, moments: int, moments_bound: float) -> Plan:
     statistic = Pipeline(
         clipper=Flat(bound=moments_bound), noiser=Gaussian(), statistic=ChannelMoments()
     )

@@ -17,7 +17,7 @@ from dpigu.dpcore.errors import ModelError, did_you_mean
 from dpigu.trainers.code import imported
 from dpigu.trainers.data import DataSpec
 from dpigu.trainers.data.sources import is_shape
-from dpigu.trainers.models.feature_models import scattering_cnn, scattering_linear
+from dpigu.trainers.models.feature_models import centred_linear, scattering_cnn, scattering_linear
 from dpigu.trainers.models.wide_resnet import wide_resnet
 from torch import Tensor, nn
 
@@ -128,6 +128,7 @@ MODELS: Mapping[str, Callable[[DataSpec], nn.Module]] = {
     "wrn-10-1": partial(wide_resnet, depth=10, width=1),
     "wrn-16-4": partial(wide_resnet, depth=16, width=4),
     "tempered": tempered,
+    "centred-linear": centred_linear,
     "scattering-linear": scattering_linear,
     "scattering-linear-channels": partial(scattering_linear, channels=True),
     "scattering-cnn": scattering_cnn,

@@ -225,3 +225,19 @@ def test_records_that_are_no_such_images_are_refused(shape: tuple[int, ...]) -> 
 def test_a_name_that_is_almost_right_is_offered(data: Data) -> None:
     with pytest.raises(ConfigurationError, match="Did you mean scattering"):
         with_features(data, "scatering")
+
+
+@pytest.mark.numerical
+def test_even_features_are_of_the_scattering_that_is_kept(data: Data) -> None:
+    """A map of a map: groups of 27, 3 channels each, at norm 10; the inner one is computed once."""
+    found = with_features(data, "even-scattering")
+    inner = with_features(data, "scattering").train_x
+    assert found.spec == feature_spec(data.spec, "even-scattering")
+    assert found.spec.shape == (81 * 4,) and len(list(cache_folder().iterdir())) == 4
+    groups = inner.double().view(70, 27, 12)
+    centred = groups - groups.mean(2, keepdim=True)
+    want = centred / (centred.square().mean(2, keepdim=True) + 1e-5).sqrt() * (10 / 18)
+    torch.testing.assert_close(found.train_x.double(), want.flatten(1), rtol=0, atol=1e-3)
+    assert (found.train_x.norm(dim=1) < 10 + 1e-2).all()
+    with pytest.raises(DataError, match="channels"):
+        feature_spec(found.spec, "even-scattering")

@@ -53,7 +53,7 @@ def test_every_record_has_norm_ten_and_the_declared_shape(shape: tuple[int, ...]
     *size, layers = shape
     found = patches.Patches(tuple(size), layers)(images(4, tuple(size)))
     declared = patches.patches_shape(tuple(size), layers)
-    assert tuple(found.shape[1:]) == declared == (32 * layers, 3, 3)
+    assert tuple(found.shape[1:]) == declared == (32 * layers * 9,)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.full((4,), 10.0))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from dpigu.dpcore import ModelError
 from dpigu.trainers.data import DataSpec, Scaling
-from dpigu.trainers.models.feature_models import ChannelNorm
+from dpigu.trainers.models.feature_models import Centred, ChannelNorm
 from dpigu.trainers.models.mixing import refuse_mixing_modules
 from dpigu.trainers.models.registry import build_model
 
@@ -67,3 +67,15 @@ def test_a_channel_whose_noisy_variance_is_not_above_the_floor_is_left_out() -> 
     norm.mean.copy_(torch.tensor([0.5, 0.5, 0.5]))
     norm.square.copy_(torch.tensor([0.25, 0.2, 0.2502]))
     assert torch.equal(norm(torch.randn(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+def test_centred_records_have_no_mean_and_norm_ten_on_average() -> None:
+    """At the true moments; before they are known, records are as they are."""
+    x = torch.randn(200, 6) * torch.arange(1.0, 7.0) + 3
+    norm = Centred(6)
+    torch.testing.assert_close(norm(x), x)
+    norm.mean.copy_(x.mean(0))
+    norm.square.copy_(x.square().mean(0))
+    y = norm(x)
+    torch.testing.assert_close(y.mean(0), torch.zeros(6), rtol=0, atol=1e-5)
+    torch.testing.assert_close(y.square().sum(1).mean(), torch.tensor(100.0))

@@ -38,6 +38,8 @@ def fitting(name: str) -> list[DataSpec]:
         return list(SPECS.values())
     if name.startswith("scattering"):
         return [feature_spec(spec, "scattering") for spec in SPECS.values()]
+    if name == "centred-linear":
+        return [feature_spec(spec, "even-scattering") for spec in SPECS.values()]
     if name.startswith("wrn"):
         return [SPECS["digits"], SPECS["cifar10"]]
     family = name.removesuffix("-tanh")

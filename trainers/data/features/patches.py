@@ -37,7 +37,7 @@ IMAGES = 2000  # procedural, that filters and whitening come from
 
 
 def patches_shape(shape: tuple[int, ...], layers: int = 1) -> tuple[int, ...]:
-    """The shape of the features of a record C × H × W: 1024 a layer × 3 × 3.
+    """The length of the features of a record C × H × W: 1024 · 9 a layer.
 
     Raises: DataError for what is no image, or is narrower than 8 pixels, or 14 for two layers.
     """
@@ -51,7 +51,7 @@ def patches_shape(shape: tuple[int, ...], layers: int = 1) -> tuple[int, ...]:
             expected=f"(channels, height, width), from {least} pixels on",
             remedy="Pad the images, or train without `features`.",
         )
-    return layers * CHANNELS, REGIONS, REGIONS
+    return (layers * CHANNELS * REGIONS**2,)
 
 
 class _Maps(NamedTuple):
@@ -149,7 +149,7 @@ def _raw(maps: _Maps | None, filters: Filters, pool: Tensor, x_1: Tensor) -> Ten
 
 
 class Patches:
-    """The features of images of one shape: x, B × C × H × W, becomes B × 1024·layers × 3 × 3.
+    """The features of images of one shape: x, B × C × H × W, becomes B × 9216·layers.
 
     No record's features depend on another record, to the last bit: each is multiplied alone.
 
@@ -170,7 +170,7 @@ class Patches:
             raw = (_raw(block.maps, block.filters, block.pool, x_1) for x_1 in torch.split(x, 1))
             found.append(torch.cat([block(one_CR[None]) for one_CR in raw]))
         white_NDR = torch.cat(found, 1) * (NORM / math.sqrt(len(found)))
-        return white_NDR.view(len(x), -1, REGIONS, REGIONS)
+        return white_NDR.flatten(1)
 
 
 def _even(scaled_NCR: Tensor) -> Tensor:

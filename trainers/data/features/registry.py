@@ -26,6 +26,7 @@ import pooch
 import torch
 from dpigu.dpcore.errors import ConfigurationError, DataError, did_you_mean
 from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers.data.features.even import Even, even_shape
 from dpigu.trainers.data.features.patches import Patches, patches_shape
 from dpigu.trainers.data.features.scattering import Scattering, scattering_shape
 from dpigu.trainers.data.sources import Tensors
@@ -50,6 +51,7 @@ class FeatureMap:
         model: the name of the model that goes with it.
         shape: from a record's shape, the features'; needs no library.
         build: from a record's shape, the map of B records.
+        of: the map whose features this one takes in place of records, by name.
     """
 
     name: str
@@ -58,6 +60,7 @@ class FeatureMap:
     model: str
     shape: Callable[[tuple[int, ...]], tuple[int, ...]]
     build: Callable[[tuple[int, ...]], Callable[[Tensor], Tensor]]
+    of: str | None = None
 
     @property
     def label(self) -> str:
@@ -78,6 +81,9 @@ FEATURES: Mapping[str, FeatureMap] = {
     ),
     "scattering": FeatureMap(
         "scattering", 2, "kymatio", "scattering-linear", scattering_shape, Scattering
+    ),
+    "even-scattering": FeatureMap(
+        "even-scattering", 1, "torch", "centred-linear", even_shape, Even, of="scattering"
     ),
 }
 """The feature maps that have a name."""
@@ -101,8 +107,9 @@ def feature_map(name: str) -> FeatureMap:
 
 def feature_spec(spec: DataSpec, name: str) -> DataSpec:
     """What is declared about the features of records: their shape, the rest as it was."""
-    shape = feature_map(name).shape(spec.shape)
-    return replace(spec, name=f"{spec.name}+{name}", shape=shape)
+    features = feature_map(name)
+    before = spec if features.of is None else feature_spec(spec, features.of)
+    return replace(spec, name=f"{spec.name}+{name}", shape=features.shape(before.shape))
 
 
 def with_features(data: Data, name: str, *, progress: bool = True) -> Data:
@@ -117,6 +124,8 @@ def with_features(data: Data, name: str, *, progress: bool = True) -> Data:
         records that the map does not take or a cache that cannot be written.
     """
     features, spec = feature_map(name), feature_spec(data.spec, name)
+    if features.of is not None:
+        data = with_features(data, features.of, progress=progress)
     train_x, test_x = (
         _cached(x, features, data.spec.name, progress) for x in (data.train_x, data.test_x)
     )
