@@ -33,6 +33,7 @@ FLAGS = {
     "epochs": "--epochs",
     "learning_rate": "--learning-rate",
     "clip": "--clip",
+    "schedule": "--schedule",
     "model": "--model",
     "momentum": "--momentum",
     "noise_multiplier": "--noise-multiplier",
@@ -265,7 +266,8 @@ def rerun_table(cells: Iterable[Cell], store: Store, again: Store, within: Withi
 def first_table(measured: Iterable[Mapping[str, Any]]) -> str:
     """For each data set and budget the strongest row of the data file, and the next of a net."""
     lines = ["| data | ε | strongest here | strongest net from pixels |", "|---|--:|---|---|"]
-    found = sorted(measured, key=lambda row: -row["accuracy_mean"])
+    found = [row for row in measured if row["accuracy_std"] is not None]  # one run has no spread
+    found.sort(key=lambda row: -row["accuracy_mean"])
     for data in DATA:
         for budget in sorted({r["target_epsilon"] for r in found if r["dataset"] == data}):
             here = [r for r in found if (r["dataset"], r["target_epsilon"]) == (data, budget)]
