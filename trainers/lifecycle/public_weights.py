@@ -63,8 +63,8 @@ def public_weights(
         model: with its weights; a new head, drawn from a public seed, belongs to it already.
         name, source, declared_by: what to say of them.
         file: where the weights were read from, if its checksum is the one to say: tensors by
-            name, of safetensors or of `torch.save`. Those that the model has under the same name,
-            at least one, are the file's to the bit.
+            name, of safetensors or of `torch.save`. The model has every one of them, to the bit in
+            its own precision; what the file does not name, as a new head, no checksum covers.
         sha256: the checksum as it was published, of the file or, without one, of the tensors.
 
     Errors: `DataError` where nothing is said, the file cannot be read, its tensors are not the
@@ -141,13 +141,14 @@ def _sha_of_file(path: Path, model: nn.Module) -> str:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     stored, has = _stored(data, path), _tensors(model, every_name=True)
     both = sorted(stored.keys() & has.keys())
-    got, expected = (_sha_of({name: of[name] for name in both}) for of in (has, stored))
-    if not both or got != expected:
+    alike = {name: stored[name].to(has[name].dtype) for name in both}
+    got, expected = _sha_of({name: has[name] for name in both}), _sha_of(alike)
+    if not stored or len(both) < len(stored) or got != expected:
         raise DataError(
             "the model's weights are not those of the file",
             where=f"{type(model).__name__} and {path}",
-            got=f"SHA-256 {got} of {len(both)} tensors of the same name",
-            expected=f"{expected} of at least one",
+            got=f"SHA-256 {got} of {len(both)} of the file's {len(stored)} tensors by name",
+            expected=f"{expected} of all {len(stored)}, and at least one",
             remedy="Load the file into the model before, or leave `file` out: the checksum is then "
             "that of the tensors.",
         )

@@ -109,6 +109,16 @@ def test_a_checksum_is_the_one_that_was_published(tmp_path: Path) -> None:
     assert refused.value.expected == found
 
 
+def test_one_tensor_that_is_alike_by_chance_is_not_the_file(tmp_path: Path) -> None:
+    """A counter that is 0 in both is none of the weights that were published; half precision is."""
+    model, path = nn.BatchNorm1d(3), tmp_path / "weights.pt"
+    torch.save({"encoder.weight": torch.ones(3), **model.half().state_dict()}, path)
+    with pytest.raises(DataError, match=r"5 of the file's 6 tensors"):
+        public_weights(model.float(), **WORDS, file=path)
+    torch.save(model.half().state_dict(), path)
+    public_weights(model.float(), **WORDS, file=path)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     for name in ("weights", "weights.safetensors"):
         path = tmp_path / name
