@@ -77,7 +77,7 @@ def crafted_gradients(
                 why=(
                     "They are seen in every step and not in the final model alone: of a run with "
                     f"{1 - LESS:.0%} less noise than claimed, {down(100 * min(power, 0.999))}% of "
-                    "audits would say CONTRADICTED, if the data add little noise of their own. "
+                    "audits would find it, if the data add little noise of their own. "
                     "Training again spends privacy again."
                 ),
             )

@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 _EXIT_STATUS = {Verdict.NOT_CONTRADICTED: 0, Verdict.CONTRADICTED: 1, Verdict.INVALID_AUDIT: 3}
 _PLAINLY = {
     Verdict.NOT_CONTRADICTED: "Nothing was found against the claim; that is no proof of it.",
-    Verdict.CONTRADICTED: "The claim does not hold up.",
+    Verdict.CONTRADICTED: "What was claimed does not hold up.",
     Verdict.INVALID_AUDIT: "This audit cannot answer the question: do not count it as a pass.",
 }
 _HARDLY = "This test could hardly have told you anything: do not count it as a pass."
@@ -245,8 +245,9 @@ def _check_numbers(claim: float, delta: float, p: float, bound: float, ceiling: 
 def _contradicted(
     claim: float, delta: float, p: float, bound: float, confidence: float, against: str
 ) -> str:
+    what = against or f"the claim {_tested(claim, delta)}"
     sentence = (
-        f"The evidence contradicts {against or 'the claim ' + _claim(claim, delta)}: were it true, "
+        f"The evidence contradicts {what}: were it true, "
         f"evidence this strong would turn up in at most one of {one_in(p)} audits."
     )
     if against:
@@ -281,10 +282,10 @@ def _not_contradicted(
         sentence += f" {beyond}"
     elif hardly(claim, ceiling):
         reach = (
-            "That does not pass the claim, so even perfect guesses would have shown no more than"
+            "That stays within the claim, so even perfect guesses would have shown no more than"
             " the claim allows"
             if ceiling <= claim
-            else "That passes the claim by less than a quarter, so only guesses that are nearly"
+            else "That exceeds the claim by less than a quarter, so only guesses that are nearly"
             " all right could have contradicted it"
         )
         sentence += f" {reach}."
@@ -310,6 +311,13 @@ def _invalid(reason: str, remedy: str) -> str:
 
 def _claim(epsilon: float, delta: float) -> str:
     return f"ε = {stated(epsilon)} at δ = {delta:g}"
+
+
+def _tested(epsilon: float, delta: float) -> str:
+    """A claim that is contradicted: as it was made, and what was tested, should they differ."""
+    said = stated(epsilon)
+    exactly = "" if float(said) == epsilon else f" (exactly {epsilon!r})"
+    return f"ε = {said}{exactly} at δ = {delta:g}"
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ from dpigu.audits.report.membership import membership_section
 from dpigu.audits.report.texts import (
     BEYOND,
     CAPTIONS,
+    CONFIDENTIAL,
     CSS,
     ESTIMATES,
     HOW,
@@ -19,6 +20,7 @@ from dpigu.audits.report.texts import (
     POWERLESS,
     RULER,
     STYLES,
+    WHAT_TO_DO,
     WORDS,
 )
 from dpigu.audits.wording import down, guesses_told, p_text, up
@@ -32,7 +34,7 @@ def page(data: Mapping[str, Any]) -> str:
     body = [
         f'<header class="verdict"><h1>{mark} {escape(data["headline"])}</h1>'
         f'<p class="short">{escape(data["plainly"])}</p>{_next(data)}'
-        f"<p>{escape(data['sentence'])}</p></header>",
+        f"<p>{escape(data['sentence'])}</p><p>{CONFIDENTIAL}</p></header>",
         _how(data),
         _ruler(drawn, data["beyond_guesses"]),
         _numbers(data),
@@ -46,8 +48,7 @@ def page(data: Mapping[str, Any]) -> str:
         _section("Are the papers in order? No check of privacy", _card(_checks(data["checks"]))),
         _section("How to reproduce", _commands(data["reproduce"])),
         "<footer>An audit looks for evidence against a claim of differential privacy. It can "
-        "contradict a claim and never prove one. This report is about real records: keep it "
-        f"where the training data may lie. Schema {escape(data['schema'])}.</footer>",
+        f"contradict a claim and never prove one. Schema {escape(data['schema'])}.</footer>",
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -60,9 +61,9 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def _next(data: Mapping[str, Any]) -> str:
-    """What would have power, where this design had none: what to run, and why."""
+    """What to do: with a verdict, or to have power where this design had none."""
     if (advice := data["advice"]) is None:
-        return ""
+        return f'<div class="next"><p>{WHAT_TO_DO[data["verdict"]]}</p></div>'
     return (
         f'<div class="next"><p><b>Next:</b> {escape(advice["what"])}.</p>'
         f"{_commands(data['next'])}<p>{escape(advice['why'])}</p></div>"

@@ -142,3 +142,18 @@ PAPERS = (
     "These say that the evidence is genuine and complete: ledger, files and settings fit each "
     "other. None of them says that privacy holds."
 )
+
+CONFIDENTIAL = "This report is about real records: keep it where the training data may lie."
+WHAT_TO_DO = {
+    "CONTRADICTED": (
+        "<b>What to do:</b> do not publish the model under this claim. The lower bound is the "
+        "least that it leaks and no new claim. Look for the step that leaks with <code>dpaudit "
+        "mechanism</code> and <code>dpaudit replay</code>, mend it, and train again."
+    ),
+    "NOT CONTRADICTED": (
+        "<b>What to do:</b> nothing more for this audit. Quote it with its limit: not "
+        "contradicted, by an audit that could have shown no more than its ceiling."
+    ),
+    "INVALID AUDIT": "<b>What to do:</b> what the next lines say, and then audit again.",
+}
+"""By verdict, in HTML."""

@@ -50,20 +50,25 @@ def elsewhere(
     """
 
     def steps_of(advice: Advice) -> Sequence[str]:
-        from dpigu.accountants.base import stated
-
-        said = ("--claim-epsilon", stated(claim), "--delta", f"{delta:g}")
+        at = ("--delta", f"{delta:g}", "--confidence", f"{confidence:g}")
         if advice.design == "canaries":
             data = ("DATA.txt",) if text else ("DATA.csv", "--target", "COLUMN")
             return (
                 _line("dpaudit", "plant", *data, "--canaries", advice.count, "--out", "CANARIES"),
-                _line("dpaudit", "planted", "CANARIES", "SCORES.csv", *said),
+                _line(
+                    "dpaudit",
+                    "planted",
+                    "CANARIES",
+                    "SCORES.csv",
+                    "--claim-epsilon",
+                    f"{claim!r}",
+                    *at,
+                ),
             )
         if advice.design == "models":
             half = advice.count // 2
             errors = {"false-positives": 0, "non-members": half}
             errors |= {"false-negatives": 0, "members": half}
-            at = ("--delta", f"{delta:g}", "--confidence", f"{confidence:g}")
             return (_line("dpaudit", "bound", "clopper-pearson", *_options(errors), *at),)
         return (_line("dpaudit", "mechanism", "CONFIG.toml"),)
 
