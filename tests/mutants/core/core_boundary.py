@@ -23,9 +23,9 @@ SIZED = {**STEPS, "size": st.integers(1, 7)}
 ROWS = {"here": sensitivity.STEPS, "g_BD": batches(min_size=1)}
 WHOLE_STEP = {"here": steps(), "g_BD": batches()}
 SCALED = "noise_multiplier=noiser.noise_multiplier * ratio"
-ON_SUPPORT = "torch.where(support_K, value_K, 0.0)"
+ON_SUPPORT = "torch.where(support_K[here], value_K[here], 0.0)"
 GUARD = "c_BG = c_BG * capped(joint_B, bound)[:, None]"
-SUM = "sum_K = rows.weighted_sum(c_BG).detach()"
+SUM = 'sum_K = of_shape(rows.weighted_sum(c_BG).detach(), shape, "a sum of rows")'
 UPDATE = "return release, pipeline.updated(states, context, release)"
 
 GUARDED = "return torch.where(good_B[:, None] & (c_BG.abs() >= SMALLEST), c_BG, 0.0), good_B"
@@ -207,7 +207,7 @@ MUTANTS = (
         "noise added per microbatch",
         Kernel,
         "_sums",
-        ((SUM, SUM + " + torch.from_numpy(self.noise.words(len(total_K)) * 2.0**-64)"),),
+        ((SUM, SUM + " + torch.from_numpy(self.noise.words(shape[0]) * 2.0**-64)"),),
         noise.law_once_a_step,
         SIZED,
     ),
@@ -215,7 +215,7 @@ MUTANTS = (
         "noise only where some record kept something",
         Kernel,
         "_mint",
-        ((ON_SUPPORT, "torch.where(guarded.value != 0, value_K, 0.0)"),),
+        ((ON_SUPPORT, "torch.where(guarded.value[here] != 0, value_K[here], 0.0)"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
@@ -223,7 +223,7 @@ MUTANTS = (
         "noise off the support too",
         Kernel,
         "_mint",
-        ((ON_SUPPORT, "value_K"),),
+        ((ON_SUPPORT, "value_K[here]"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
@@ -231,7 +231,7 @@ MUTANTS = (
         "posts that move frozen coordinates",
         Kernel,
         "release",
-        (("torch.where(support_D, gradient.value, 0)", "gradient.value"),),
+        (("gradient = gradient.on(support_D)", "pass"),),
         support.law_noise_on_the_support_and_only_there,
         WHOLE_STEP,
     ),
@@ -249,7 +249,7 @@ MUTANTS = (
         "_sums",
         (
             (
-                "return total_K, sums",
+                "return zeros(shape) if total_K is None else total_K, sums",
                 "self._divisor = count or 1\n    return total_K, sums",
             ),
         ),

@@ -17,7 +17,7 @@ from tests.laws.noise import test_rounded_gaussian as rounded_gaussian
 from tests.mutants.core.core_table import KernelMutant
 from tests.support.laws.strategies import batches
 
-DRAWN = "to_device(drawn_S, sum_S.device)"
+DRAWN = "to_device(torch.from_numpy(drawn), sum_S.device)"
 WORDS = "randomness.system_words(count)"
 ON_GRID = {"here": noise_laws.EXACT, "g_BD": batches(wild=False)}
 
@@ -68,7 +68,7 @@ MUTANTS = (
         "one draw on every coordinate",
         RoundedGaussian,
         "noised",
-        ((DRAWN, f"{DRAWN}[:1]"),),
+        ((DRAWN, f"{DRAWN}[:1].expand(len(sum_S))"),),
         noise.law_independent,
     ),
     KernelMutant(
@@ -95,7 +95,7 @@ MUTANTS = (
         "a sum that is not rounded to the grid",
         RoundedGaussian,
         "noised",
-        (("(sum_S / grid).round_()", "sum_S / grid"),),
+        (("out=value_S[here]).round_()", "out=value_S[here])"),),
         noise_laws.law_released_on_the_grid,
         ON_GRID,
     ),
