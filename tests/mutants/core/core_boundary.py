@@ -250,7 +250,8 @@ MUTANTS = (
         (
             (
                 "return zeros(shape) if total_K is None else total_K, sums",
-                "self._divisor = count or 1\n    return total_K, sums",
+                "self._divisor = count or 1\n"
+                "    return zeros(shape) if total_K is None else total_K, sums",
             ),
         ),
         support.law_noise_on_the_support_and_only_there,
