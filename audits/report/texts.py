@@ -151,8 +151,8 @@ WHAT_TO_DO = {
         "mechanism</code> and <code>dpaudit replay</code>, mend it, and train again."
     ),
     "NOT CONTRADICTED": (
-        "<b>What to do:</b> nothing more for this audit. Quote it with its limit: not "
-        "contradicted, by an audit that could have shown no more than its ceiling."
+        "<b>What to do:</b> nothing more for this audit. Quote it whole: what was tried, what that "
+        "could have shown, and that it is no proof."
     ),
     "INVALID AUDIT": "<b>What to do:</b> what the next lines say, and then audit again.",
 }

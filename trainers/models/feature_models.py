@@ -11,10 +11,9 @@ from collections import OrderedDict
 import torch
 from dpigu.dpcore.errors import ModelError
 from dpigu.trainers.data import DataSpec
+from dpigu.trainers.data.features import NORM
+from dpigu.trainers.data.features.even import GROUPS
 from torch import Tensor, nn
-
-GROUPS = 27  # the paper's choice for FashionMNIST
-NORM = 10.0
 
 
 class ChannelNorm(nn.Module):

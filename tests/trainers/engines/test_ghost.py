@@ -220,6 +220,17 @@ def test_rows_are_formed_in_blocks_and_again_when_they_are_many(
     )
 
 
+def test_a_sum_is_a_vector_of_its_own() -> None:
+    """The kernel adds to it in place: the sum of other factors must leave it as it was."""
+    both = pair(SEQUENCE, transform="scaled")
+    c_BG = both.factors()
+    for rows in (both.fast, both.full):
+        first = rows.weighted_sum(c_BG)
+        kept = first.clone()
+        assert not torch.equal(rows.weighted_sum(2 * c_BG), kept)
+        assert torch.equal(first, kept)
+
+
 @pytest.mark.parametrize("grouping", GROUPINGS)
 def test_ghost_norms_add_up_over_outputs_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch, grouping: Grouping

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 
 from dpigu.dpcore import DataError
+from dpigu.trainers.data.features import NORM
 from torch import Tensor
 from torch.nn import functional as F
 
-GROUPS = 27
-NORM = 10.0
+GROUPS = 27  # the paper's choice for FashionMNIST
 
 
 def even_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import torch
 from dpigu.dpcore import DataError
+from dpigu.trainers.data.features import NORM
 from dpigu.trainers.data.features.dead_leaves import dead_leaves
 from dpigu.trainers.data.features.filters import Filters, learnt, regions, root
 from torch import Tensor
@@ -32,7 +33,7 @@ PATCH, FILTERS, THRESHOLD = 6, 1024, 0.5
 LOW_PATCH, LOW_FILTERS, MAPS, MAP_SHRINKAGE = 5, 256, 64, 0.1  # the first of two layers
 HIGH_PATCH, HIGH_THRESHOLD = 3, 1.0  # the second
 FLAT, FLAT_MAPS = 6e-4, 1e-2
-REGIONS, CHANNELS, SHRINKAGE, NORM = 3, 1024, 1.0, 10.0
+REGIONS, CHANNELS, SHRINKAGE = 3, 1024, 1.0
 IMAGES = 2000  # procedural, that filters and whitening come from
 
 
