@@ -46,7 +46,7 @@ class Ranks(Protocol):
         ...
 
     def agreed(self, say: Callable[[], T]) -> T:
-        """What the first rank says, on every rank; its `DpiguError` is raised on every rank."""
+        """What the first rank says, on every rank; an error of its own ends the call on all."""
         ...
 
     def first(self, do: Callable[[], T]) -> T | None:

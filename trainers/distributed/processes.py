@@ -55,12 +55,12 @@ class Processes:
 
     def agreed(self, say: Callable[[], T]) -> T:
         said: list[Any] = [None]
-        refused: DpiguError | None = None
+        refused: Exception | None = None
         if self.rank == 0:
             try:
                 said = [say()]
-            except DpiguError as error:
-                refused, said = error, [_Refused(error)]
+            except Exception as error:  # others' code may raise anything, and nobody may wait
+                refused, said = error, [_Refused(_own(error))]
         with self._together() as group:
             dist.broadcast_object_list(said, src=0, group=group)
         if refused is not None:
@@ -135,6 +135,17 @@ def _ended(rank: int, size: int) -> RunError:
         where=f"rank {rank} of {size}",
         remedy="Its own last line says why. What was charged stays charged; resume the run, "
         "with any number of ranks.",
+    )
+
+
+def _own(error: Exception) -> DpiguError:
+    """An error of ours, as it is; for any other, that the first rank failed."""
+    if isinstance(error, DpiguError):
+        return error
+    return RunError(
+        "the first rank failed",
+        got=type(error).__name__,
+        remedy="Its own last line says why. What was charged stays charged.",
     )
 
 

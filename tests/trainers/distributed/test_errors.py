@@ -55,3 +55,27 @@ def test_any_other_error_keeps_its_text(
     assert caught.value is error
     with pytest.raises(RunError, match="another rank has ended"):
         first_of_two.total(1)
+
+
+@pytest.mark.parametrize("error", (ZeroDivisionError("others' code"), RunError("ours")))
+def test_an_error_of_the_first_rank_reaches_the_others(
+    error: Exception, first_of_two: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a stage of others raises: nobody is left waiting for what will not be said."""
+    sent: list[object] = []
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda said, **_: sent.extend(said))
+
+    def say() -> int:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        first_of_two.agreed(say)
+    assert caught.value is error
+
+    first_of_two.rank = 1
+    monkeypatch.setattr(
+        dist, "broadcast_object_list", lambda said, **_: said.__setitem__(0, sent[0])
+    )
+    told = "ours" if isinstance(error, RunError) else "the first rank failed .got ZeroDivision"
+    with pytest.raises(RunError, match=told):
+        first_of_two.agreed(lambda: 1)
