@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -56,6 +57,27 @@ def test_every_record_has_norm_ten_and_the_declared_shape(shape: tuple[int, ...]
     assert tuple(found.shape[1:]) == declared == (32 * layers * 9,)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.full((4,), 10.0))
+
+
+def test_features_are_whitened_logarithms_of_responses() -> None:
+    """z = (log(s/s̄ + ⅕) − mean)/deviation at norm √(2F·R), then 10·Wᵀz/‖Wᵀz‖; s̄ procedural."""
+    ((maps, own, pool, level, mean, deviation, whitening),) = patches._prior((1, 8, 8), 1)
+    assert maps is None
+
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        return (own.pooled(x, pool) + own.pooled(x.flip(3), pool)).double() / 2
+
+    logarithms = [
+        (pooled(x) / level.double() + 0.2).log()
+        for x in dead_leaves(SMALL["IMAGES"], (1, 8, 8)).split(1)
+    ]
+    torch.testing.assert_close(torch.stack(logarithms).mean(0), mean.double(), atol=1e-5, rtol=1e-5)
+    x = images(1, (1, 8, 8))
+    z_CR = ((pooled(x) / level.double() + 0.2).log() - mean) / deviation
+    z_CR = z_CR * math.sqrt(z_CR.numel()) / z_CR.norm()
+    white = (whitening.T.double() @ z_CR).flatten()
+    found = patches.Patches((1, 8, 8))(x)[0].double()
+    torch.testing.assert_close(found, 10 * white / white.norm(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

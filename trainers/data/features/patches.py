@@ -1,9 +1,12 @@
 """Whitened patches of procedural images as filters: fixed features that saw no record.
 
 One layer: both signs of the responses of 1024 filters of 6 × 6 pixels, averaged over 3 × 3
-regions and over the image and its mirror image; then standardised, whitened over channels to
-1024, and brought to norm 10. Two layers: beside these, 1024 filters of 3 × 3 on maps that 256
-filters of 5 × 5 made, averaged over 2 × 2 places and whitened to 64 maps.
+regions and over the image and its mirror image; their logarithms, standardised, whitened over
+channels to 1024, and brought to norm 10. Two layers: beside these, 1024 filters of 3 × 3 on maps
+that 256 filters of 5 × 5 made, averaged over 2 × 2 places and whitened to 64 maps.
+
+The logarithm is of a response over its mean on procedural images, log(s/s̄ + 1/5): responses are
+never negative and mostly small, and a few large ones would fill the norm.
 
 The filters are patches of dead-leaves images, or of their maps; means, deviations and whitenings
 are those of such images too. It is a prior learnt from images that a program made: no record and
@@ -12,7 +15,8 @@ no data set had a part in it.
 Whitening is what makes them fit for private training: a few noisy steps learn the directions of
 large variance only, and a public transform that evens those out costs no privacy.
 
-Source: Coates and Ng 2011 (ICML); Thiry et al. 2021 (arXiv 2101.07528).
+Source: Coates and Ng 2011 (ICML); Thiry et al. 2021 (arXiv 2101.07528); the logarithm as of
+scattering coefficients: Andén and Mallat 2014 (arXiv 1304.6763), section IV.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ LOW_PATCH, LOW_FILTERS, MAPS, MAP_SHRINKAGE = 5, 256, 64, 0.1  # the first of tw
 HIGH_PATCH, HIGH_THRESHOLD = 3, 1.0  # the second
 FLAT, FLAT_MAPS = 6e-4, 1e-2
 REGIONS, CHANNELS, SHRINKAGE = 3, 1024, 1.0
+LEAST = 0.2  # what is added before the logarithm, in units of the mean response
 IMAGES = 2000  # procedural, that filters and whitening come from
 
 
@@ -80,19 +85,21 @@ class _Block(NamedTuple):
         maps: of an image; none for the image itself.
         filters: their threshold and weights.
         pool: regions × places.
-        mean, deviation: of the pooled responses, 2F × regions.
+        level: the mean pooled response, 2F × regions.
+        mean, deviation: of the logarithms, 2F × regions.
         whitening: 2F × channels.
     """
 
     maps: _Maps | None
     filters: Filters
     pool: Tensor
+    level: Tensor
     mean: Tensor
     deviation: Tensor
     whitening: Tensor
 
     def __call__(self, raw_NCR: Tensor) -> Tensor:
-        even_NCR = _even((raw_NCR - self.mean) / self.deviation)
+        even_NCR = _even((_log(raw_NCR, self.level) - self.mean) / self.deviation)
         white_NDR = torch.einsum("ncr,cd->ndr", even_NCR, self.whitening)
         return F.normalize(white_NDR.flatten(1), dim=1).view_as(white_NDR)
 
@@ -136,10 +143,13 @@ def _block(maps: _Maps | None, filters: Filters, images: Tensor) -> _Block:
     height, width = (side - filters.size + 1 for side in sides)
     pool = regions(height, width, REGIONS)
     raw_NCR = torch.stack([_raw(maps, filters, pool, x_1) for x_1 in torch.split(images, 1)])
-    mean, deviation = raw_NCR.mean(0), raw_NCR.std(0) + 1e-6
-    even_NCR = _even((raw_NCR - mean) / deviation)
+    level = raw_NCR.mean(0) + 1e-6
+    log_NCR = _log(raw_NCR, level)
+    mean, deviation = log_NCR.mean(0), log_NCR.std(0) + 1e-6
+    even_NCR = _even((log_NCR - mean) / deviation)
     across = torch.einsum("ncr,ndr->cd", even_NCR, even_NCR) / (len(images) * REGIONS**2)
-    return _Block(maps, filters, pool, mean, deviation, root(across, CHANNELS, SHRINKAGE))
+    whitening = root(across, CHANNELS, SHRINKAGE)
+    return _Block(maps, filters, pool, level, mean, deviation, whitening)
 
 
 def _raw(maps: _Maps | None, filters: Filters, pool: Tensor, x_1: Tensor) -> Tensor:
@@ -172,6 +182,11 @@ class Patches:
             found.append(torch.cat([block(one_CR[None]) for one_CR in raw]))
         white_NDR = torch.cat(found, 1) * (NORM / math.sqrt(len(found)))
         return white_NDR.flatten(1)
+
+
+def _log(raw_NCR: Tensor, level: Tensor) -> Tensor:
+    """Responses, never negative, on a scale where twice as much is a step."""
+    return (raw_NCR / level + LEAST).log_()
 
 
 def _even(scaled_NCR: Tensor) -> Tensor:
