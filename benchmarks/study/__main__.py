@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.study import sparse
 from benchmarks.study.cells import mean_and_spread, measure_one_of
 from benchmarks.study.draw import draw
+from benchmarks.study.jpeg import cost_of_jpeg
 from benchmarks.study.report import write
 from benchmarks.study.store import RESULTS, Store
 from benchmarks.study.tables import CHOSEN, ONCE, TABLES, TRIALS, masked, trials
@@ -124,6 +125,13 @@ def theory(data_dir: Path | None, results: Path) -> None:
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
 def shares(results: Path) -> None:
     write(results / "shares.json", sparse.shares())
+
+
+@main.command(help="What a further compression by JPEG costs a model that is not private.")
+@click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def jpeg(data_dir: Path | None, results: Path) -> None:
+    write(results / "jpeg.json", cost_of_jpeg(data_dir))
 
 
 @main.command(name="draw", help="Fill docs/results.md, its data files and its pictures.")

@@ -56,6 +56,9 @@ def draw(results: Path) -> None:
         blocks["shares"] = sparse.table(json.loads(shares.read_text()))
     if stores["reviews"].cells:
         blocks["reviews"] = report.simple_table(cells["reviews"], stores["reviews"], "reviews")
+    jpeg = results / "jpeg.json"
+    if jpeg.is_file():
+        blocks["jpeg"] = report.jpeg_table(json.loads(jpeg.read_text()))
     _pictures(cells, stores)
     text = PAGE.read_text(encoding="utf-8")
     for name, block in blocks.items():
