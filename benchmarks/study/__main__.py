@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.study import sparse
-from benchmarks.study.cells import mean_and_spread, measure_one_of
+from benchmarks.study.cells import loaded, mean_and_spread, measure_one_of
 from benchmarks.study.draw import draw
 from benchmarks.study.jpeg import cost_of_jpeg
 from benchmarks.study.report import write
+from benchmarks.study.simulate import Trial, simulated
 from benchmarks.study.store import RESULTS, Store
 from benchmarks.study.tables import CHOSEN, ONCE, TABLES, TRIALS, masked, trials
 from benchmarks.study.theory import predict
@@ -132,6 +133,31 @@ def shares(results: Path) -> None:
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
 def jpeg(data_dir: Path | None, results: Path) -> None:
     write(results / "jpeg.json", cost_of_jpeg(data_dir))
+
+
+@main.command(help="Score settings of a linear model on features, each as ε,STEPS,RATE,C.")
+@click.argument("settings", nargs=-1, required=True)
+@click.option("--data", default="cifar10", show_default=True, help="a data set's name")
+@click.option("--features", default="layered-patches", show_default=True, help="that are vectors")
+@click.option("--batch", default=12500.0, show_default=True, help="expected records of a step")
+@click.option("--as-is", is_flag=True, help="do not take the mean off")
+@click.option("--seeds", default=1, show_default=True, help="of each setting, with other noise")
+@click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
+def simulate(
+    settings: tuple[str, ...],
+    data: str,
+    features: str,
+    batch: float,
+    as_is: bool,
+    seeds: int,
+    data_dir: Path | None,
+) -> None:
+    records = loaded(data, None, features, data_dir, True)
+    trials = [Trial.of(text) for text in settings] * seeds
+    for text, accuracy in zip(
+        settings * seeds, simulated(records, batch, trials, centred=not as_is), strict=True
+    ):
+        click.echo(f"{text}: {accuracy:.2%}")
 
 
 @main.command(name="draw", help="Fill docs/results.md, its data files and its pictures.")

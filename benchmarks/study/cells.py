@@ -82,7 +82,7 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     what ε is of: rate, noise multiplier and count of every mechanism.
     """
     recipe = cell.recipe(seed)
-    data = _data(recipe.data, recipe.records, recipe.features, data_dir, cell.validation)
+    data = loaded(recipe.data, recipe.records, recipe.features, data_dir, cell.validation)
     sampler = recipe.settings.sampler(data.spec.records)
     factor, epsilon = calibrated(recipe.plan, sampler.rate, data.spec.records, recipe.settings)
     terms = flatten(recipe.plan.scaled_noise(factor).event(sampler))
@@ -166,7 +166,7 @@ def calibrated(
 
 
 @lru_cache(maxsize=1)
-def _data(
+def loaded(
     name: str, records: int | None, features: str | None, data_dir: Path | None, validation: bool
 ) -> Data:
     """The records as the model sees them; for validation the test records are never used."""
