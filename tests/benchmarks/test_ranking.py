@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import statistics
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from dpigu.mechanisms import PRESETS
 
-from benchmarks.ranking.__main__ import BUDGETS, DATA, best, cells, trials
+from benchmarks.ranking.__main__ import BUDGETS, DATA, RESULTS, best, cells, trials
 from benchmarks.ranking.picture import Ranked, in_order, table
+from benchmarks.study.cells import Cell, measure
 from benchmarks.study.store import Store
 
 SHARED = ("steps", "expected_batch", "momentum", "delta")
@@ -61,3 +65,33 @@ def test_the_order_is_that_of_the_larger_budget():
     assert in_order(rows, BUDGETS) == ["b", "non-private", "a"]
     shown = table(rows, BUDGETS).splitlines()[2:]
     assert [line.split("`")[1] for line in shown] == ["b", "non-private", "a"]
+
+
+def away(preset: str, at: float | None, kept: Store) -> float:
+    """How far a run of today lies from the mean of the kept runs on digits at ε = 4, in their
+    standard deviations, pooled over all presets; the mean's own is in it."""
+    runs = {cell.name: kept.runs(cell.name) for name in PRESETS for cell in at_four(name, kept)}
+    found = {name: [run["accuracy"] for run in of_cell] for name, of_cell in runs.items()}
+    pooled = math.sqrt(statistics.mean(map(statistics.variance, found.values())))
+    (cell,) = at_four(preset, kept)
+    own = found[cell.name]
+    accuracy = measure(replace(cell, epsilon=at or cell.epsilon), 7, None)["accuracy"]
+    return (accuracy - statistics.mean(own)) / (pooled * math.sqrt(1 + 1 / len(own)))
+
+
+def at_four(preset: str, kept: Store) -> list[Cell]:
+    factor = best(kept, "digits", preset)
+    assert factor is not None
+    return [cell for epsilon, cell in cells("digits", preset, factor) if epsilon == 4.0]
+
+
+def test_what_is_measured_anew_agrees_with_the_kept_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On whatever machine this runs. A correct one fails once in 10⁶ times, if runs are about
+    normal; with a fiftieth of the budget it fails."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = Store(RESULTS, "ranking")
+    apart = [away(preset, None, kept) for preset in ("dpsgd", "adadpigu", "dpsgd-centred")]
+    assert abs(sum(apart)) / math.sqrt(len(apart)) < 5, apart
+    assert away("dpsgd", 0.08, kept) < -5
