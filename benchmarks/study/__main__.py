@@ -141,7 +141,7 @@ def jpeg(data_dir: Path | None, results: Path) -> None:
 @click.option("--features", default="layered-patches", show_default=True, help="that are vectors")
 @click.option("--batch", default=12500.0, show_default=True, help="expected records of a step")
 @click.option("--as-is", is_flag=True, help="do not take the mean off")
-@click.option("--seeds", default=1, show_default=True, help="of each setting, with other noise")
+@click.option("--draws", default=1, show_default=True, help="of the noise, for each setting")
 @click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
 def simulate(
     settings: tuple[str, ...],
@@ -149,13 +149,13 @@ def simulate(
     features: str,
     batch: float,
     as_is: bool,
-    seeds: int,
+    draws: int,
     data_dir: Path | None,
 ) -> None:
     records = loaded(data, None, features, data_dir, True)
-    trials = [Trial.of(text) for text in settings] * seeds
+    trials = [Trial.of(text) for text in settings] * draws
     for text, accuracy in zip(
-        settings * seeds, simulated(records, batch, trials, centred=not as_is), strict=True
+        settings * draws, simulated(records, batch, trials, centred=not as_is), strict=True
     ):
         click.echo(f"{text}: {accuracy:.2%}")
 

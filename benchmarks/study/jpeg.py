@@ -1,8 +1,8 @@
 """What JPEG costs a model that is not private: CIFAR-10, which came as JPEG, compressed once more.
 
 On the same grid of blocks, a second compression at the same quality changes almost nothing. So the
-pictures are padded by half a block, compressed and cut out again: a loss of the same kind and about
-the same size as the first, on a grid of its own.
+pictures are padded by half a block, compressed and cut out again: a loss of the same kind, on a
+grid of its own.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def theory_table(found: Iterable[Mapping[str, Any]]) -> str:
 
 def jpeg_table(found: Iterable[Mapping[str, Any]]) -> str:
     """Accuracy without privacy by the quality of a second compression."""
-    lines = ["| compressed once more at | pixels moved by (of 255) | accuracy |", "|---|--:|--:|"]
+    lines = ["| compressed once more at | moved by (RMS, of 255) | accuracy |", "|---|--:|--:|"]
     for row in found:
         quality = "not at all" if row["quality"] is None else f"quality {row['quality']}"
         lines.append(f"| {quality} | {row['changed_by']:.1f} | {row['accuracy']:.1%} |")

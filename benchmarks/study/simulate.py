@@ -48,44 +48,66 @@ def simulated(
     Args:
         batch: expected, of all records, those held back too.
         centred: less the mean, at a norm of 10 on average, as `dpsgd-centred` does.
-        seed: of the noise, which every trial has its own part of.
+        seed: of the noise, of which every trial has its own part.
+    """
+    line = Line.of(data.train_x, centred)
+    rate = batch / (len(data.train_x) + len(data.test_x))
+    weight = descended(data, line, rate, batch, trials, seed)
+    right_NM = line.said(data.test_x, weight).argmax(2) == data.test_y.long()[:, None]
+    found: list[float] = right_NM.float().mean(0).tolist()
+    return found
+
+
+class Line(NamedTuple):
+    """Inputs as the linear model sees them, scale·(x − mean), without a copy of the records."""
+
+    mean_D: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, x_ND: Tensor, centred: bool) -> Line:
+        if not centred:
+            return cls(torch.zeros(x_ND.shape[1]), 1.0)
+        mean_D = x_ND.mean(0)
+        return cls(mean_D, NORM / float(_squares(x_ND, mean_D).mean()) ** 0.5)
+
+    def said(self, x_BD: Tensor, weight: Tensor) -> Tensor:
+        """Logits, B × trials × classes, of weights D + 1 × trials × classes, the bias last."""
+        along = (x_BD @ weight[:-1].flatten(1)).view(-1, *weight.shape[1:])
+        offset = torch.einsum("d,dmk->mk", self.mean_D, weight[:-1])
+        return self.scale * (along - offset) + weight[-1]
+
+
+def descended(
+    data: Data, line: Line, rate: float, batch: float, trials: Sequence[Trial], seed: int
+) -> Tensor:
+    """The weights that each trial ends with, D + 1 × trials × classes, the bias last.
+
+    Batches are equal parts of the records, by turns; what is left over is not used.
     """
     x_ND, y_N, classes = data.train_x, data.train_y.long(), data.spec.outputs
-    rate, length = batch / (len(x_ND) + len(data.test_x)), x_ND.shape[1]
-    mean_D = x_ND.mean(0) if centred else torch.zeros(length)
-    squares_N = _squares(x_ND, mean_D)
-    scale = NORM / float(squares_N.mean()) ** 0.5 if centred else 1.0
-    norms_N = (squares_N * scale**2 + 1).sqrt()
-    part = max(1, round(rate * len(x_ND)))
-    parts = [torch.arange(at, at + part) for at in range(0, len(x_ND) - part + 1, part)]
+    norms_N = (_squares(x_ND, line.mean_D) * line.scale**2 + 1).sqrt()
+    part = min(max(1, round(rate * len(x_ND))), len(x_ND))
     clip_M = torch.tensor([trial.clip for trial in trials])
     sigma_M = torch.tensor([_multiplier(trial, rate) for trial in trials]) * clip_M / batch
     draw = torch.Generator().manual_seed(seed)
-    weight = torch.zeros(length + 1, len(trials), classes)  # the last row is the bias
+    weight = torch.zeros(x_ND.shape[1] + 1, len(trials), classes)
     velocity = torch.zeros_like(weight)
-
-    def said(x_BD: Tensor) -> Tensor:
-        along = (x_BD @ weight[:-1].flatten(1)).view(-1, *weight.shape[1:])
-        offset = torch.einsum("d,dmk->mk", mean_D, weight[:-1])
-        return scale * (along - offset) + weight[-1]
-
     for step in range(max(trial.steps for trial in trials)):
-        at = parts[step % len(parts)]
-        x_BD = x_ND[at[0] : at[-1] + 1]
-        rest_BMK = said(x_BD).softmax(2) - F.one_hot(y_N[at], classes)[:, None]
-        norm_BM = rest_BMK.norm(dim=2) * norms_N[at, None]
+        at = step % (len(x_ND) // part) * part
+        x_BD, y_B, norm_B = (of_N[at : at + part] for of_N in (x_ND, y_N, norms_N))
+        rest_BMK = line.said(x_BD, weight).softmax(2) - F.one_hot(y_B, classes)[:, None]
+        norm_BM = rest_BMK.norm(dim=2) * norm_B[:, None]
         rest_BMK *= (clip_M / norm_BM).clamp(max=1)[:, :, None]
         bias_MK = rest_BMK.sum(0)
         along = (rest_BMK.flatten(1).T @ x_BD).T.reshape(-1, *bias_MK.shape)
-        sum_DMK = scale * (along - mean_D[:, None, None] * bias_MK)
-        gradient = torch.cat([sum_DMK, bias_MK[None]]) / len(at)
+        sum_DMK = line.scale * (along - line.mean_D[:, None, None] * bias_MK)
+        gradient = torch.cat([sum_DMK, bias_MK[None]]) / part
         gradient += torch.randn(gradient.shape, generator=draw) * sigma_M[:, None]
         velocity = MOMENTUM * velocity + gradient
         rate_M = torch.tensor([trial.learning_rate * (step < trial.steps) for trial in trials])
         weight -= rate_M[:, None] * velocity
-    right_NM = said(data.test_x).argmax(2) == data.test_y.long()[:, None]
-    found: list[float] = right_NM.float().mean(0).tolist()
-    return found
+    return weight
 
 
 def _squares(x_ND: Tensor, mean_D: Tensor) -> Tensor:
@@ -101,4 +123,4 @@ def _multiplier(trial: Trial, rate: float) -> float:
         step = PoissonSampledDpEvent(rate, GaussianDpEvent(multiplier))
         return SelfComposedDpEvent(step, trial.steps)
 
-    return calibrate_noise_multiplier(event, trial.epsilon, DELTA, "rdp")
+    return calibrate_noise_multiplier(event, trial.epsilon, DELTA, "prv")

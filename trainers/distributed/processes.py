@@ -26,8 +26,9 @@ class Processes:
     the default group's NCCL. Sums, noised sums and weights travel in the clear: whoever can read
     the network between the ranks can read private sums.
 
-    Errors: `RunError` from every method, in one line, once another rank has ended; any other
-    error of torch as it is.
+    Errors: `RunError` from every method, in one line, once another rank has ended, and from
+    `agreed` once the first has failed; the first rank's own error there, and any other of torch,
+    as it is.
     """
 
     def __init__(self) -> None:
@@ -61,10 +62,12 @@ class Processes:
                 said = [say()]
             except Exception as error:  # others' code may raise anything, and nobody may wait
                 refused, said = error, [_Refused(_own(error))]
-        with self._together() as group:
-            dist.broadcast_object_list(said, src=0, group=group)
-        if refused is not None:
-            raise refused
+        try:
+            with self._together() as group:
+                dist.broadcast_object_list(said, src=0, group=group)
+        finally:
+            if refused is not None:
+                raise refused
         if isinstance(said[0], _Refused):
             raise said[0].error()
         return cast(T, said[0])

@@ -79,3 +79,18 @@ def test_an_error_of_the_first_rank_reaches_the_others(
     told = "ours" if isinstance(error, RunError) else "the first rank failed .got ZeroDivision"
     with pytest.raises(RunError, match=told):
         first_of_two.agreed(lambda: 1)
+
+
+def test_the_first_ranks_own_error_is_not_lost_with_the_others(
+    first_of_two: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody is left to hear of it, it is still what this rank says."""
+
+    def unheard(said: list[object], **_: object) -> None:
+        raise UNREACHABLE[0]
+
+    monkeypatch.setattr(dist, "broadcast_object_list", unheard)
+    with pytest.raises(ZeroDivisionError):
+        first_of_two.agreed(lambda: 1 // 0)
+    with pytest.raises(RunError, match="another rank has ended"):
+        first_of_two.agreed(lambda: 1)

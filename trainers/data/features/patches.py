@@ -9,8 +9,8 @@ The logarithm is of a response over its mean on procedural images, log(s/s̄ + 1
 never negative and mostly small, and a few large ones would fill the norm.
 
 The filters are patches of dead-leaves images, or of their maps; means, deviations and whitenings
-are those of such images too. It is a prior learnt from images that a program made: no record and
-no data set had a part in it.
+are those of such images too. It is a prior learnt from images that a program made: no record had a
+part in it. The constants below were chosen on training records of CIFAR-10 (docs/results.md).
 
 Whitening is what makes them fit for private training: a few noisy steps learn the directions of
 large variance only, and a public transform that evens those out costs no privacy.
@@ -185,8 +185,8 @@ class Patches:
 
 
 def _log(raw_NCR: Tensor, level: Tensor) -> Tensor:
-    """Responses, never negative, on a scale where twice as much is a step."""
-    return (raw_NCR / level + LEAST).log_()
+    """Responses, never negative but for rounding, on a scale where factors are steps."""
+    return (raw_NCR.clamp(min=0) / level + LEAST).log_()
 
 
 def _even(scaled_NCR: Tensor) -> Tensor:
