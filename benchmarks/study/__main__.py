@@ -152,11 +152,16 @@ def simulate(
     draws: int,
     data_dir: Path | None,
 ) -> None:
+    try:
+        trials = [Trial.of(text) for text in settings] * draws
+    except ValueError as error:
+        expected = "expected ε,STEPS,RATE,C, as 4,80,6,1"
+        raise click.ClickException(f"got {' '.join(settings)}, {expected}: {error}") from error
     records = loaded(data, None, features, data_dir, True)
-    trials = [Trial.of(text) for text in settings] * draws
-    for text, accuracy in zip(
-        settings * draws, simulated(records, batch, trials, centred=not as_is), strict=True
-    ):
+    if not 0 < batch <= (whole := len(records.train_x) + len(records.test_x)):
+        raise click.ClickException(f"--batch: got {batch:g}, expected at most {whole} records")
+    found = simulated(records, batch, trials, centred=not as_is)
+    for text, accuracy in zip(settings * draws, found, strict=True):
         click.echo(f"{text}: {accuracy:.2%}")
 
 

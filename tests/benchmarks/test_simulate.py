@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from click.testing import CliRunner
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 from dpigu.accountants import get_accountant
 from dpigu.trainers.data import Data, DataSpec, Scaling, Tensors
 from torch.nn import functional as F
 
+from benchmarks.study.__main__ import main
 from benchmarks.study.simulate import Line, Trial, descended, simulated
 
 MOMENTUM = 0.9
@@ -81,3 +83,16 @@ def test_noise_is_what_the_budget_asks_for(data: Data) -> None:
             value = get_accountant("prv").epsilon(event, 1e-5).value
             assert value is not None and (value <= trial.epsilon) is kept
     assert not torch.equal(noise[:, 0], noise[:, 1])
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    (
+        (["4,80"], "got 4,80, expected ε,STEPS,RATE,C"),
+        (["4,8,1,1", "--batch", "9000"], "got 9000, expected at most 1500 records"),
+    ),
+)
+def test_what_cannot_be_simulated_is_refused_in_one_line(given: list[str], told: str) -> None:
+    options = ["--data", "digits", "--features", "scattering"]
+    said = CliRunner().invoke(main, ["simulate", *options, *given])
+    assert said.exit_code == 1 and told in said.output
