@@ -48,6 +48,7 @@ class Cell:
         validation: train without the last 10,000 training records (a fifth, if that is less), and
             score those; the test records are not looked at.
         points: how often accuracy is taken along a run.
+        share: of the steps, that a trial runs; its noise is that of all of them.
     """
 
     name: str
@@ -58,10 +59,12 @@ class Cell:
     plan: Mapping[str, Any] | None = None
     validation: bool = False
     points: int = 1
+    share: float = 1.0
 
     def configuration(self) -> dict[str, Any]:
-        """The cell as plain data, which its results carry."""
-        return dataclasses.asdict(self)
+        """The cell as plain data, which its results carry; a share only where it is one."""
+        plain = dataclasses.asdict(self)
+        return plain if self.share < 1 else {k: v for k, v in plain.items() if k != "share"}
 
     def recipe(self, seed: int, **settings: Any) -> Recipe:
         """The recipe of one run, before its noise is calibrated."""
@@ -76,15 +79,17 @@ class Cell:
 
 
 def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
-    """One run of a cell: accuracy at the last step, ε of what was charged (PRV), and its cost.
+    """One run of a cell: accuracy at the last step, ε of its steps (PRV), and its cost.
 
     The steps that the run charged must be those of its plan, or ε would be another's. `terms` are
     what ε is of: rate, noise multiplier and count of every mechanism.
     """
-    recipe = cell.recipe(seed)
+    recipe, whole = cell.recipe(seed), cell.recipe(seed)
+    if cell.share < 1:
+        recipe = cell.recipe(seed, steps=round(cell.share * whole.plan.steps))
     data = loaded(recipe.data, recipe.records, recipe.features, data_dir, cell.validation)
     sampler = recipe.settings.sampler(data.spec.records)
-    factor, epsilon = calibrated(recipe.plan, sampler.rate, data.spec.records, recipe.settings)
+    factor, epsilon = calibrated(whole.plan, sampler.rate, data.spec.records, recipe.settings)
     terms = flatten(recipe.plan.scaled_noise(factor).event(sampler))
     public = recipe.load_public(data.spec, data_dir, progress=False)
     settings = replace(

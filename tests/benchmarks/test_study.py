@@ -72,6 +72,23 @@ def test_a_run_charges_its_plan_by_prv_and_says_so(
     assert flatten(report.event(json.loads(json.dumps(found)))) == flatten(event)
 
 
+def test_a_trial_is_a_quarter_of_the_steps_with_the_noise_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = {**TINY.options, "steps": 40}
+    whole = replace(TINY, options=options, validation=True, points=1)
+    trial = measure(replace(whole, share=0.25), 0, None)
+    settings, records = whole.recipe(0).settings, 1200
+    factor, _ = calibrated(whole.recipe(0).plan, 256 / records, records, settings)
+    own, _ = calibrated(whole.recipe(0, steps=10).plan, 256 / records, records, settings)
+    assert trial["steps"] == 10 and sum(count for _, _, count in trial["terms"]) == 10
+    assert trial["noise_multiplier"] == factor != own
+    assert replace(whole, share=1.0).configuration() == whole.configuration()
+    assert "share" not in whole.configuration()
+    assert replace(whole, share=0.25).configuration()["share"] == 0.25
+
+
 def test_cells_resume_and_never_mix_configurations(tmp_path: Path) -> None:
     store = Store(tmp_path, "table")
     assert store.missing(TINY, (0, 1)) == [0, 1]
