@@ -23,6 +23,7 @@ from benchmarks.study.simulate import Trial, simulated
 from benchmarks.study.store import RESULTS, Store
 from benchmarks.study.tables import CHOSEN, ONCE, TABLES, TRIALS, masked, trials
 from benchmarks.study.theory import predict
+from benchmarks.study.windows import compared as windows_compared
 
 _PATH = click.Path(path_type=Path)
 
@@ -133,6 +134,13 @@ def shares(results: Path) -> None:
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
 def jpeg(data_dir: Path | None, results: Path) -> None:
     write(results / "jpeg.json", cost_of_jpeg(data_dir))
+
+
+@main.command(help="What the windows do that responses to patches are averaged over.")
+@click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def windows(data_dir: Path | None, results: Path) -> None:
+    write(results / "windows.json", windows_compared(data_dir))
 
 
 @main.command(help="Score settings of a linear model on features, each as ε,STEPS,RATE,C.")

@@ -59,6 +59,9 @@ def draw(results: Path) -> None:
     jpeg = results / "jpeg.json"
     if jpeg.is_file():
         blocks["jpeg"] = report.jpeg_table(json.loads(jpeg.read_text()))
+    windows = results / "windows.json"
+    if windows.is_file():
+        blocks["windows"] = report.windows_table(json.loads(windows.read_text()))
     _pictures(cells, stores)
     text = PAGE.read_text(encoding="utf-8")
     for name, block in blocks.items():

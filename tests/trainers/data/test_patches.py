@@ -61,7 +61,9 @@ def test_every_record_has_norm_ten_and_the_declared_shape(shape: tuple[int, ...]
 
 def test_features_are_whitened_logarithms_of_responses() -> None:
     """z = (log(s/s̄ + ⅕) − mean)/deviation at norm √(2F·R), then 10·Wᵀz/‖Wᵀz‖; s̄ procedural."""
-    ((maps, own, pool, level, mean, deviation, whitening),) = patches._prior((1, 8, 8), 1)
+    ((maps, own, pool, level, mean, deviation, whitening),) = patches._prior(
+        (1, 8, 8), 1, filters.regions
+    )
     assert maps is None
 
     def pooled(x: torch.Tensor) -> torch.Tensor:
@@ -100,15 +102,15 @@ def test_light_and_contrast_of_an_image_count_little() -> None:
 
 def test_the_prior_is_the_same_for_everybody_and_moves_no_generator() -> None:
     state = torch.get_rng_state()
-    first = patches._prior((1, 8, 8), 1)
+    first = patches._prior((1, 8, 8), 1, filters.regions)
     patches._prior.cache_clear()
     torch.rand(3)
-    (second,) = patches._prior((1, 8, 8), 1)
+    (second,) = patches._prior((1, 8, 8), 1, filters.regions)
     assert torch.equal(first[0].whitening, second.whitening)
     assert torch.equal(first[0].filters.weights, second.filters.weights)
     torch.set_rng_state(state)
     patches._prior.cache_clear()
-    patches._prior((1, 8, 8), 1)
+    patches._prior((1, 8, 8), 1, filters.regions)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -124,11 +126,19 @@ def test_whitening_evens_out_the_leading_directions(size: int, seed: int, shrink
     assert bool((root.gather(0, root.abs().argmax(0, keepdim=True)) > 0).all())
 
 
-def test_regions_average_and_cover_every_patch_equally() -> None:
-    pool = filters.regions(4, 7, 3)
-    assert pool.shape == (9, 4 * 7)
+def test_windows_are_tents_that_end_at_their_neighbours_centres() -> None:
+    """Three windows of twelve places, by hand; means, alike from both ends, in both directions."""
+    pool = filters.regions(12, 7, 3)
+    assert pool.shape == (9, 12 * 7)
     torch.testing.assert_close(pool.sum(1), torch.ones(9))
-    torch.testing.assert_close(pool.mean(0), torch.full((28,), 1 / 28))
+    torch.testing.assert_close(pool, pool.flip(0).flip(1))
+    tall = filters.regions(12, 1, 3)[1::3]  # the middle one of the only column's three
+    middle = torch.tensor([0, 0, 1, 3, 5, 7, 7, 5, 3, 1, 0, 0]) / 32
+    torch.testing.assert_close(tall[1], middle)
+    upper = torch.tensor([5, 7, 7, 5, 3, 1, 0, 0, 0, 0, 0, 0]) / 28
+    torch.testing.assert_close(tall[0], upper)
+    rows = pool.view(9, 12, 7).sum(2)
+    torch.testing.assert_close(rows[0::3], torch.stack([upper, middle, upper.flip(0)]))
 
 
 def test_both_signs_are_pooled_as_the_formula_says() -> None:

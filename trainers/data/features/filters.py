@@ -84,14 +84,20 @@ def learnt(
     return Filters(torch.cat([own_FP.T, -(own_FP @ mean_P)[None]]), size, flat, threshold)
 
 
-def regions(height: int, width: int, count: int) -> Tensor:
-    """Averages over count × count regions of equal size, borders shared: R × places."""
+def regions(height: int, width: int, count: int, reach: float = 1.0) -> Tensor:
+    """Means over count × count windows that overlap: R × places.
+
+    Along a side of L places, window k of n weighs place i by
+
+        max(0, 1 − |(i + ½)·n/L − (k + ½)|/reach),
+
+    a tent that ends at the centres of its neighbours, for a reach of 1. What moves by a few places
+    changes little then, where windows with edges drop it from one and give it to the next.
+    """
     sides = []
     for length in (height, width):
-        edges = torch.linspace(0, length, count + 1)
-        at = torch.arange(length)
-        inside = torch.minimum(edges[1:, None], at + 1) - torch.maximum(edges[:-1, None], at)
-        weights = inside.clamp(min=0)
+        at, centre = (torch.arange(length) + 0.5) * count / length, torch.arange(count) + 0.5
+        weights = (1 - (at - centre[:, None]).abs() / reach).clamp(min=0)
         sides.append(weights / weights.sum(1, keepdim=True))
     return torch.einsum("ij,kl->ikjl", *sides).reshape(count**2, -1).contiguous()
 

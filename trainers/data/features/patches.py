@@ -1,7 +1,7 @@
 """Whitened patches of procedural images as filters: fixed features that saw no record.
 
-One layer: both signs of the responses of 1024 filters of 6 × 6 pixels, averaged over 3 × 3
-regions and over the image and its mirror image; their logarithms, standardised, whitened over
+One layer: both signs of the responses of 1024 filters of 6 × 6 pixels, averaged over 3 × 3 windows
+that overlap and over the image and its mirror image; their logarithms, standardised, whitened over
 channels to 1024, and brought to norm 10. Two layers: beside these, 1024 filters of 3 × 3 on maps
 that 256 filters of 5 × 5 made, averaged over 2 × 2 places and whitened to 64 maps.
 
@@ -22,6 +22,7 @@ scattering coefficients: Andén and Mallat 2014 (arXiv 1304.6763), section IV.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ FLAT, FLAT_MAPS = 6e-4, 1e-2
 REGIONS, CHANNELS, SHRINKAGE = 3, 1024, 1.0
 LEAST = 0.2  # what is added before the logarithm, in units of the mean response
 IMAGES = 2000  # procedural, that filters and whitening come from
+Windows = Callable[[int, int, int], Tensor]
+"""Of a map's height and width and a count: means over count × count windows, R × places."""
 
 
 def patches_shape(shape: tuple[int, ...], layers: int = 1) -> tuple[int, ...]:
@@ -105,11 +108,11 @@ class _Block(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def _prior(shape: tuple[int, ...], layers: int) -> tuple[_Block, ...]:
+def _prior(shape: tuple[int, ...], layers: int, windows: Windows) -> tuple[_Block, ...]:
     """What is learnt from procedural images of a shape: a minute or two of one core."""
     images = dead_leaves(IMAGES, shape)
     first = learnt(images, size=PATCH, count=FILTERS, threshold=THRESHOLD, flat=FLAT, seed=1)
-    blocks = [_block(None, first, images)]
+    blocks = [_block(None, first, images, windows)]
     if layers == 2:
         maps = _low(images[: IMAGES // 2])
         high = learnt(
@@ -120,7 +123,7 @@ def _prior(shape: tuple[int, ...], layers: int) -> tuple[_Block, ...]:
             flat=FLAT_MAPS,
             seed=3,
         )
-        blocks.append(_block(maps, high, images))
+        blocks.append(_block(maps, high, images, windows))
     return tuple(blocks)
 
 
@@ -138,10 +141,10 @@ def _low(images: Tensor) -> _Maps:
     return _Maps(filters, mixing, (mean @ mixing)[:, None, None])
 
 
-def _block(maps: _Maps | None, filters: Filters, images: Tensor) -> _Block:
+def _block(maps: _Maps | None, filters: Filters, images: Tensor, windows: Windows) -> _Block:
     sides = images.shape[2:] if maps is None else maps(images[:1]).shape[2:]
     height, width = (side - filters.size + 1 for side in sides)
-    pool = regions(height, width, REGIONS)
+    pool = windows(height, width, REGIONS)
     raw_NCR = torch.stack([_raw(maps, filters, pool, x_1) for x_1 in torch.split(images, 1)])
     level = raw_NCR.mean(0) + 1e-6
     log_NCR = _log(raw_NCR, level)
@@ -167,17 +170,18 @@ class Patches:
     Args:
         shape: (C, H, W).
         layers: 1, or 2 for both.
+        windows: that responses are averaged over.
 
     Raises: DataError for records of another shape.
     """
 
-    def __init__(self, shape: tuple[int, ...], layers: int = 1) -> None:
+    def __init__(self, shape: tuple[int, ...], layers: int = 1, windows: Windows = regions) -> None:
         patches_shape(shape, layers)
-        self._shape, self._layers = shape, layers
+        self._of = shape, layers, windows
 
     def __call__(self, x: Tensor) -> Tensor:
         found = []
-        for block in _prior(self._shape, self._layers):
+        for block in _prior(*self._of):
             raw = (_raw(block.maps, block.filters, block.pool, x_1) for x_1 in torch.split(x, 1))
             found.append(torch.cat([block(one_CR[None]) for one_CR in raw]))
         white_NDR = torch.cat(found, 1) * (NORM / math.sqrt(len(found)))

@@ -70,10 +70,10 @@ class FeatureMap:
 
 
 FEATURES: Mapping[str, FeatureMap] = {
-    "patches": FeatureMap("patches", 4, "torch", "linear", patches_shape, Patches),
+    "patches": FeatureMap("patches", 5, "torch", "linear", patches_shape, Patches),
     "layered-patches": FeatureMap(
         "layered-patches",
-        3,
+        4,
         "torch",
         "linear",
         partial(patches_shape, layers=2),
