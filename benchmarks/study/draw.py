@@ -25,15 +25,15 @@ def draw(results: Path) -> None:
     """Every table, data file and picture that has runs."""
     cells = {name: make() for name, make in TABLES.items()}
     stores = {name: Store(results, name) for name in TABLES}
-    again = Store(results / "reruns", "table4")
+    reruns = [
+        (cells[name], stores[name], Store(results / "reruns", name)) for name in ("table4", "best")
+    ]
     spreads = _spreads(cells["table4"], stores["table4"])
     blocks: dict[str, str] = {
         "tune": report.chosen_table(stores["tune"], cells["tune"]),
         "table4": report.table4(cells["table4"], stores["table4"], cells["tune"], stores["tune"]),
         "spread": _spread(spreads),
-        "rerun": report.rerun_table(
-            cells["table4"], stores["table4"], again, lambda cell: spreads[_kind(cell)][1]
-        ),
+        "rerun": report.rerun_table(reruns, lambda cell: spreads[_kind(cell)][1]),
         "best": report.best_table(cells["best"], stores["best"]),
         "ablation": report.simple_table(cells["ablation"], stores["ablation"], "FashionMNIST"),
         "digits": report.simple_table(cells["digits"], stores["digits"], "digits"),

@@ -106,15 +106,15 @@ def table4(cells: Sequence[Cell], store: Store, trials: Sequence[Cell], tuned: S
     """What the paper claims beside what the runs gave, a line a data set and method."""
     lines = [
         "| data | method | claimed, ε = 2 | measured, ε = 2 | claimed, ε = 4 | measured, ε = 4 | "
-        "ε with tuning charged | minutes a run |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "ε with tuning charged | epochs | minutes a run |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     by_name = {cell.name: cell for cell in cells}
     for data in DATA:
         for method in METHODS:
             claimed = ACCURACY[data][method]
             tried = [trial for trial in trials if trial.name.startswith(f"{data}/{method}/")]
-            texts, charged, minutes = [], [], []
+            texts, charged, minutes, epochs = [], [], [], "–"
             for budget, claim in zip(BUDGETS, claimed, strict=True):
                 cell = by_name[f"{data}/{method}/{budget:g}"]
                 runs = store.runs(cell.name)
@@ -122,10 +122,11 @@ def table4(cells: Sequence[Cell], store: Store, trials: Sequence[Cell], tuned: S
                 if runs:
                     charged.append(f"{charged_epsilon(runs, tried, tuned):.2f}")
                     minutes += [run["cpu_seconds"] / 60 for run in runs]
+                    epochs = f"{runs[0]['steps'] * runs[0]['rate']:.0f}"
             cost = f"{statistics.mean(minutes):.1f}" if minutes else "–"
             lines.append(
                 f"| {data} | `{method}` | {' | '.join(texts)} | {', '.join(charged) or '–'} | "
-                f"{cost} |"
+                f"{epochs} | {cost} |"
             )
     return "\n".join(lines)
 
@@ -262,21 +263,27 @@ def best_table(cells: Sequence[Cell], store: Store) -> str:
     return "\n".join(lines)
 
 
-def rerun_table(cells: Iterable[Cell], store: Store, again: Store, within: Within) -> str:
-    """New runs of cells, with other seeds, beside the interval that was stated for them."""
+def rerun_table(tables: Iterable[tuple[Sequence[Cell], Store, Store]], within: Within) -> str:
+    """New runs of cells, with other seeds, beside the interval that was stated for them.
+
+    Args:
+        tables: the cells of each, their runs and the new ones.
+        within: the half-width for a new run of a cell, by the number of its kept runs.
+    """
     lines = ["| cell | mean of its runs | a new run lies within | new runs |", "|---|--:|--:|---|"]
-    for cell in cells:
-        if runs := again.runs(cell.name):
-            kept = store.runs(cell.name)
-            mean, _ = mean_and_spread(kept)
-            width = within(cell)[len(kept)]
-            texts = [
-                f"{100 * run['accuracy']:.2f} (seed {run['seed']}"
-                + (")" if abs(run["accuracy"] - mean) <= width else ", **outside**)")
-                for run in runs
-            ]
-            row = (cell.name, f"{100 * mean:.2f}", f"± {100 * width:.2f}", ", ".join(texts))
-            lines.append("| " + " | ".join(row) + " |")
+    for cells, store, again in tables:
+        for cell in cells:
+            if runs := again.runs(cell.name):
+                kept = store.runs(cell.name)
+                mean, _ = mean_and_spread(kept)
+                width = within(cell)[len(kept)]
+                texts = [
+                    f"{100 * run['accuracy']:.2f} (seed {run['seed']}"
+                    + (")" if abs(run["accuracy"] - mean) <= width else ", **outside**)")
+                    for run in runs
+                ]
+                row = (cell.name, f"{100 * mean:.2f}", f"± {100 * width:.2f}", ", ".join(texts))
+                lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 

@@ -200,6 +200,19 @@ def test_the_width_for_a_new_run_is_that_of_a_prediction_interval() -> None:
     assert math.isclose(within[2], width * math.sqrt(3 / 2))
 
 
+def test_a_rerun_outside_the_stated_interval_is_named(tmp_path: Path) -> None:
+    kept, again = Store(tmp_path / "kept", "table"), Store(tmp_path / "again", "table")
+    other = replace(TINY, name="digits/adadpigu/2", epsilon=2.0)
+    for seed, accuracy in enumerate((0.90, 0.92, 0.94)):
+        kept.add(TINY, run(seed, accuracy))
+    for seed, accuracy in ((3, 0.939), (4, 0.941)):
+        again.add(TINY, run(seed, accuracy))
+    table = report.rerun_table([([TINY, other], kept, again)], lambda _: {3: 0.02}).splitlines()
+    assert table[2:] == [
+        "| digits/adadpigu/4 | 92.00 | ± 2.00 | 93.90 (seed 3), 94.10 (seed 4, **outside**) |"
+    ]
+
+
 def test_table_3_gives_the_epsilons_that_were_found_by_hand() -> None:
     """RDP at 500 epochs, from an independent reading of the paper, and bounds in their order."""
     filed = json.loads((ROOT / "docs" / "results" / "table3.json").read_text())
