@@ -48,7 +48,8 @@ class Cell:
         validation: train without the last 10,000 training records (a fifth, if that is less), and
             score those; the test records are not looked at.
         points: how often accuracy is taken along a run.
-        share: of the steps, that a trial runs; its noise is that of all of them.
+        share: the part of the steps that a trial takes, with the noise of all; its schedule and
+            phases are as much shorter. The options name all the steps.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Cell:
     share: float = 1.0
 
     def configuration(self) -> dict[str, Any]:
-        """The cell as plain data, which its results carry; a share only where it is one."""
+        """The cell as plain data, which its results carry; without the share where that is 1."""
         plain = dataclasses.asdict(self)
         return plain if self.share < 1 else {k: v for k, v in plain.items() if k != "share"}
 
@@ -79,14 +80,14 @@ class Cell:
 
 
 def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
-    """One run of a cell: accuracy at the last step, ε of its steps (PRV), and its cost.
+    """One run of a cell: accuracy at the last step, ε of its plan (PRV), and its cost.
 
     The steps that the run charged must be those of its plan, or ε would be another's. `terms` are
     what ε is of: rate, noise multiplier and count of every mechanism.
     """
-    recipe, whole = cell.recipe(seed), cell.recipe(seed)
+    whole = recipe = cell.recipe(seed)
     if cell.share < 1:
-        recipe = cell.recipe(seed, steps=round(cell.share * whole.plan.steps))
+        recipe = cell.recipe(seed, steps=round(cell.share * cell.options["steps"]))
     data = loaded(recipe.data, recipe.records, recipe.features, data_dir, cell.validation)
     sampler = recipe.settings.sampler(data.spec.records)
     factor, epsilon = calibrated(whole.plan, sampler.rate, data.spec.records, recipe.settings)

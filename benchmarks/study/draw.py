@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,19 @@ def draw(results: Path) -> None:
     """Every table, data file and picture that has runs."""
     cells = {name: make() for name, make in TABLES.items()}
     stores = {name: Store(results, name) for name in TABLES}
+    for name, store in stores.items():
+        for cell in cells[name]:
+            store.check(cell)
+    spreads = {name: _spreads(cells[name], stores[name]) for name in ("table4", "best")}
     reruns = [
-        (cells[name], stores[name], Store(results / "reruns", name)) for name in ("table4", "best")
+        (cells[name], stores[name], Store(results / "reruns", name), partial(_width, own))
+        for name, own in spreads.items()
     ]
-    spreads = _spreads(cells["table4"], stores["table4"])
     blocks: dict[str, str] = {
         "tune": report.chosen_table(stores["tune"], cells["tune"]),
         "table4": report.table4(cells["table4"], stores["table4"], cells["tune"], stores["tune"]),
-        "spread": _spread(spreads),
-        "rerun": report.rerun_table(reruns, lambda cell: spreads[_kind(cell)][1]),
+        "spread": _spread(spreads["table4"]),
+        "rerun": report.rerun_table(reruns),
         "best": report.best_table(cells["best"], stores["best"]),
         "ablation": report.simple_table(cells["ablation"], stores["ablation"], "FashionMNIST"),
         "digits": report.simple_table(cells["digits"], stores["digits"], "digits"),
@@ -89,6 +94,11 @@ def _spreads(cells: Sequence[Cell], store: Store) -> dict[tuple[str, str], repor
 
 def _kind(cell: Cell) -> tuple[str, str]:
     return cell.data, "nets" if cell.preset in report.NETS else "linear on features"
+
+
+def _width(spreads: Mapping[tuple[str, str], report.Spread], cell: Cell) -> Mapping[int, float]:
+    """By the number of a cell's runs, the half-width for a new one."""
+    return spreads[_kind(cell)][1]
 
 
 def _spread(spreads: Mapping[tuple[str, str], report.Spread]) -> str:

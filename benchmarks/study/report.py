@@ -191,7 +191,8 @@ def chosen_table(tuned: Store, cells: Sequence[Cell]) -> str:
             text = f"{batch:g}, {rate:g}: {accuracy:.2%}"
             texts.append(f"**{text}**" if accuracy == best else text)
         data, _, method = name.partition("/")
-        lines.append(f"| {data} | `{method}` | {'; '.join(texts) or 'not run'} |")
+        quarter = " (a quarter of the steps)" if done and tried[0].share < 1 else ""
+        lines.append(f"| {data} | `{method}` | {'; '.join(texts) or 'not run'}{quarter} |")
     return "\n".join(lines)
 
 
@@ -263,18 +264,18 @@ def best_table(cells: Sequence[Cell], store: Store) -> str:
     return "\n".join(lines)
 
 
-def rerun_table(tables: Iterable[tuple[Sequence[Cell], Store, Store]], within: Within) -> str:
+def rerun_table(tables: Iterable[tuple[Sequence[Cell], Store, Store, Within]]) -> str:
     """New runs of cells, with other seeds, beside the interval that was stated for them.
 
     Args:
-        tables: the cells of each, their runs and the new ones.
-        within: the half-width for a new run of a cell, by the number of its kept runs.
+        tables: the cells of each, their runs, the new ones, and the half-width for a new run of a
+            cell by the number of its kept runs.
     """
     lines = ["| cell | mean of its runs | a new run lies within | new runs |", "|---|--:|--:|---|"]
-    for cells, store, again in tables:
+    for cells, store, again, within in tables:
         for cell in cells:
-            if runs := again.runs(cell.name):
-                kept = store.runs(cell.name)
+            runs, kept = again.runs(cell.name), store.runs(cell.name)
+            if runs and kept:
                 mean, _ = mean_and_spread(kept)
                 width = within(cell)[len(kept)]
                 texts = [

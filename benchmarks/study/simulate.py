@@ -52,13 +52,13 @@ def simulated(
     """The accuracy of each trial on the held-out records of `data`, whose inputs are vectors.
 
     Args:
-        batch: expected, of all records, those held back too.
+        batch: expected, of `records`.
         centred: less the mean, at a norm of 10 on average, as `dpsgd-centred` does.
         records: of the run that a setting is for; those of `data`, held back or not, by default.
         seed: of the noise, of which every trial has its own part.
     """
     line = Line.of(data.train_x, centred)
-    rate = batch / (records or len(data.train_x) + len(data.test_x))
+    rate = batch / (len(data.train_x) + len(data.test_x) if records is None else records)
     weight = descended(data, line, rate, batch, trials, seed)
     right_NM = line.said(data.test_x, weight).argmax(2) == data.test_y.long()[:, None]
     found: list[float] = right_NM.float().mean(0).tolist()

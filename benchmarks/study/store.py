@@ -26,18 +26,21 @@ class Store:
 
     def missing(self, cell: Cell, seeds: tuple[int, ...]) -> list[int]:
         """The seeds that have no run yet; an error if the kept runs are of other options."""
-        if cell.name not in self.cells:
-            return list(seeds)
-        kept, asked = self.cells[cell.name]["configuration"], _plain(cell.configuration())
-        if kept != asked:
-            differ = [key for key in asked if kept.get(key) != asked[key]]
-            raise click.ClickException(
-                f"{cell.name}: its kept runs have another configuration: "
-                + "; ".join(f"{key} {kept.get(key)} there, {asked[key]} here" for key in differ)
-                + f". Take the cell out of {self.path}, or give another --results."
-            )
+        self.check(cell)
         done = {run["seed"] for run in self.runs(cell.name)}
         return [seed for seed in seeds if seed not in done]
+
+    def check(self, cell: Cell) -> None:
+        """An error if the kept runs of a cell, where there are any, are of other options."""
+        asked = _plain(cell.configuration())
+        kept = self.cells.get(cell.name, {"configuration": asked})["configuration"]
+        if kept != asked:
+            keys = [key for key in {**kept, **asked} if kept.get(key) != asked.get(key)]
+            raise click.ClickException(
+                f"{cell.name}: its kept runs have another configuration: "
+                + "; ".join(f"{key} {kept.get(key)} there, {asked.get(key)} here" for key in keys)
+                + f". Take the cell out of {self.path}, or give another --results."
+            )
 
     def add(self, cell: Cell, run: Mapping[str, Any]) -> None:
         """Keep a run."""

@@ -84,7 +84,7 @@ def test_a_trial_is_a_quarter_of_the_steps_with_the_noise_of_all(
     own, _ = calibrated(whole.recipe(0, steps=10).plan, 256 / records, records, settings)
     assert trial["steps"] == 10 and sum(count for _, _, count in trial["terms"]) == 10
     assert trial["noise_multiplier"] == factor != own
-    assert replace(whole, share=1.0).configuration() == whole.configuration()
+    assert trial["epsilon"] > 3.9  # the whole plan's: the noise was made for it
     assert "share" not in whole.configuration()
     assert replace(whole, share=0.25).configuration()["share"] == 0.25
 
@@ -100,6 +100,15 @@ def test_cells_resume_and_never_mix_configurations(tmp_path: Path) -> None:
     other = replace(TINY, epsilon=2.0)
     with pytest.raises(click.ClickException, match=r"epsilon 4\.0 there, 2\.0 here"):
         again.missing(other, (0,))
+    with pytest.raises(click.ClickException, match=r"share None there, 0\.25 here"):
+        again.check(replace(TINY, share=0.25))
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_every_kept_run_is_of_the_configuration_that_its_cell_has(table: str) -> None:
+    store = Store(RESULTS, table)
+    for cell in TABLES[table]():
+        store.check(cell)
 
 
 def test_parts_taken_out_of_adadpigu_leave_dpsgd_and_both_make_adadpigu() -> None:
@@ -207,7 +216,8 @@ def test_a_rerun_outside_the_stated_interval_is_named(tmp_path: Path) -> None:
         kept.add(TINY, run(seed, accuracy))
     for seed, accuracy in ((3, 0.939), (4, 0.941)):
         again.add(TINY, run(seed, accuracy))
-    table = report.rerun_table([([TINY, other], kept, again)], lambda _: {3: 0.02}).splitlines()
+    again.add(other, run(3, 0.5))  # of no kept mean
+    table = report.rerun_table([([TINY, other], kept, again, lambda _: {3: 0.02})]).splitlines()
     assert table[2:] == [
         "| digits/adadpigu/4 | 92.00 | ± 2.00 | 93.90 (seed 3), 94.10 (seed 4, **outside**) |"
     ]

@@ -19,10 +19,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patches._prior.cache_clear()
+        patches._filters.cache_clear()
         for name, value in (("FILTERS", 32), ("CHANNELS", 32), ("IMAGES", 100)):
             patch.setattr(patches, name, value)
         yield
         patches._prior.cache_clear()
+        patches._filters.cache_clear()
 
 
 @pytest.mark.parametrize("name", PRESETS)

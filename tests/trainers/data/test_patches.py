@@ -26,10 +26,12 @@ SMALL = {"FILTERS": 32, "CHANNELS": 32, "IMAGES": 150, "LOW_FILTERS": 16, "MAPS"
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fewer filters and images, so that a prior takes no time."""
     patches._prior.cache_clear()
+    patches._filters.cache_clear()
     for name, value in SMALL.items():
         monkeypatch.setattr(patches, name, value)
     yield
     patches._prior.cache_clear()
+    patches._filters.cache_clear()
 
 
 def images(count: int, shape: tuple[int, ...], seed: int = 5) -> torch.Tensor:
@@ -104,12 +106,14 @@ def test_the_prior_is_the_same_for_everybody_and_moves_no_generator() -> None:
     state = torch.get_rng_state()
     first = patches._prior((1, 8, 8), 1, filters.regions)
     patches._prior.cache_clear()
+    patches._filters.cache_clear()
     torch.rand(3)
     (second,) = patches._prior((1, 8, 8), 1, filters.regions)
     assert torch.equal(first[0].whitening, second.whitening)
     assert torch.equal(first[0].filters.weights, second.filters.weights)
     torch.set_rng_state(state)
     patches._prior.cache_clear()
+    patches._filters.cache_clear()
     patches._prior((1, 8, 8), 1, filters.regions)
     assert torch.equal(torch.get_rng_state(), state)
 

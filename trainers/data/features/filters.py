@@ -44,7 +44,7 @@ class Filters(NamedTuple):
         return torch.cat([patch_LP, torch.ones(len(patch_LP), 1)], 1) @ self.weights
 
     def pooled(self, maps: Tensor, regions_RL: Tensor) -> Tensor:
-        """s₊ and s₋ averaged over regions: 2F × R."""
+        """s₊ and s₋ averaged over windows: 2F × R."""
         r_LF = self.responses(maps)
         above = regions_RL @ r_LF.clamp(min=self.threshold)
         below = regions_RL @ r_LF.clamp_(max=-self.threshold)
@@ -85,14 +85,15 @@ def learnt(
 
 
 def regions(height: int, width: int, count: int, reach: float = 1.0) -> Tensor:
-    """Means over count × count windows that overlap: R × places.
+    """Means over count × count windows, which overlap where places are more than they: R × places.
 
     Along a side of L places, window k of n weighs place i by
 
         max(0, 1 − |(i + ½)·n/L − (k + ½)|/reach),
 
-    a tent that ends at the centres of its neighbours, for a reach of 1. What moves by a few places
-    changes little then, where windows with edges drop it from one and give it to the next.
+    a tent that ends at the centres of its neighbours, for a reach of 1 (at least ½ is asked for).
+    What moves by a few places changes little then, where windows with edges drop it from one and
+    give it to the next.
     """
     sides = []
     for length in (height, width):

@@ -87,9 +87,9 @@ class _Block(NamedTuple):
     Args:
         maps: of an image; none for the image itself.
         filters: their threshold and weights.
-        pool: regions × places.
-        level: the mean pooled response, 2F × regions.
-        mean, deviation: of the logarithms, 2F × regions.
+        pool: windows × places.
+        level: the mean pooled response, 2F × windows.
+        mean, deviation: of the logarithms, 2F × windows.
         whitening: 2F × channels.
     """
 
@@ -110,21 +110,29 @@ class _Block(NamedTuple):
 @lru_cache(maxsize=4)
 def _prior(shape: tuple[int, ...], layers: int, windows: Windows) -> tuple[_Block, ...]:
     """What is learnt from procedural images of a shape: a minute or two of one core."""
+    images, learnt_filters = _filters(shape, layers)
+    return tuple(_block(maps, filters, images, windows) for maps, filters in learnt_filters)
+
+
+@lru_cache(maxsize=4)
+def _filters(
+    shape: tuple[int, ...], layers: int
+) -> tuple[Tensor, tuple[tuple[_Maps | None, Filters], ...]]:
+    """Procedural images, and of every layer the maps that it sees and its filters."""
     images = dead_leaves(IMAGES, shape)
     first = learnt(images, size=PATCH, count=FILTERS, threshold=THRESHOLD, flat=FLAT, seed=1)
-    blocks = [_block(None, first, images, windows)]
-    if layers == 2:
-        maps = _low(images[: IMAGES // 2])
-        high = learnt(
-            torch.cat([maps(x_1) for x_1 in torch.split(images[: IMAGES // 2], 1)]),
-            size=HIGH_PATCH,
-            count=FILTERS,
-            threshold=HIGH_THRESHOLD,
-            flat=FLAT_MAPS,
-            seed=3,
-        )
-        blocks.append(_block(maps, high, images, windows))
-    return tuple(blocks)
+    if layers == 1:
+        return images, ((None, first),)
+    maps = _low(images[: IMAGES // 2])
+    high = learnt(
+        torch.cat([maps(x_1) for x_1 in torch.split(images[: IMAGES // 2], 1)]),
+        size=HIGH_PATCH,
+        count=FILTERS,
+        threshold=HIGH_THRESHOLD,
+        flat=FLAT_MAPS,
+        seed=3,
+    )
+    return images, ((None, first), (maps, high))
 
 
 def _low(images: Tensor) -> _Maps:
