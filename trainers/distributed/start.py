@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -52,13 +52,18 @@ def leaving(ranks: Ranks) -> Iterator[None]:
 def check_same(ranks: Ranks, what: str, own: object) -> None:
     """An error on every rank if one has something else than the first.
 
-    Raises: RunError.
+    Raises: RunError; of mappings, a rank that differs names the keys.
     """
-    if others := ranks.total(ranks.agreed(lambda: own) != own):
+    first = ranks.agreed(lambda: own)
+    if others := ranks.total(first != own):
+        differ = f"{others} of {ranks.size} differ from the first"
+        if isinstance(own, Mapping) and isinstance(first, Mapping):
+            names = [str(key) for key in {**first, **own} if first.get(key) != own.get(key)]
+            differ += f": {', '.join(names)}" if names else ""
         raise RunError(
             f"the ranks do not have the same {what}",
             where=f"rank {ranks.rank} of {ranks.size}",
-            got=f"{others} that differ from the first",
+            got=differ,
             remedy="Start every rank with the same command and the same data.",
         )
 

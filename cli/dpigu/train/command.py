@@ -162,9 +162,11 @@ def train(
       torchrun --nproc-per-node 2 -m dpigu train --preset dpsgd --data digits
     """
     from dpigu.cli.shared.recipes import recipe_from
-    from dpigu.trainers.distributed import here
+    from dpigu.trainers.distributed import check_same, here
 
     began, ranks, where = time.monotonic(), here(), Path(data_dir) if data_dir else None
+    alike = {"--resume": resume, "--out": out is not None, "--canaries": canaries}
+    check_same(ranks, "options", alike)  # they say what the ranks speak of before training
     first = ranks.rank == 0
     show = first and not (as_json or quiet)
     if resume:
@@ -217,7 +219,7 @@ def _start(
     from dpigu.trainers import train as run_training
     from dpigu.trainers.runs.folder import refuse_occupied
 
-    refuse_occupied(out)
+    ranks.agreed(partial(refuse_occupied, out))  # the others need not reach it
     data = recipe.load_data(data_dir, progress=show)
     public = recipe.load_public(data.spec, data_dir, progress=show)
     model = build_model(recipe.model_for(data.spec), data.spec, recipe.settings.seed)

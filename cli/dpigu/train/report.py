@@ -107,7 +107,8 @@ def _privacy(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps += f" at rate {summary['rate']:.6g} ({summary['epochs']:.4g} epochs)"
     if summary["stopped_early"]:
         by = "at the budget" if summary["epsilon_is"] == "claim" else "by choice"
-        steps += f", stopped {by} before the {summary['planned_steps']} planned"
+        taken = summary["steps"] - summary["repeated_steps"]
+        steps += f", stopped {by} after {taken} of {summary['planned_steps']} planned"
     if not summary["private"]:
         return [("privacy", f"NOT PRIVATE: {summary['why_not_private']}"), ("steps", steps)]
     target = summary["target_epsilon"]

@@ -298,6 +298,11 @@ def commanded(arguments: list[str]) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def commanded_otherwise(each: list[list[str]]) -> tuple[int, str, str]:
+    """What `dpigu` says to the arguments of this rank, and its exit code."""
+    return commanded(each[dist.get_rank()])
+
+
 def with_bug(bug: str, case: Callable[..., Any], *given: Any) -> Any:
     """A case on ranks that all have a bug planted."""
     from tests.trainers.distributed.test_mutants import MUTANTS

@@ -39,6 +39,21 @@ def test_a_rank_with_other_records_is_refused(two: RankGroup, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("option", [("--canaries", "40"), ("--resume",), ()])
+def test_ranks_with_other_commands_are_refused_before_they_wait(
+    option: tuple[str, ...], two: RankGroup, tmp_path: Path
+) -> None:
+    """Each of these decides what the ranks speak of next: one would wait for what never comes."""
+    out = ["--out", str(tmp_path / "run")]
+    new = ["train", "--preset", "dpsgd", "--data", "digits", "--steps", "2"]
+    second = ["train", *option] if "--resume" in option else [*new, *option]
+    each = [[*new, *out], [*second, *(out if option else ())]]
+    (status, _, first), (other, _, said) = two(cases.commanded_otherwise, each)
+    assert status == other == 2 and not (tmp_path / "run").exists()
+    assert "the ranks do not have the same options (got 1 of 2 differ from the first" in first
+    assert f"differ from the first: {option[0] if option else '--out'}" in said
+
+
 def test_a_rank_that_fails_ends_the_run_of_all(two: RankGroup, tmp_path: Path) -> None:
     noise = cases.RaisesAt(1, 5, DataError("the disk is gone"))
     first, second = two(cases.failing, PLAN, settings_of(), tmp_path / "run", noise)
