@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from dpigu.audits.canaries.planting import load_plan
 from dpigu.cli.dpigu.main import main
+from dpigu.cli.dpigu.train.report import _privacy
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import Settings, load_data, load_run, loop, recipe_from_file
 from dpigu.trainers.lifecycle.run import OpenRun
@@ -286,6 +288,9 @@ def test_looks_and_repeated_steps_are_told(tmp_path: Path, monkeypatch: pytest.M
         "σ = 1.5, 13 steps, 1 of them repeated or lost to an interruption, at rate" in told.stdout
     )
     assert "one at every step, charged too: σ = 1 at rate 0.01" in told.stdout
+    summary = json.loads((out / "public" / "summary.json").read_text())
+    short = {"steps": 12, "repeated_steps": 1, "stopped_early": True, "epsilon_is": "claim"}
+    assert "stopped at the budget after 11 of 12 planned" in str(_privacy(summary | short))
 
 
 def test_a_damaged_folder_is_told_before_anything_is_said(
