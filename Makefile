@@ -55,7 +55,7 @@ demo: setup
 	$(BIN)/dpigu train --preset adadpigu --data digits --epsilon 4 --delta 1e-5 --canaries 400 --out $$out && \
 	$(BIN)/dpaudit model $$out
 
-test: setup
+test: setup $(LINKS)
 	cd examples/dpigu-plugin && OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(PYTEST)
 	$(MAKE) test-device
@@ -108,7 +108,7 @@ lint: setup $(LINKS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict .links
 
-laws: setup
+laws: setup $(LINKS)
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/laws
 
 # Tests that try less in `make test`: every preset and situation, at the effort of --quick.

@@ -83,7 +83,8 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     """One run of a cell: accuracy at the last step, ε of its plan (PRV), and its cost.
 
     The steps that the run charged must be those of its plan, or ε would be another's. `terms` are
-    what ε is of: rate, noise multiplier and count of every mechanism.
+    rate, noise multiplier and count of every mechanism that ran. ε is of them, but for a trial that
+    takes a share of the steps: there it is the whole plan's.
     """
     whole = recipe = cell.recipe(seed)
     if cell.share < 1:

@@ -277,7 +277,7 @@ def rerun_table(tables: Iterable[tuple[Sequence[Cell], Store, Store, Within]]) -
             runs, kept = again.runs(cell.name), store.runs(cell.name)
             if runs and kept:
                 mean, _ = mean_and_spread(kept)
-                width = within(cell)[len(kept)]
+                width = within(cell).get(len(kept), math.nan)
                 texts = [
                     f"{100 * run['accuracy']:.2f} (seed {run['seed']}"
                     + (")" if abs(run["accuracy"] - mean) <= width else ", **outside**)")

@@ -166,6 +166,7 @@ def train(
 
     began, ranks, where = time.monotonic(), here(), Path(data_dir) if data_dir else None
     alike = {"--resume": resume, "--out": out is not None, "--canaries": canaries}
+    alike |= {"--budget": budget is not None, "--trust-code": trust_code}
     check_same(ranks, "options", alike)  # they say what the ranks speak of before training
     first = ranks.rank == 0
     show = first and not (as_json or quiet)

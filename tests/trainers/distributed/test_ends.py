@@ -39,7 +39,7 @@ def test_a_rank_with_other_records_is_refused(two: RankGroup, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("option", [("--canaries", "40"), ("--resume",), ()])
+@pytest.mark.parametrize("option", [("--canaries", "40"), ("--resume",), ("--budget", "b"), ()])
 def test_ranks_with_other_commands_are_refused_before_they_wait(
     option: tuple[str, ...], two: RankGroup, tmp_path: Path
 ) -> None:

@@ -91,10 +91,13 @@ def regions(height: int, width: int, count: int, reach: float = 1.0) -> Tensor:
 
         max(0, 1 − |(i + ½)·n/L − (k + ½)|/reach),
 
-    a tent that ends at the centres of its neighbours, for a reach of 1 (at least ½ is asked for).
-    What moves by a few places changes little then, where windows with edges drop it from one and
-    give it to the next.
+    a tent that ends at the centres of its neighbours, for a reach of 1. What moves by a few places
+    changes little then, where windows with edges drop it from one and give it to the next.
+
+    Errors: `ValueError` for a reach below ½, which would leave places out.
     """
+    if reach < 0.5:
+        raise ValueError(f"windows need a reach of at least ½, got {reach}")
     sides = []
     for length in (height, width):
         at, centre = (torch.arange(length) + 0.5) * count / length, torch.arange(count) + 0.5
