@@ -45,7 +45,7 @@ class Progress:
             console=Console(stderr=True),
             disable=not show,
         )
-        self._task = self._bar.add_task("training", total=steps, note="")
+        self._task, self._steps = self._bar.add_task("training", total=steps, note=""), steps
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -64,10 +64,11 @@ class Progress:
         self._bar.update(self._task, completed=done)
 
     def show(self, metrics: Mapping[str, Any]) -> None:
-        """Show the metrics of the last evaluation."""
+        """Show the metrics of the last evaluation, and at which step they were taken."""
         notes = [] if metrics["epsilon"] is None else [f"ε {rounded_up(metrics['epsilon'], 3)}"]
         names = (key for key in metrics if key.startswith("test_"))
         if (key := next(names, None)) is not None:
             name = key.removeprefix("test_")
             notes.append(f"{titled(name)} {told(name, metrics[key])}")
-        self._bar.update(self._task, note=", ".join(notes))
+        at = "" if metrics["step"] == self._steps else f" at step {metrics['step']}"
+        self._bar.update(self._task, note=", ".join(notes) + at)

@@ -108,3 +108,14 @@ def test_a_finished_bar_says_how_long_it_took(capsys: pytest.CaptureFixture[str]
         task.start_time -= 65
         bar.advance(2)
     assert "0:01:0" in capsys.readouterr().err
+
+
+def test_a_bar_says_of_which_step_its_metrics_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """ε of the last evaluation is not that of the steps done since."""
+    with Progress(9, show=True) as bar:
+        bar.show({"step": 3, "epsilon": 1.2, "test_accuracy": 0.5})
+        bar.advance(4)
+        (task,) = bar._bar.tasks
+        assert task.fields["note"] == "ε 1.200, accuracy 50.00% at step 3"
+        bar.show({"step": 9, "epsilon": 1.5, "test_accuracy": 0.75})
+        assert task.fields["note"] == "ε 1.500, accuracy 75.00%"
