@@ -23,11 +23,13 @@ from dpigu.dpcore import Plan
 from dpigu.trainers import train
 from dpigu.trainers.calibration import noise_factor
 from dpigu.trainers.data import Data, Tensors
+from dpigu.trainers.data.features.registry import feature_map
 from dpigu.trainers.models.registry import build_model
 from dpigu.trainers.recipes import Recipe, clipped_at, recipe_for
 from dpigu.trainers.runs import RunFolder, versions
 from dpigu.trainers.settings import Settings
 
+from benchmarks.machine import describe_machine
 from benchmarks.study.plans import ablated
 
 HELD_BACK = 10_000
@@ -84,7 +86,8 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
 
     The steps that the run charged must be those of its plan, or ε would be another's. `terms` are
     rate, noise multiplier and count of every mechanism that ran. ε is of them, but for a trial that
-    takes a share of the steps: there it is the whole plan's.
+    takes a share of the steps: there it is the whole plan's. `features` are the map's name and
+    versions, which a cell's configuration does not have.
     """
     whole = recipe = cell.recipe(seed)
     if cell.share < 1:
@@ -126,6 +129,8 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
         "cpu_seconds": round(cpu, 1),
         "wall_seconds": round(wall, 1),
         "threads": torch.get_num_threads(),
+        "processor": describe_machine(torch.get_num_threads())["cpu"],
+        "features": None if recipe.features is None else feature_map(recipe.features).label,
         "points": [[point["step"], point["test_accuracy"]] for point in metrics],
     }
 

@@ -67,6 +67,7 @@ def test_a_run_charges_its_plan_by_prv_and_says_so(
     assert found["noise_multiplier"] == factor  # the last phase's multiplier is 1 in the preset
     assert [step for step, _ in found["points"]] == [5, 10]
     assert found["points"][-1][1] == found["accuracy"]
+    assert found["processor"] and found["features"] is None
     along = report.plan_of(TINY, found)
     assert along[0].event(sampler) == event
     assert flatten(report.event(json.loads(json.dumps(found)))) == flatten(event)
