@@ -11,7 +11,7 @@ from typing import Any
 
 from dpigu.accountants import get_accountant
 
-from benchmarks.study import pictures, report, sparse, table3
+from benchmarks.study import jpeg, pictures, report, sparse, table3, windows
 from benchmarks.study.cells import Cell
 from benchmarks.study.store import Store
 from benchmarks.study.tables import TABLES
@@ -65,12 +65,10 @@ def draw(results: Path) -> None:
         blocks["shares"] = sparse.table(json.loads(shares.read_text()))
     if stores["reviews"].cells:
         blocks["reviews"] = report.simple_table(cells["reviews"], stores["reviews"], "reviews")
-    jpeg = results / "jpeg.json"
-    if jpeg.is_file():
-        blocks["jpeg"] = report.jpeg_table(json.loads(jpeg.read_text()))
-    windows = results / "windows.json"
-    if windows.is_file():
-        blocks["windows"] = report.windows_table(json.loads(windows.read_text()))
+    for name, table in (("jpeg", jpeg.table), ("windows", windows.table)):
+        path = results / f"{name}.json"
+        if path.is_file():
+            blocks[name] = table(json.loads(path.read_text()))
     _pictures(cells, stores)
     text = PAGE.read_text(encoding="utf-8")
     for name, block in blocks.items():

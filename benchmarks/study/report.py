@@ -229,23 +229,6 @@ def theory_table(found: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def jpeg_table(found: Iterable[Mapping[str, Any]]) -> str:
-    """Accuracy without privacy by the quality of a second compression."""
-    lines = ["| compressed once more at | moved by (RMS, of 255) | accuracy |", "|---|--:|--:|"]
-    for row in found:
-        quality = "not at all" if row["quality"] is None else f"quality {row['quality']}"
-        lines.append(f"| {quality} | {row['changed_by']:.1f} | {row['accuracy']:.1%} |")
-    return "\n".join(lines)
-
-
-def windows_table(found: Mapping[str, Sequence[float]]) -> str:
-    """Accuracy of simulated runs by the windows that responses are averaged over."""
-    lines = ["| windows | ε = 4 | ε = 2 | without noise |", "|---|--:|--:|--:|"]
-    for name, scores in found.items():
-        lines.append(f"| {name} | {' | '.join(f'{score:.1%}' for score in scores)} |")
-    return "\n".join(lines)
-
-
 def best_table(cells: Sequence[Cell], store: Store) -> str:
     """The strongest pipelines that were composed, beside the paper's claim for its own method."""
     lines = [

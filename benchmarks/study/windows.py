@@ -6,7 +6,7 @@ CIFAR-10's training records on some of them, and scored on records that were hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,14 @@ def compared(
     data = load_data("cifar10", data_dir)
     held = len(data.train_x) - HELD_BACK
     return {name: _scores(data, held, records, scored, own) for name, own in WINDOWS.items()}
+
+
+def table(found: Mapping[str, Sequence[float]]) -> str:
+    """Accuracy of simulated runs by the windows that responses are averaged over."""
+    lines = ["| windows | ε = 4 | ε = 2 | without noise |", "|---|--:|--:|--:|"]
+    for name, scores in found.items():
+        lines.append(f"| {name} | {' | '.join(f'{score:.1%}' for score in scores)} |")
+    return "\n".join(lines)
 
 
 def _scores(data: Data, held: int, records: int, scored: int, windows: Windows) -> list[float]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from dpigu.trainers.data.features.dead_leaves import dead_leaves
 
-from benchmarks.study.jpeg import compressed
-from benchmarks.study.report import jpeg_table
+from benchmarks.study.jpeg import compressed, table
 
 
 def test_a_worse_quality_moves_pixels_further() -> None:
@@ -23,5 +22,5 @@ def test_a_worse_quality_moves_pixels_further() -> None:
 def test_the_table_names_each_quality() -> None:
     rows = [{"quality": None, "changed_by": 0.0, "accuracy": 0.5}]
     rows += [{"quality": 75, "changed_by": 6.24, "accuracy": 0.481}]
-    table = jpeg_table(rows).splitlines()
-    assert table[2:] == ["| not at all | 0.0 | 50.0% |", "| quality 75 | 6.2 | 48.1% |"]
+    lines = table(rows).splitlines()
+    assert lines[2:] == ["| not at all | 0.0 | 50.0% |", "| quality 75 | 6.2 | 48.1% |"]

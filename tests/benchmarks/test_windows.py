@@ -14,7 +14,6 @@ from dpigu.trainers.data.features.dead_leaves import dead_leaves
 from dpigu.trainers.data.features.filters import regions
 
 from benchmarks.study import windows
-from benchmarks.study.report import windows_table
 from benchmarks.study.simulate import Trial, simulated
 
 SMALL = {"FILTERS": 32, "CHANNELS": 32, "IMAGES": 100, "LOW_FILTERS": 16, "MAPS": 8}
@@ -84,5 +83,5 @@ def test_every_kind_is_scored_on_held_back_records_alone(monkeypatch: pytest.Mon
 
 
 def test_the_table_has_a_line_for_each_kind() -> None:
-    table = windows_table({"with edges": [0.7, 0.6, 0.75]}).splitlines()
+    table = windows.table({"with edges": [0.7, 0.6, 0.75]}).splitlines()
     assert table[2:] == ["| with edges | 70.0% | 60.0% | 75.0% |"]

@@ -55,7 +55,7 @@ def check_same(ranks: Ranks, what: str, own: object) -> None:
     Raises: RunError; of mappings, a rank that differs names the keys.
     """
     first = ranks.agreed(lambda: own)
-    if others := ranks.total(first != own):
+    if others := ranks.total(int(first != own)):
         differ = f"{others} of {ranks.size} differ from the first"
         if isinstance(own, Mapping) and isinstance(first, Mapping):
             names = [str(key) for key in {**first, **own} if first.get(key) != own.get(key)]
