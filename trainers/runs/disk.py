@@ -16,6 +16,11 @@ from dpigu.dpcore import RunError
 PUBLIC_FILE, PRIVATE_FILE = 0o644, 0o600
 PUBLIC_FOLDER, PRIVATE_FOLDER = 0o755, 0o700
 
+_REMEDIES = {
+    "written": "What was charged stays charged; mend it and go on with the run.",
+    "made": "Name a folder that you may write to.",
+}
+
 
 @contextmanager
 def told(verb: str, path: Path) -> Iterator[None]:
@@ -26,9 +31,7 @@ def told(verb: str, path: Path) -> Iterator[None]:
         raise RunError(
             f"it cannot be {verb}: {error.strerror or error}",
             where=str(path),
-            remedy="What was charged stays charged; mend it and go on with the run."
-            if verb == "written"
-            else "",
+            remedy=_REMEDIES.get(verb, ""),
         ) from error
 
 
@@ -82,7 +85,7 @@ def append(path: Path, data: bytes, mode: int = PUBLIC_FILE, *, flush: bool = Fa
 
 def make_folder(path: Path, mode: int = PUBLIC_FOLDER) -> None:
     """A folder, with the ones above it; it may be there already."""
-    with told("written", path):
+    with told("made", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_dir():
             os.mkdir(path, mode)

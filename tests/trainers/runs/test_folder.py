@@ -204,6 +204,12 @@ def test_a_killed_start_starts_again(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_folder_that_cannot_be_made_asks_for_another(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="it cannot be made.*Name a folder that you may write to"):
+        RunFolder.begin(tmp_path / "file" / "run", claimed=True)
+
+
 def test_two_starts_of_one_folder_do_not_meet(tmp_path: Path) -> None:
     first = RunFolder.begin(tmp_path / "run", True)
     with pytest.raises(RunError, match="another process"):
