@@ -28,21 +28,21 @@ COMMON: Mapping[str, Any] = {
     "clip": 0.2,
 }
 BUDGETS = (1.0,)
-_RATES = (8.0, 16.0, 32.0, 64.0)
+_RATES = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 _TRIALS: Mapping[str, list[tuple[dict[str, Any] | None, float]]] = {
     "dpsgd": [({}, rate) for rate in _RATES],
     "mask": [
         ({"scheduler": "top-k", "scorer": "coherent", "ratio": ratio}, rate)
         for ratio in (0.02, 0.2)
-        for rate in _RATES[1::2]
+        for rate in _RATES[2:6]
     ],
     "adadpigu": [(None, rate) for rate in _RATES],
 }
-"""Four for each method: what is taken into the plan, and the learning rate. None is the preset."""
+"""Eight for each method: what is taken into the plan, and the learning rate. None is the preset."""
 
 
 def trials() -> list[Cell]:
-    """Masks on sparse rows: four trials for each method, on a validation split, at ε = 1."""
+    """Masks on sparse rows: eight trials for each method, on a validation split, at ε = 1."""
     return [
         Cell(
             name=f"{method}/{trial}",

@@ -251,5 +251,5 @@ TABLES: Mapping[str, Callable[[], list[Cell]]] = {
 }
 """The measured tables by name; `pruning` is figures 5 and 7, and figure 6 is a row of table 4."""
 
-ONCE = ("tune", "reviews-trials")
+ONCE = ("tune",)
 """The tables whose cells are run with one seed."""
