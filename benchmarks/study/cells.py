@@ -25,7 +25,7 @@ from dpigu.trainers.calibration import noise_factor
 from dpigu.trainers.data import Data, Tensors
 from dpigu.trainers.data.features.registry import feature_map
 from dpigu.trainers.models.registry import build_model
-from dpigu.trainers.recipes import Recipe, clipped_at, recipe_for
+from dpigu.trainers.recipes import Recipe, recipe_for
 from dpigu.trainers.runs import RunFolder, versions
 from dpigu.trainers.settings import Settings
 
@@ -77,8 +77,9 @@ class Cell:
         recipe = recipe_for(self.preset, self.data, **asked)
         if self.plan is None:
             return recipe
-        plan = clipped_at(ablated(recipe.plan.steps, **self.plan), self.options["clip"])
-        return replace(recipe, plan=plan)
+        return replace(
+            recipe, plan=ablated(recipe.plan.steps, bound=self.options["clip"], **self.plan)
+        )
 
 
 def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from dpigu.mechanisms.release.noisers import Gaussian
 from dpigu.mechanisms.release.restorers import AffineRestorer
 from dpigu.mechanisms.rows.standardizers import GroupStandardizer
 
+from benchmarks.study.reviews import PublicWords
+
 PRETRAINING = 0.1
-"""The share of the steps that learn the importance, where there is one."""
+"""The share of the steps that learn the importance, where one is learnt."""
 
 
 def ablated(
@@ -22,33 +24,36 @@ def ablated(
     scorer: str | None = None,
     standardizer: bool = False,
     ratio: float = 0.6,
+    pretraining: float = PRETRAINING,
     bound: float = 0.1,
 ) -> Plan:
-    """Two phases as AdaDPIGU has them, with the parts that are asked for.
+    """Two phases as AdaDPIGU has them, with the parts that are asked for; one without pretraining.
 
     Args:
         steps: of both phases together; all are charged.
         scheduler: the mask's schedule by its registered name; None trains every coordinate.
-        scorer: what ranks the coordinates, by its registered name; needed with a scheduler.
+        scorer: what ranks the coordinates, by its registered name, or `public-words`, which is of
+            this study alone; needed with a scheduler.
         standardizer: a scale for each layer in the main phase.
         ratio: the share of coordinates live when the main phase starts.
+        pretraining: the share of the steps that learn the importance; 0 for one that is public.
         bound: C.
     """
     clipper, noiser = Flat(bound=bound), Gaussian()
+    before = max(1, round(pretraining * steps)) if pretraining else 0
     first: dict[str, Any] = {}
     main: dict[str, Any] = {}
     if scheduler is not None:
-        first["scorer"] = lookup(scorer or "coherent").stage()
+        name = scorer or "coherent"
+        scores = PublicWords() if name == "public-words" else lookup(name).stage()
+        (first if before else main)["scorer"] = scores
         main["scheduler"] = lookup(scheduler).stage(ratio=ratio)
     if standardizer:
         main |= {
             "rows": (GroupStandardizer(),),
             "posts": (AffineRestorer(of="group-standardizer"),),
         }
-    before = max(1, round(PRETRAINING * steps))
-    return Plan(
-        (
-            Phase("pretraining", Pipeline(clipper, noiser, **first), before),
-            Phase("main", Pipeline(clipper, noiser, **main), steps - before),
-        )
-    )
+    phases = [Phase("main", Pipeline(clipper, noiser, **main), steps - before)]
+    if before:
+        phases.insert(0, Phase("pretraining", Pipeline(clipper, noiser, **first), before))
+    return Plan(tuple(phases))
