@@ -108,3 +108,29 @@ def table(found: Iterable[Mapping[str, Any]]) -> str:
         for r in found
     ]
     return "\n".join(lines)
+
+
+def trials_table(store: Store) -> str:
+    """Validation accuracy of every trial in per cent, with a method's best in bold."""
+    means: dict[str, dict[float, float]] = {}
+    best: dict[str, float] = {}
+    for cell in trials():
+        if not (runs := store.runs(cell.name)):
+            continue
+        method = cell.name.split("/")[0]
+        ratio = (cell.plan or {}).get("ratio")
+        row = means.setdefault(method if ratio is None else f"{method}, {ratio:.0%}", {})
+        mean = row[cell.options["learning_rate"]] = 100 * mean_and_spread(runs)[0]
+        best[method] = max(best.get(method, 0.0), mean)
+    lines = [
+        f"| learning rate | {' | '.join(f'{rate:g}' for rate in _RATES)} |",
+        "|---|" + "--:|" * len(_RATES),
+    ]
+    for name, row in means.items():
+        top = best[name.split(",")[0]]
+        texts = [
+            "" if rate not in row else f"**{top:.1f}**" if row[rate] == top else f"{row[rate]:.1f}"
+            for rate in _RATES
+        ]
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(lines)
