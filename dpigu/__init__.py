@@ -145,6 +145,7 @@ __all__ = [
     "PrivacyError",
     "Project",
     "ProjectReleased",
+    "PublicEnergy",
     "PublicSubspace",
     "Quantile",
     "Query",

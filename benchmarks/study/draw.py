@@ -63,8 +63,9 @@ def draw(results: Path) -> None:
     shares = results / "shares.json"
     if shares.is_file():
         blocks["shares"] = sparse.table(json.loads(shares.read_text()))
-    if stores["reviews"].cells:
+    if stores["reviews-trials"].cells:
         blocks["reviews-trials"] = sparse.trials_table(stores["reviews-trials"])
+    if stores["reviews"].cells:
         blocks["reviews"] = report.simple_table(cells["reviews"], stores["reviews"], "reviews")
     for name, table in (("jpeg", jpeg.table), ("windows", windows.table)):
         path = results / f"{name}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dpigu.dpcore import Phase, Pipeline, Plan
@@ -10,8 +11,6 @@ from dpigu.mechanisms.clippers.flat import Flat
 from dpigu.mechanisms.release.noisers import Gaussian
 from dpigu.mechanisms.release.restorers import AffineRestorer
 from dpigu.mechanisms.rows.standardizers import GroupStandardizer
-
-from benchmarks.study.reviews import PublicWords
 
 PRETRAINING = 0.1
 """The share of the steps that learn the importance, where one is learnt."""
@@ -22,6 +21,7 @@ def ablated(
     *,
     scheduler: str | None = None,
     scorer: str | None = None,
+    scorer_options: Mapping[str, Any] | None = None,
     standardizer: bool = False,
     ratio: float = 0.6,
     pretraining: float = PRETRAINING,
@@ -32,8 +32,8 @@ def ablated(
     Args:
         steps: of both phases together; all are charged.
         scheduler: the mask's schedule by its registered name; None trains every coordinate.
-        scorer: what ranks the coordinates, by its registered name, or `public-words`, which is of
-            this study alone; needed with a scheduler.
+        scorer: what ranks the coordinates, by its registered name; needed with a scheduler.
+        scorer_options: of the scorer, where they are not its defaults.
         standardizer: a scale for each layer in the main phase.
         ratio: the share of coordinates live when the main phase starts.
         pretraining: the share of the steps that learn the importance; 0 for one that is public.
@@ -44,9 +44,8 @@ def ablated(
     first: dict[str, Any] = {}
     main: dict[str, Any] = {}
     if scheduler is not None:
-        name = scorer or "coherent"
-        scores = PublicWords() if name == "public-words" else lookup(name).stage()
-        (first if before else main)["scorer"] = scores
+        scoring = lookup(scorer or "coherent").stage(**scorer_options or {})
+        (first if before else main)["scorer"] = scoring
         main["scheduler"] = lookup(scheduler).stage(ratio=ratio)
     if standardizer:
         main |= {

@@ -7,12 +7,10 @@ Where one falls is CRC-32 of its letters: a public constant, so no vocabulary is
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import torch
-from dpigu.dpcore import PhaseContext, Reads, Release, State
+from dpigu.dpcore import DataError
 from dpigu.trainers.data import Data, DataSpec, Tensors
 from dpigu.trainers.data.files import data_folder
 from dpigu.trainers.data.scaling import Scaling
@@ -35,39 +33,24 @@ def without_bias(shape: tuple[int, ...], outputs: int) -> nn.Module:
     return nn.Linear(shape[0], outputs, bias=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublicWords:
-    """How often a column's words are in 872 sentences that are taken to be public.
-
-    s_j = Σ x_j² over the sentences of SST-2's dev split, for every class alike; of no label
-
-    Errors: `ValueError` unless the model is `without_bias`.
-    Privacy: reads sentences that are neither in the training nor in the test split, and nothing of
-    a record.
-    """
-
-    def init(self, context: PhaseContext, reads: Reads) -> State:
-        energy_D = public_energy()
-        classes, rest = divmod(context.space.size, len(energy_D))
-        if rest:
-            raise ValueError(f"got {context.space.size} weights, expected some for each word alone")
-        return {"score_D": energy_D.repeat(classes).to(context.weights_D.device)}
-
-    def update(self, state: State, release: Release, reads: Reads) -> State:
-        return state
-
-    def score(self, state: State) -> Tensor:
-        return state["score_D"]
-
-
-@lru_cache(1)
-def public_energy() -> Tensor:
-    """Σ x_j² of every column over SST-2's dev split, which is taken to be public."""
-    return _split("dev")[0].square().sum(0, dtype=torch.float64)
+def public_sentences() -> Data:
+    """Return the 872 sentences of the dev split, which are taken to be public, without labels."""
+    x, _ = _split("dev")
+    spec = DataSpec("reviews-dev", len(x), 2, (COLUMNS,), Scaling())
+    none = Tensors(x[:0], torch.zeros(0, dtype=torch.long))
+    return Data(spec, Tensors(x, torch.zeros(len(x), dtype=torch.long)), none)
 
 
 def _split(name: str) -> tuple[Tensor, Tensor]:
-    lines = (data_folder(None) / "sst2" / f"{name}.tsv").read_text().splitlines()
+    path = data_folder(None) / "sst2" / f"{name}.tsv"
+    if not path.is_file():
+        raise DataError(
+            "SST-2 is missing",
+            where=str(path),
+            expected="a sentence, a tab and its label (0 or 1) on every line",
+            remedy="Name the folder in which `sst2` lies: DPIGU_DATA=FOLDER.",
+        )
+    lines = path.read_text().splitlines()
     pairs = [line.rsplit("\t", 1) for line in lines]
     x = torch.stack([_row(sentence) for sentence, _ in pairs])
     return x, torch.tensor([int(label) for _, label in pairs])

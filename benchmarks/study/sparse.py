@@ -15,23 +15,29 @@ from typing import Any
 import torch
 
 from benchmarks.study.cells import Cell, mean_and_spread
-from benchmarks.study.reviews import public_energy, reviews
+from benchmarks.study.reviews import public_sentences, reviews
 from benchmarks.study.store import RESULTS, Store
 
-DATA = "benchmarks.study.reviews:reviews"
+WORDS = "benchmarks.study.reviews"
+DATA = f"{WORDS}:reviews"
 COMMON: Mapping[str, Any] = {
     "records": 6920,
     "classes": 2,
-    "model": "benchmarks.study.reviews:without_bias",
+    "model": f"{WORDS}:without_bias",
     "expected_batch": 692.0,
     "steps": 40,
     "clip": 0.2,
 }
 BUDGETS = (1.0,)
-_RATES = (8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0)
+_RATES = (8.0, 12.0, 16.0, 20.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0)
 _RATIOS = (0.05, 0.2)
-_OF_A_MASK = [(ratio, rate) for ratio in _RATIOS for rate in (16.0, 32.0, 64.0, 128.0)]
-_PUBLIC = {"scheduler": "top-k", "scorer": "public-words", "pretraining": 0.0}
+_OF_A_MASK = [(ratio, rate) for ratio in _RATIOS for rate in (8.0, 16.0, 32.0, 64.0, 128.0)]
+_PUBLIC: Mapping[str, Any] = {
+    "scheduler": "top-k",
+    "scorer": "public-energy",
+    "scorer_options": {"public_records": 1000},
+    "pretraining": 0.0,
+}
 _TRIALS: Mapping[str, list[tuple[dict[str, Any] | None, float]]] = {
     "dpsgd": [({}, rate) for rate in _RATES],
     "adadpigu": [(None, rate) for rate in _RATES],
@@ -41,18 +47,18 @@ _TRIALS: Mapping[str, list[tuple[dict[str, Any] | None, float]]] = {
     ],
     "mask of public words": [({**_PUBLIC, "ratio": ratio}, rate) for ratio, rate in _OF_A_MASK],
 }
-"""Eight for each method: what is taken into the plan, and the learning rate. None is the preset."""
+"""Ten for each method: what is taken into the plan, and the learning rate. None is the preset."""
 
 
 def trials() -> list[Cell]:
-    """Masks on sparse rows: eight trials for each method, on a validation split, at ε = 1."""
+    """Masks on sparse rows: ten trials for each method, on a validation split, at ε = 1."""
     return [
         Cell(
             name=f"{method}/{trial}",
             data=DATA,
             preset="adadpigu",
             epsilon=BUDGETS[0],
-            options={**COMMON, "learning_rate": rate},
+            options={**COMMON, "learning_rate": rate, **_public(method)},
             plan=plan,
             validation=True,
         )
@@ -61,21 +67,34 @@ def trials() -> list[Cell]:
     ]
 
 
+def _public(method: str) -> dict[str, Any]:
+    """The public data of the one method that reads some."""
+    return {"public": f"{WORDS}:public_sentences"} if method == "mask of public words" else {}
+
+
 def final() -> list[Cell]:
-    """Masks on sparse rows: the best trial of each method that has all, at ε = 1."""
-    store, found = Store(RESULTS, "reviews-trials"), []
-    for method in _TRIALS:
-        tried = [cell for cell in trials() if cell.name.startswith(f"{method}/")]
-        runs = [store.runs(cell.name) for cell in tried]
-        if not all(runs):
-            continue
-        scores = [mean_and_spread(kept)[0] for kept in runs]
-        best = tried[scores.index(max(scores))]
-        found += [
-            replace(best, name=f"{method}/{epsilon:g}", epsilon=epsilon, validation=False)
-            for epsilon in BUDGETS
-        ]
-    return found
+    """Masks on sparse rows: the best kept trial of each method that has all, at ε = 1."""
+    store = Store(RESULTS, "reviews-trials")
+    chosen = [(method, best(method, store)) for method in _TRIALS]
+    return [
+        replace(cell, name=f"{method}/{epsilon:g}", epsilon=epsilon, validation=False)
+        for method, cell in chosen
+        if cell is not None
+        for epsilon in BUDGETS
+    ]
+
+
+def best(method: str, store: Store) -> Cell | None:
+    """The trial of best mean validation accuracy; None unless all have equally many runs."""
+    tried = [cell for cell in trials() if _method(cell) == method]
+    runs = [store.runs(cell.name) for cell in tried]
+    if not runs[0] or len({len(kept) for kept in runs}) > 1:
+        return None
+    return max(zip(tried, runs, strict=True), key=lambda pair: mean_and_spread(pair[1])[0])[0]
+
+
+def _method(cell: Cell) -> str:
+    return cell.name.rpartition("/")[0]
 
 
 def shares() -> list[dict[str, Any]]:
@@ -86,8 +105,8 @@ def shares() -> list[dict[str, Any]]:
     scores = {
         "the mean row itself (not private)": mean_D.abs(),
         "the rows' energy (not private)": energy_D,
-        "public words": public_energy(),
-        "random": torch.rand(len(mean_D)),
+        "public words": public_sentences().train_x.square().mean(0),
+        "random": torch.rand(len(mean_D), generator=torch.Generator().manual_seed(0)),
     }
     found = []
     for ratio in _RATIOS:
@@ -112,25 +131,20 @@ def table(found: Iterable[Mapping[str, Any]]) -> str:
 
 def trials_table(store: Store) -> str:
     """Validation accuracy of every trial in per cent, with a method's best in bold."""
-    means: dict[str, dict[float, float]] = {}
-    best: dict[str, float] = {}
+    chosen = [best(method, store) for method in _TRIALS]
+    rows: dict[str, dict[float, str]] = {}
     for cell in trials():
-        if not (runs := store.runs(cell.name)):
-            continue
-        method = cell.name.split("/")[0]
-        ratio = (cell.plan or {}).get("ratio")
-        row = means.setdefault(method if ratio is None else f"{method}, {ratio:.0%}", {})
-        mean = row[cell.options["learning_rate"]] = 100 * mean_and_spread(runs)[0]
-        best[method] = max(best.get(method, 0.0), mean)
+        if runs := store.runs(cell.name):
+            ratio = (cell.plan or {}).get("ratio")
+            row = rows.setdefault(_method(cell) + ("" if ratio is None else f", {ratio:.0%}"), {})
+            text = f"{mean_and_spread(runs)[0]:.1%}".rstrip("%")
+            row[cell.options["learning_rate"]] = f"**{text}**" if cell in chosen else text
     lines = [
         f"| learning rate | {' | '.join(f'{rate:g}' for rate in _RATES)} |",
         "|---|" + "--:|" * len(_RATES),
     ]
-    for name, row in means.items():
-        top = best[name.split(",")[0]]
-        texts = [
-            "" if rate not in row else f"**{top:.1f}**" if row[rate] == top else f"{row[rate]:.1f}"
-            for rate in _RATES
-        ]
-        lines.append(f"| {name} | {' | '.join(texts)} |")
+    lines += [
+        f"| {name} | {' | '.join(row.get(rate, '') for rate in _RATES)} |"
+        for name, row in rows.items()
+    ]
     return "\n".join(lines)

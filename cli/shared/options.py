@@ -65,7 +65,7 @@ delta_option = click.option(
 trust_code_option = click.option(
     "--trust-code",
     is_flag=True,
-    help="Import a model that a run folder or a configuration names as MODULE:FACTORY.",
+    help="Import a model or data that a run folder or a configuration names as MODULE:FACTORY.",
 )
 require_power_option = click.option(
     "--require-power",
@@ -123,9 +123,9 @@ plan_options = together(
     click.option(
         "--public-data",
         "public",
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|MODULE:FACTORY",
         help="Records without protection, for the stages that learn from some: a data set, an "
-        ".npz, or procedural (made up).",
+        ".npz, a function of yours, or procedural (made up).",
     ),
     click.option("--model", metavar="NAME|MODULE:FACTORY", help="Default: the data's own."),
     click.option("--epsilon", type=POSITIVE, help="Target ε; calibrates the noise to it."),

@@ -38,8 +38,8 @@ def recipe_from(
 ) -> Recipe:
     """The recipe of a preset or a configuration, with the options that were given on top.
 
-    A model that a configuration names as code is refused without `trust_code`, or the same name
-    among the options.
+    A model or data that a configuration names as code is refused without `trust_code`, or the same
+    name among the options.
 
     Errors: `ConfigurationError` for options that contradict each other or the plan.
     """
@@ -136,9 +136,9 @@ def _changed(
 
 
 def _refuse_code(config: Path, recipe: Recipe, options: Mapping[str, Any]) -> None:
-    for option in ("model", "data"):
-        named = getattr(recipe, option)
-        if named is not None and ":" in named and options[option] is None:
+    for field, option in (("model", "model"), ("data", "data"), ("public", "public-data")):
+        named = getattr(recipe, field)
+        if named is not None and ":" in named and options[field] is None:
             raise ConfigurationError(
                 f"the {option} is code that the configuration names, and that is not run without "
                 "your word",

@@ -13,6 +13,7 @@ from dpigu.mechanisms.support.schedulers import (
 from dpigu.mechanisms.support.scorers import (
     Coherent,
     MeanAbsolute,
+    PublicEnergy,
     Random,
     SignalEnergy,
     WeightMagnitude,
@@ -26,6 +27,7 @@ __all__ = [
     "LinearUnfreeze",
     "MeanAbsolute",
     "NamedLayers",
+    "PublicEnergy",
     "Random",
     "RandomFreeze",
     "SignalEnergy",

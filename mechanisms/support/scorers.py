@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from dpigu.dpcore import PhaseContext, Reads, Release, State, register
+from dpigu.dpcore import Clock, GrammarError, PhaseContext, Reads, Release, State, register
+from dpigu.dpcore.grammar.stages import name_of
 from dpigu.mechanisms.public_random import public_generator
+from dpigu.mechanisms.validate import require
 from torch import Tensor
 
 
@@ -139,6 +141,54 @@ class WeightMagnitude:
 
     def init(self, context: PhaseContext, reads: Reads) -> State:
         return {"score_D": context.weights_D.detach().to(torch.float64).abs()}
+
+    def update(self, state: State, release: Release, reads: Reads) -> State:
+        return state
+
+    def score(self, state: State) -> Tensor:
+        return state["score_D"]
+
+
+@register("scorer", "public-energy")
+@dataclass(frozen=True, kw_only=True)
+class PublicEnergy:
+    """How large public records' gradients are on every coordinate when the phase starts.
+
+    s_j = (1/M) Σ_i g_{i,j}², over M public records at the phase's first weights
+
+    A mask of it is there from the first step, and costs none. Public means that no privacy is at
+    stake: another data set, given for the purpose.
+
+    Args:
+        public_records: M, drawn from the public data with replacement.
+
+    State: `score_D`, which no step changes.
+
+    Errors: `GrammarError` if the run has no public records.
+
+    Source: the energy that a support keeps is what a record's clipping norm and its view of the
+    noise shrink by (docs/results.md, sparse rows).
+    Privacy: no bound needed; reads public gradients only; checked by
+    tests/mechanisms/support/test_scorers.py.
+    """
+
+    public_records: int = 128
+
+    def __post_init__(self) -> None:
+        require(self.public_records >= 1, self, "public_records", "at least 1")
+
+    def public_records_at(self, clock: Clock) -> int:
+        """None at any step: all are read before the first."""
+        return 0
+
+    def init(self, context: PhaseContext, reads: Reads) -> State:
+        if context.public_MD is None:
+            raise GrammarError(
+                "there are no public gradients to score by",
+                where=name_of(self),
+                remedy="Give the run public data, or take a scorer that learns, such as coherent.",
+            )
+        return {"score_D": context.public_MD.to(torch.float64).square().mean(0)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         return state

@@ -2,58 +2,53 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
-import pytest
 import torch
 
-from benchmarks.study import reviews as study_reviews
 from benchmarks.study import sparse
-from benchmarks.study.cells import mean_and_spread
 from benchmarks.study.reviews import COLUMNS, _row
 from benchmarks.study.store import RESULTS, Store
 
 
-def test_every_method_has_eight_trials_with_the_same_steps_and_batch() -> None:
+def test_every_method_has_ten_trials_with_the_same_steps_and_batch() -> None:
     tried = sparse.trials()
     methods = [cell.name.split("/")[0] for cell in tried]
-    assert {methods.count(method) for method in methods} == {8}
+    assert {methods.count(method) for method in methods} == {10}
     assert all(cell.validation and cell.epsilon == 1.0 for cell in tried)
     for key in ("steps", "expected_batch", "clip", "model"):
         assert len({cell.options[key] for cell in tried}) == 1
 
 
-def test_the_final_runs_take_the_best_trial() -> None:
+def test_the_final_runs_take_the_trial_of_best_mean_among_equally_many(tmp_path: Path) -> None:
+    store = Store(tmp_path, "reviews-trials")
+    tried = [cell for cell in sparse.trials() if cell.name.startswith("dpsgd/")]
+    for at, cell in enumerate(tried):
+        for seed, accuracy in enumerate((0.6, 0.5 + 0.01 * (at == 3))):
+            store.add(cell, {"seed": seed, "accuracy": accuracy})
+    assert sparse.best("dpsgd", store) == tried[3]
+    assert sparse.best("adadpigu", store) is None  # has no runs
+    store.add(tried[0], {"seed": 2, "accuracy": 0.9})
+    assert sparse.best("dpsgd", store) is None  # a trial has more runs than the others
+
+
+def test_what_is_final_is_scored_on_test_as_its_trial_was_on_validation() -> None:
     kept = Store(RESULTS, "reviews-trials")
-    for cell in sparse.final():
-        assert not cell.validation
-        method = cell.name.split("/")[0]
-        tried = [trial for trial in sparse.trials() if trial.name.startswith(f"{method}/")]
-        best = max(tried, key=lambda trial: mean_and_spread(kept.runs(trial.name))[0])
-        assert (cell.options, cell.plan) == (best.options, best.plan)
+    methods = {cell.name.split("/")[0]: cell for cell in sparse.final()}
+    assert len(methods) == 4
+    for method, cell in methods.items():
+        trial = sparse.best(method, kept)
+        assert trial is not None and trial.validation and not cell.validation
+        assert (cell.options, cell.plan) == (trial.options, trial.plan)
 
 
 def test_a_public_mask_holds_from_the_first_step_and_a_released_one_after_a_tenth() -> None:
     steps = {
-        method: [phase.steps for phase in cell.recipe(0).plan.phases]
+        (cell.name.split("/")[0], *(phase.steps for phase in cell.recipe(0).plan.phases))
         for cell in sparse.trials()
-        if (method := cell.name.split("/")[0]).startswith("mask")
+        if cell.name.startswith("mask")
     }
-    assert steps == {"mask of public words": [40], "mask of released importance": [4, 36]}
-
-
-def test_the_public_words_rank_the_weights_of_every_class_alike(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(study_reviews, "public_energy", lambda: torch.tensor([1.0, 3.0, 2.0]))
-    space = SimpleNamespace(size=6)
-    context: Any = SimpleNamespace(space=space, weights_D=torch.zeros(6))
-    scorer = study_reviews.PublicWords()
-    assert scorer.score(scorer.init(context, {})).tolist() == [1.0, 3.0, 2.0, 1.0, 3.0, 2.0]
-    space.size = 8  # with a bias
-    with pytest.raises(ValueError, match="got 8 weights"):
-        scorer.init(context, {})
+    assert steps == {("mask of public words", 40), ("mask of released importance", 4, 36)}
 
 
 def test_a_sentence_is_its_words_and_pairs_whatever_their_number() -> None:

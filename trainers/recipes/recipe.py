@@ -49,8 +49,8 @@ class Recipe:
         common_inputs: the owner's word that equal inputs are of different people.
         features: the name of a map that stands before the model, as `dpigu.trainers.data.FEATURES`
             has it.
-        public: a data set's name, an `.npz` path or `procedural` (made-up records), for the stages
-            that learn from public records.
+        public: a data set's name, an `.npz` path, `module:factory` (whose training split counts) or
+            `procedural` (made-up records), for the stages that learn from public records.
         model: a model's name or module:factory; None takes the features' or the data set's own.
         settings: budget, sampling, optimizer, engine.
         plan: the phases.
@@ -152,12 +152,13 @@ class Recipe:
             )
         if self.public.endswith(".npz"):
             data = load_public(Path(self.public).expanduser(), spec)
-        elif self.public not in SPECS:
+        elif ":" not in self.public and self.public not in SPECS:
             raise ConfigurationError(
                 "there is no public data of that name",
                 where="public",
                 got=self.public,
-                expected=f"{PROCEDURAL}, {', '.join(SPECS)}, or the path of a .npz file",
+                expected=f"{PROCEDURAL}, {', '.join(SPECS)}, the path of a .npz file, or "
+                "module:factory",
             )
         else:
             data = load_data(self.public, data_dir)

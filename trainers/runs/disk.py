@@ -18,7 +18,7 @@ PUBLIC_FOLDER, PRIVATE_FOLDER = 0o755, 0o700
 
 _REMEDIES = {
     "written": "What was charged stays charged; mend it and go on with the run.",
-    "made": "Name a folder that you may write to.",
+    "made": "Mend it, or name another folder.",
 }
 
 

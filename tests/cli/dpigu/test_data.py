@@ -90,6 +90,30 @@ def test_code_of_one_s_own_makes_the_data(tmp_path: Path, monkeypatch: pytest.Mo
     assert "--data my_records:make" in said
 
 
+def test_code_of_one_s_own_makes_the_public_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_public.py").write_text(
+        "import dpigu, torch\n"
+        "def make():\n"
+        "    x, y = torch.linspace(0, 1, 1920).reshape(30, 1, 8, 8), torch.arange(30) % 10\n"
+        "    return dpigu.data_from(train=(x[:20], y[:20]), test=(x[20:], y[20:]),\n"
+        "                           records=20, classes=10)\n"
+    )
+    out = tmp_path / "run"
+    told = ("--preset", "gep-public", "--data", "digits", "--model", "linear", "--quiet")
+    end = ("--epsilon", 4, "--delta", 1e-5, "--batch", 50, "--steps", 3, "--out", out)
+    result = dpigu("train", *told, *end, "--public-data", "my_public:make")
+    assert result.exit_code == 0, result.output
+    said = one_line(dpigu("train", "--resume", "--out", out, "--quiet"))
+    assert "the run's public data is code" in said and "my_public:make" in said
+    assert dpigu("train", "--resume", "--out", out, "--quiet", "--trust-code").exit_code == 0
+    config = out / "public" / "config.toml"
+    said = one_line(dpigu("train", "--quiet", "--config", config))
+    assert "--public-data my_public:make" in said
+
+
 def public_bytes(out: Path) -> bytes:
     return b"".join(p.read_bytes() for p in (out / "public").iterdir())
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from dpigu.dpcore import Space
-from dpigu.mechanisms import Coherent, MeanAbsolute, Random, SignalEnergy, WeightMagnitude
+from dpigu.dpcore import Clock, GrammarError, Space
+from dpigu.dpcore.grammar.stages import public_records_of
+from dpigu.mechanisms import (
+    Coherent,
+    MeanAbsolute,
+    PublicEnergy,
+    Random,
+    SignalEnergy,
+    WeightMagnitude,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +112,27 @@ def test_weight_magnitude_is_the_size_of_the_weights():
     weights_D = normal(SPACE.size, seed=5, dtype=torch.float32)
     state = WeightMagnitude().init(context(SPACE, weights_D), {})
     assert torch.equal(WeightMagnitude().score(state), weights_D.double().abs())
+
+
+def law_public_energy_is_the_mean_square_of_public_gradients(seeds):
+    g_MD = torch.stack(gradients(seeds))
+    shown = dataclasses.replace(context(SPACE), public_MD=g_MD)
+    state = PublicEnergy().init(shown, {})
+    later = PublicEnergy().update(state, release_of(normal(SPACE.size, seed=4)), {})
+    torch.testing.assert_close(PublicEnergy().score(later), g_MD.square().sum(0) / len(g_MD))
+
+
+test_public_energy_is_the_mean_square_of_public_gradients = given(SEEDS)(
+    law_public_energy_is_the_mean_square_of_public_gradients
+)
+
+
+def test_public_energy_wants_its_records_before_the_first_step_and_says_if_there_are_none():
+    scorer = PublicEnergy(public_records=7)
+    assert public_records_of(scorer) == 7
+    assert all(public_records_of(scorer, Clock(step, 3)) == 0 for step in range(3))
+    with pytest.raises(GrammarError, match="no public gradients to score by"):
+        scorer.init(context(SPACE), {})
 
 
 def test_no_state_shares_memory_with_the_weights():

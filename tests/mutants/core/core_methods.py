@@ -7,6 +7,7 @@ from dpigu.mechanisms import (
     GroupQuantile,
     LowPass,
     MacAdam,
+    PublicEnergy,
     SignalEnergy,
     TwoPoints,
     ZerothOrder,
@@ -117,6 +118,14 @@ MUTANTS = (
         (("**2 - gradient.variance", "**2"),),
         scorers.law_signal_energy_is_the_mean_square_less_the_noise,
         {"seeds": scorers.SEEDS, "noise": st.floats(0.1, 3.0)},
+    ),
+    KernelMutant(
+        "public importance with the square after the mean",
+        PublicEnergy,
+        "init",
+        ((".square().mean(0)", ".mean(0).square()"),),
+        scorers.law_public_energy_is_the_mean_square_of_public_gradients,
+        {"seeds": scorers.SEEDS},
     ),
     KernelMutant(
         "a second point whose weight forgets how far ahead it is",
