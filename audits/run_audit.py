@@ -147,7 +147,7 @@ def audit_model(
         data_dir: the folder to look for it in.
         claim_epsilon: the claim to test; None takes the run's own ε.
         model: the untrained module, where the run used one that has no name to build it by.
-        trust_code: import a model that the folder names as `module:factory`.
+        trust_code: import a model or data that the folder names as `module:factory`.
         reproduce: lines that give the report again; by default this call, in Python.
         steps_of: command lines that follow an advice, for the report of a design without power.
 

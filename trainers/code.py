@@ -10,6 +10,11 @@ from collections.abc import Callable
 from dpigu.dpcore.errors import DpiguError
 
 
+def names_code(name: str) -> bool:
+    """Whether a name of data or of a model means code, and neither a file nor one of ours."""
+    return ":" in name and not name.endswith((".npz", ".csv", ".parquet"))
+
+
 def imported(name: str, what: str, error_type: type[DpiguError]) -> Callable[..., object]:
     """The factory that a name means; the working folder is looked in last.
 

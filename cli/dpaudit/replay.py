@@ -12,6 +12,7 @@ from dpigu.cli.dpaudit.group import main
 from dpigu.cli.shared.options import COUNT, json_option, trust_code_option
 from dpigu.cli.shared.output import print_fields, print_json
 from dpigu.cli.shared.screen import WIDTH, show_verdict
+from dpigu.trainers.code import names_code
 
 if TYPE_CHECKING:
     from dpigu.audits.replay import ReplayAudit
@@ -66,7 +67,7 @@ def _recipe(what: str, trust_code: bool) -> tuple[Recipe, tuple[int, ...] | None
             expected=f"{', '.join(PRESETS)} or a .toml file",
         )
     recipe = recipe_from_file(Path(what))
-    if recipe.model is not None and ":" in recipe.model and not trust_code:
+    if recipe.model is not None and names_code(recipe.model) and not trust_code:
         raise ConfigurationError(
             "the model is code that the configuration names, and that is not run without your word",
             where=what,

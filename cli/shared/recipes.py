@@ -13,6 +13,7 @@ from dpigu.dpcore.registry import dataclass_from, options_of
 from dpigu.mechanisms import PRESETS
 from dpigu.trainers import SPECS, Recipe, Settings, recipe_for, recipe_from_file
 from dpigu.trainers.calibration import steps_of, with_steps
+from dpigu.trainers.code import names_code
 from dpigu.trainers.data.sources.columns import Columns, columns_from_dict
 from dpigu.trainers.recipes import assigned, clipped_at
 
@@ -136,15 +137,16 @@ def _changed(
 
 
 def _refuse_code(config: Path, recipe: Recipe, options: Mapping[str, Any]) -> None:
-    for field, option in (("model", "model"), ("data", "data"), ("public", "public-data")):
+    for field, what in (("model", "model"), ("data", "data"), ("public", "public data")):
         named = getattr(recipe, field)
-        if named is not None and ":" in named and options[field] is None:
+        if named is not None and names_code(named) and options[field] is None:
             raise ConfigurationError(
-                f"the {option} is code that the configuration names, and that is not run without "
+                f"the {what} is code that the configuration names, and that is not run without "
                 "your word",
                 where=str(config),
                 got=named,
-                remedy=f"If you trust whoever wrote it: --trust-code, or --{option} {named}.",
+                remedy="If you trust whoever wrote it: --trust-code, or "
+                f"--{what.replace(' ', '-')} {named}.",
             )
 
 

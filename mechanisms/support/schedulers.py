@@ -76,6 +76,13 @@ class _Ranked(ABC):
         if not isinstance(scorer, Scorer):
             raise GrammarError("this stage gives no scores", where=where, got=name_of(scorer))
         score_D = scorer.score(state)
+        if len(score_D) != context.space.size:
+            raise GrammarError(
+                "the scores are of other coordinates than this phase releases",
+                where=where,
+                got=f"{len(score_D)} of {name}",
+                expected=f"{context.space.size}",
+            )
         if len(score_D) > 1 and bool((score_D == score_D[0]).all()):
             raise GrammarError(
                 "the scores are all equal, and rank nothing",

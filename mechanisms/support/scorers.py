@@ -160,7 +160,8 @@ class PublicEnergy:
     stake: another data set, given for the purpose.
 
     Args:
-        public_records: M, drawn from the public data with replacement.
+        public_records: M, drawn from the public data with replacement; of several stages that ask,
+            the largest counts.
 
     State: `score_D`, which no step changes.
 
@@ -188,7 +189,8 @@ class PublicEnergy:
                 where=name_of(self),
                 remedy="Give the run public data, or take a scorer that learns, such as coherent.",
             )
-        return {"score_D": context.public_MD.to(torch.float64).square().mean(0)}
+        norm_D = torch.linalg.vector_norm(context.public_MD, dim=0, dtype=torch.float64)
+        return {"score_D": norm_D.square() / len(context.public_MD)}
 
     def update(self, state: State, release: Release, reads: Reads) -> State:
         return state

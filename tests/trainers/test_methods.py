@@ -12,6 +12,7 @@ import pytest
 import torch
 from dpigu.dpcore import (
     ConfigurationError,
+    GrammarError,
     ModelError,
     Noiser,
     Phase,
@@ -30,7 +31,7 @@ from dpigu.dpcore import (
 )
 from dpigu.dpcore.registry import entries
 from dpigu.dpcore.registry.entries import Entry
-from dpigu.mechanisms import Flat, FloatGaussian, Gaussian
+from dpigu.mechanisms import Flat, FloatGaussian, Gaussian, TopK, WeightMagnitude, ZerothOrder
 from dpigu.mechanisms.statistics.selective_update import LossChange
 from dpigu.trainers import Tensors, resume, train
 from dpigu.trainers.engines import (
@@ -284,6 +285,37 @@ def test_a_stage_that_wants_public_records_is_refused_without(data, model, setti
     with pytest.raises(ConfigurationError, match=r"there is no public data.*Give `public`"):
         train(plan, data, model, settings, out=tmp_path / "run", progress=False)
     assert not Path(tmp_path / "run").exists()
+
+
+def test_private_records_in_another_type_are_not_taken_for_public_ones(data, model, settings):
+    """Records are told apart by their bytes, so those of another type would all look new."""
+    pipeline = Pipeline(clipper=Flat(bound=1.0), noiser=Gaussian(), scorer=Watcher())
+    plan = Plan((Phase("main", pipeline, 2),))
+    x, y = data.train_x.double(), data.train_y
+    public = replace(data, train=Tensors(x, y), test=Tensors(x[:1], y[:1]))
+    with pytest.raises(ConfigurationError, match=r"differ in type.*float64.*float32"):
+        train(plan, data, model, settings, public=public, progress=False)
+
+
+def test_scores_of_other_coordinates_than_are_released_are_refused(data, model, settings):
+    """A step without gradients releases one number, in which a mask of weights has no place."""
+    plan = Plan(
+        (
+            Phase(
+                "main",
+                Pipeline(
+                    clipper=Flat(bound=1.0),
+                    noiser=Gaussian(),
+                    statistic=ZerothOrder(),
+                    scorer=WeightMagnitude(),
+                    scheduler=TopK(ratio=0.5),
+                ),
+                2,
+            ),
+        )
+    )
+    with pytest.raises(GrammarError, match="of other coordinates than this phase releases"):
+        train(plan, data, model, settings, progress=False)
 
 
 class Remembers(nn.Module):

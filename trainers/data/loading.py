@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from dpigu.dpcore.errors import DataError, did_you_mean
 from dpigu.dpcore.unit import Unit, called
-from dpigu.trainers.code import imported
+from dpigu.trainers.code import imported, names_code
 from dpigu.trainers.data.dataset import SPECS, Data, DataSpec
 from dpigu.trainers.data.files import READERS, Array, data_folder, unreadable
 from dpigu.trainers.data.making import data_from
@@ -76,7 +76,7 @@ def load_data(
                 remedy="Leave out `test`, `target`, `columns`, `unit` and `common_inputs`.",
             )
         return _named(name, data_dir, records, classes, download)
-    if ":" in name:
+    if names_code(name):
         made = _of_factory(name, records, unit)
         word = common_inputs or made.spec.common_inputs
         return replace(made, spec=replace(made.spec, common_inputs=word))

@@ -60,7 +60,8 @@ def refuse_shared(data: Data, public: Data | None) -> None:
     in both. Else an input stands for a record, and any shared one counts, in any order and with
     any label. Where `common_inputs` are declared, an input stands for nobody among those held out,
     and they are refused only if they are the training split itself, in any order. Public records
-    get no such word: stages learn from their gradients as they are.
+    get no such word: stages learn from their gradients as they are. Nor are their units compared:
+    ids are numbered for each data set by itself, so there inputs alone count.
 
     Raises: DataError, for the eyes of whoever runs it: that it is raised depends on the records.
     """

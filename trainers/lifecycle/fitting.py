@@ -9,7 +9,7 @@ from dpigu.dpcore import ConfigurationError, DataError, ModelError, Phase, Pipel
 from dpigu.dpcore.grammar.stages import name_of, of_loss, public_records_of
 from dpigu.dpcore.unit import called
 from dpigu.trainers.data.dataset import Data, DataSpec
-from dpigu.trainers.data.sources import form_of
+from dpigu.trainers.data.sources import form_of, forms_of
 from dpigu.trainers.data.units import Split
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -67,6 +67,14 @@ def check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             where=there.name,
             got=f"{there.shape}, {there.classes} classes",
             expected=f"{here.shape}, at most {here.classes} classes",
+        )
+    (own, _), (theirs, _) = form_of(data.train), form_of(public.train)
+    if [v.dtype for v in tree_leaves(own)] != [v.dtype for v in tree_leaves(theirs)]:
+        raise ConfigurationError(
+            "the public records differ in type from the private ones, so none could be told apart",
+            where=there.name,
+            got=forms_of(theirs),
+            expected=forms_of(own),
         )
 
 

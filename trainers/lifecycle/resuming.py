@@ -78,9 +78,11 @@ def reopened(
             )
         if data is None:
             refuse_code(run, "data", recipe.data, trust_code)
-            data = recipe.load_data(data_dir, progress=progress)
         if public is None:
             refuse_code(run, "public data", recipe.public or "", trust_code)
+        if data is None:
+            data = recipe.load_data(data_dir, progress=progress)
+        if public is None:
             public = recipe.load_public(data.spec, data_dir, progress=progress)
         ranks.first(lambda: check_data(run, data, public))
         check_ranks(ranks, data, public)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from dpigu.dpcore.errors import ModelError, did_you_mean
-from dpigu.trainers.code import imported
+from dpigu.trainers.code import imported, names_code
 from dpigu.trainers.data import DataSpec
 from dpigu.trainers.data.sources import is_shape
 from dpigu.trainers.models.feature_models import centred_linear, scattering_cnn, scattering_linear
@@ -153,7 +153,7 @@ def build_model(name: str, spec: DataSpec, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if ":" in name:
+        if names_code(name):
             offered = {"shape": spec.shape, "classes": spec.classes, "outputs": spec.outputs}
             return model_of(name, offered)
         if name in MODELS:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dpigu.dpcore import ConfigurationError, DataError, Plan, RunError
 from dpigu.dpcore.unit import Unit
+from dpigu.trainers.code import names_code
 from dpigu.trainers.data import (
     PROCEDURAL,
     SPECS,
@@ -152,7 +153,7 @@ class Recipe:
             )
         if self.public.endswith(".npz"):
             data = load_public(Path(self.public).expanduser(), spec)
-        elif ":" not in self.public and self.public not in SPECS:
+        elif not names_code(self.public) and self.public not in SPECS:
             raise ConfigurationError(
                 "there is no public data of that name",
                 where="public",
@@ -176,7 +177,7 @@ class Recipe:
 
 def is_file(name: str | None) -> bool:
     """Whether data of this name is a file of the user's."""
-    return name is not None and ":" not in name and Path(name).suffix in (".npz", *FILES)
+    return name is not None and not names_code(name) and Path(name).suffix in (".npz", *FILES)
 
 
 def _same_records(public: str, private: str) -> bool:

@@ -18,7 +18,7 @@ PUBLIC_FOLDER, PRIVATE_FOLDER = 0o755, 0o700
 
 _REMEDIES = {
     "written": "What was charged stays charged; mend it and go on with the run.",
-    "made": "Mend it, or name another folder.",
+    "made": "Mend it and start again, or name another folder.",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from dpigu.dpcore import RunError
+from dpigu.trainers.code import names_code
 from dpigu.trainers.data.dataset import Data
 from dpigu.trainers.data.declared import spec_from
 from dpigu.trainers.lifecycle.lineage import Ancestor, remember
@@ -57,7 +58,7 @@ def named_model(folder: RunFolder, table: Mapping[str, Any], trust_code: bool) -
     Raises: RunError for a name that says nothing, or one that names code without `trust_code`.
     """
     name = table["model"]["name"]
-    if name not in MODELS and ":" not in name:
+    if name not in MODELS and not names_code(name):
         raise RunError(
             "the run's model has no name to build it by",
             where=str(folder.path),
@@ -82,7 +83,7 @@ def load_run_data(
 
 def refuse_code(folder: RunFolder, what: str, name: str, trust_code: bool) -> None:
     """An error for a name that means code which somebody else may have chosen."""
-    if ":" in name and not trust_code:
+    if names_code(name) and not trust_code:
         raise RunError(
             f"the run's {what} is code that the folder names, and that is not run without your "
             "word",

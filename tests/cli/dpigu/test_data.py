@@ -114,6 +114,23 @@ def test_code_of_one_s_own_makes_the_public_data(
     assert "--public-data my_public:make" in said
 
 
+def test_a_file_in_a_folder_with_a_colon_is_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    x, y = np.linspace(0, 1, 1280).reshape(20, 1, 8, 8), np.arange(20) % 10
+    np.savez(folder / "public.npz", x=x, y=y)
+    out = tmp_path / "run"
+    told = ("--preset", "gep-public", "--data", "digits", "--model", "linear", "--quiet")
+    end = ("--epsilon", 4, "--delta", 1e-5, "--batch", 50, "--steps", 3, "--out", out)
+    result = dpigu("train", *told, *end, "--public-data", "a:b/public.npz")
+    assert result.exit_code == 0, result.output
+    assert "a:b" not in (out / "public" / "config.toml").read_text()
+    assert dpigu("train", "--resume", "--out", out, "--quiet").exit_code == 0
+
+
 def public_bytes(out: Path) -> bytes:
     return b"".join(p.read_bytes() for p in (out / "public").iterdir())
 

@@ -120,10 +120,10 @@ MUTANTS = (
         {"seeds": scorers.SEEDS, "noise": st.floats(0.1, 3.0)},
     ),
     KernelMutant(
-        "public importance with the square after the mean",
+        "public importance of norms that are not squared",
         PublicEnergy,
         "init",
-        ((".square().mean(0)", ".mean(0).square()"),),
+        (("norm_D.square()", "norm_D"),),
         scorers.law_public_energy_is_the_mean_square_of_public_gradients,
         {"seeds": scorers.SEEDS},
     ),
