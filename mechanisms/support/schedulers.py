@@ -82,6 +82,7 @@ class _Ranked(ABC):
                 where=where,
                 got=f"{len(score_D)} of {name}",
                 expected=f"{context.space.size}",
+                remedy="Leave out this scheduler, or the statistic that is no gradient.",
             )
         if len(score_D) > 1 and bool((score_D == score_D[0]).all()):
             raise GrammarError(

@@ -75,6 +75,7 @@ def check_public(pipeline: Pipeline, data: Data, public: Data | None) -> None:
             where=there.name,
             got=forms_of(theirs),
             expected=forms_of(own),
+            remedy="Give the public records in the private ones' type.",
         )
 
 
