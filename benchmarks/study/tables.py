@@ -24,7 +24,10 @@ METHODS = ("adadpigu", "dpsgd", "dpsur", "dpsgd-hf", "dpsgd-ts")
 the same nets with tanh; `dpsgd-hf` a linear model on scattering features."""
 
 
-LONG = tuple((data, method) for data in DATA for method in ("adadpigu", "dpsgd"))
+LONG = (
+    *((data, method) for data in DATA for method in ("adadpigu", "dpsgd")),
+    *(("cifar10", method) for method in ("dpsgd-ts", "dpsur")),
+)
 """The nets that are trained for 40 epochs, 30 on CIFAR-10; the others have eight and four."""
 
 FIGURE_6 = ("mnist", "adadpigu")
