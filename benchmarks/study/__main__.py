@@ -168,6 +168,11 @@ def simulate(
     records = loaded(data, None, features, data_dir, True)
     if not 0 < batch <= (whole := len(records.train_x) + len(records.test_x)):
         raise click.ClickException(f"--batch: got {batch:g}, expected at most {whole} records")
+    if records.train_x.dim() != 2:
+        shape = "×".join(map(str, records.train_x.shape[1:]))
+        raise click.ClickException(
+            f"--features: got {features}, of {shape}; expected vectors, as even-scattering"
+        )
     found = simulated(records, batch, trials, centred=not as_is)
     for text, accuracy in zip(settings * draws, found, strict=True):
         click.echo(f"{text}: {accuracy:.2%}")

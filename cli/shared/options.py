@@ -117,8 +117,8 @@ plan_options = together(
     click.option(
         "--features",
         metavar="NAME",
-        help="Fixed features before the model: scattering, even-scattering, patches or "
-        "layered-patches.",
+        help="Fixed features before the model: scattering, even-scattering, "
+        "deskewed-scattering, patches or layered-patches.",
     ),
     click.option(
         "--public-data",

@@ -90,6 +90,7 @@ def test_noise_is_what_the_budget_asks_for(data: Data) -> None:
     (
         (["4,80"], "got 4,80, expected ε,STEPS,RATE,C"),
         (["4,8,1,1", "--batch", "9000"], "got 9000, expected at most 1500 records"),
+        (["4,8,1,1", "--batch", "9"], "got scattering, of 81×2×2; expected vectors"),
     ),
 )
 def test_what_cannot_be_simulated_is_refused_in_one_line(given: list[str], told: str) -> None:

@@ -26,6 +26,7 @@ import pooch
 import torch
 from dpigu.dpcore.errors import ConfigurationError, DataError, did_you_mean
 from dpigu.trainers.data.dataset import Data, DataSpec
+from dpigu.trainers.data.features.deskewed import DeskewedScattering, deskewed_scattering_shape
 from dpigu.trainers.data.features.even import Even, even_shape
 from dpigu.trainers.data.features.patches import Patches, patches_shape
 from dpigu.trainers.data.features.scattering import Scattering, scattering_shape
@@ -84,6 +85,14 @@ FEATURES: Mapping[str, FeatureMap] = {
     ),
     "even-scattering": FeatureMap(
         "even-scattering", 1, "torch", "centred-linear", even_shape, Even, of="scattering"
+    ),
+    "deskewed-scattering": FeatureMap(
+        "deskewed-scattering",
+        1,
+        "kymatio",
+        "centred-linear",
+        deskewed_scattering_shape,
+        DeskewedScattering,
     ),
 }
 """The feature maps that have a name."""
