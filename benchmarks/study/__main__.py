@@ -129,6 +129,12 @@ def shares(results: Path) -> None:
     write(results / "shares.json", sparse.shares())
 
 
+@main.command(help="What the labels of sparse rows' public records say, without privacy.")
+def public_labels() -> None:
+    for strength, accuracy in sparse.public_labels().items():
+        click.echo(f"C = {strength:g}: {accuracy:.1%}")
+
+
 @main.command(help="What a further compression by JPEG costs a model that is not private.")
 @click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")

@@ -21,7 +21,7 @@ COLUMNS = 2**13
 
 def reviews() -> Data:
     """Return 6,920 sentences, and the test split without those that equal one of them."""
-    (train_x, train_y), (test_x, test_y) = _split("train"), _split("test")
+    (train_x, train_y), (test_x, test_y) = labelled("train"), labelled("test")
     known = {row.numpy().tobytes() for row in train_x}
     other = torch.tensor([row.numpy().tobytes() not in known for row in test_x])
     spec = DataSpec("reviews", len(train_x), 2, (COLUMNS,), Scaling())
@@ -35,13 +35,14 @@ def without_bias(shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 def public_sentences() -> Data:
     """Return the 872 sentences of the dev split, which are taken to be public, without labels."""
-    x, _ = _split("dev")
+    x, _ = labelled("dev")
     spec = DataSpec("reviews-dev", len(x), 2, (COLUMNS,), Scaling())
     none = Tensors(x[:0], torch.zeros(0, dtype=torch.long))
     return Data(spec, Tensors(x, torch.zeros(len(x), dtype=torch.long)), none)
 
 
-def _split(name: str) -> tuple[Tensor, Tensor]:
+def labelled(name: str) -> tuple[Tensor, Tensor]:
+    """The sentences of a split (train, dev or test) and their labels."""
     path = data_folder(None) / "sst2" / f"{name}.tsv"
     if not path.is_file():
         raise DataError(
