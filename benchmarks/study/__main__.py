@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 from dpigu.audits.workers import Workers, spread
 from dpigu.cli.shared.options import worker_count
+from dpigu.trainers.data import SPECS
+from dpigu.trainers.data.features.registry import feature_spec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -151,7 +153,13 @@ def windows(data_dir: Path | None, results: Path) -> None:
 
 @main.command(help="Score settings of a linear model on features, each as ε,STEPS,RATE,C.")
 @click.argument("settings", nargs=-1, required=True)
-@click.option("--data", default="cifar10", show_default=True, help="a data set's name")
+@click.option(
+    "--data",
+    type=click.Choice(list(SPECS)),
+    default="cifar10",
+    show_default=True,
+    help="a data set's name",
+)
 @click.option("--features", default="layered-patches", show_default=True, help="that are vectors")
 @click.option("--batch", default=12500.0, show_default=True, help="expected records of a step")
 @click.option("--as-is", is_flag=True, help="do not take the mean off")
@@ -171,14 +179,14 @@ def simulate(
     except ValueError as error:
         expected = "expected ε,STEPS,RATE,C, as 4,80,6,1"
         raise click.ClickException(f"got {' '.join(settings)}, {expected}: {error}") from error
+    if len(shape := feature_spec(SPECS[data], features).shape) != 1:
+        numbers = "×".join(map(str, shape))
+        raise click.ClickException(
+            f"--features: got {features}, of {numbers}; expected vectors, as even-scattering"
+        )
     records = loaded(data, None, features, data_dir, True)
     if not 0 < batch <= (whole := len(records.train_x) + len(records.test_x)):
         raise click.ClickException(f"--batch: got {batch:g}, expected at most {whole} records")
-    if records.train_x.dim() != 2:
-        shape = "×".join(map(str, records.train_x.shape[1:]))
-        raise click.ClickException(
-            f"--features: got {features}, of {shape}; expected vectors, as even-scattering"
-        )
     found = simulated(records, batch, trials, centred=not as_is)
     for text, accuracy in zip(settings * draws, found, strict=True):
         click.echo(f"{text}: {accuracy:.2%}")

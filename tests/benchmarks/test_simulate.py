@@ -90,10 +90,10 @@ def test_noise_is_what_the_budget_asks_for(data: Data) -> None:
     (
         (["4,80"], "got 4,80, expected ε,STEPS,RATE,C"),
         (["4,8,1,1", "--batch", "9000"], "got 9000, expected at most 1500 records"),
-        (["4,8,1,1", "--batch", "9"], "got scattering, of 81×2×2; expected vectors"),
+        (["4,8,1,1", "--features", "scattering"], "got scattering, of 81×2×2; expected vectors"),
     ),
 )
 def test_what_cannot_be_simulated_is_refused_in_one_line(given: list[str], told: str) -> None:
-    options = ["--data", "digits", "--features", "scattering"]
+    options = ["--data", "digits", "--features", "even-scattering"]
     said = CliRunner().invoke(main, ["simulate", *options, *given])
     assert said.exit_code == 1 and told in said.output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dpigu.dpcore import DataError
@@ -63,6 +65,16 @@ def test_deskewed_scattering_stands_beside_that_of_the_picture_as_it_is() -> Non
     for half, picture in zip(found.chunk(2, 1), (x, Deskewed(shape)(x)), strict=True):
         want = Even(scattering_shape(shape))(Scattering(shape)(picture))
         torch.testing.assert_close(half * 2**0.5, want)
+
+
+@pytest.mark.parametrize("part", ["scattering", "even-scattering"])
+def test_kept_features_are_of_the_versions_of_their_parts(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = FEATURES["deskewed-scattering"].label
+    newer = replace(FEATURES[part], version=FEATURES[part].version + 1)
+    monkeypatch.setitem(FEATURES, part, newer)  # type: ignore[arg-type]
+    assert FEATURES["deskewed-scattering"].label != before
 
 
 @pytest.mark.parametrize("shape", [(64,), (8, 8)])

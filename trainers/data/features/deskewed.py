@@ -3,11 +3,12 @@
     y(i, j) = x(m_i + i, m_j + j + α·i),  α = Σ w·δi·δj / Σ w·δi²,  w = x − min x
 
 with i, j counted from the middle of the picture and m the centre of mass, both in pixels; δi, δj
-are distances from m. Values between pixels are bilinear, and what comes from outside the picture
-is its least value. A record's picture depends on that record alone.
+are distances from m. It is for light ink on a dark ground. Values between pixels are bilinear, and
+what comes from outside the picture is its least value. A record's picture depends on that record
+alone.
 
-Source: LeCun, Bottou, Bengio and Haffner 1998 (Proc. IEEE 86), section III.C, where such pictures
-are called deslanted.
+Source: LeCun, Bottou, Bengio and Haffner 1998 (Proc. IEEE 86), section III.A, where such pictures
+are called deslanted, and w is 1 for ink and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Deskewed:
     Args:
         shape: (C, H, W).
 
-    Raises: DataError for records of another shape.
+    Raises: DataError for a shape of no picture.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -79,14 +80,14 @@ def deskewed_scattering_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 class DeskewedScattering:
     """The scattering of pictures as they are beside that of the same deskewed, as a vector.
 
-    Each half is normalised within groups of channels; together they have norm 10.
+    Each half is normalised within groups of channels; together their norm is at most 10.
 
     Args:
         shape: (C, H, W).
 
     Raises:
         ConfigurationError: Kymatio is not installed.
-        DataError: records of another shape.
+        DataError: a shape of no picture.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:

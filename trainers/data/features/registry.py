@@ -53,6 +53,7 @@ class FeatureMap:
         shape: from a record's shape, the features'; needs no library.
         build: from a record's shape, the map of B records.
         of: the map whose features this one takes in place of records, by name.
+        parts: the maps whose code this one runs, by name; it is another one when they are.
     """
 
     name: str
@@ -62,12 +63,14 @@ class FeatureMap:
     shape: Callable[[tuple[int, ...]], tuple[int, ...]]
     build: Callable[[tuple[int, ...]], Callable[[Tensor], Tensor]]
     of: str | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        """The map, its version and its library's: what a cache is for."""
+        """The map, its version, its library's and its parts': what a cache is for."""
         installed = importlib.metadata.version(self.library)
-        return f"{self.name} {self.version} {self.library} {installed}"
+        own = f"{self.name} {self.version} {self.library} {installed}"
+        return ", ".join([own, *(FEATURES[part].label for part in self.parts)])
 
 
 FEATURES: Mapping[str, FeatureMap] = {
@@ -93,6 +96,7 @@ FEATURES: Mapping[str, FeatureMap] = {
         "centred-linear",
         deskewed_scattering_shape,
         DeskewedScattering,
+        parts=("scattering", "even-scattering"),
     ),
 }
 """The feature maps that have a name."""
