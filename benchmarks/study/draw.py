@@ -123,7 +123,8 @@ def _missing(cells: Sequence[Cell], store: Store) -> str:
     absent = [cell for cell in cells if not store.runs(cell.name)]
     if not absent:
         return "Every cell was run."
-    return "\n".join(f"- {cell.name}: `{report.command(cell)}`" for cell in absent)
+    lines = [f"- {cell.name}: `{report.command(cell)}`" for cell in absent]
+    return "\n".join(["Not run:", "", *lines])
 
 
 def _pictures(cells: Mapping[str, Sequence[Cell]], stores: Mapping[str, Store]) -> None:
