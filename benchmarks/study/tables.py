@@ -28,7 +28,7 @@ LONG = (
     *((data, method) for data in DATA for method in ("adadpigu", "dpsgd")),
     *(("cifar10", method) for method in ("dpsgd-ts", "dpsur")),
 )
-"""The nets that are trained for 40 epochs, 30 on CIFAR-10; the others have eight and four."""
+"""The nets that are trained for 40 epochs, 30 on CIFAR-10; the others have eight."""
 
 FIGURE_6 = ("mnist", "adadpigu")
 """The cells whose accuracy is taken along the way too."""
@@ -49,7 +49,7 @@ def trials(data: str, method: str) -> list[dict[str, Any]]:
             for batch, rate in ((4096.0, 8.0), (4096.0, 16.0), (4096.0, 32.0), (8192.0, 32.0))
         ]
     tried = ((1000.0, 2.0), (1000.0, 4.0), (1000.0, 8.0), (2000.0, 8.0))
-    visits = 200_000 if data == "cifar10" else 480_000  # of records, in the whole run
+    visits = 480_000  # of records, in the whole run
     if (data, method) in LONG:
         tried = ((1000.0, 2.0), (1000.0, 4.0), (2400.0, 3.0), (2400.0, 6.0))
         visits = 1_500_000 if data == "cifar10" else 2_400_000
