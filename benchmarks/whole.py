@@ -88,8 +88,7 @@ def main() -> None:
     net, clock, few = given.net, CLOCKS[given.clock], given.steps
     model, data = NETS[net].make(), made_up(net)
     size = sum(p.numel() for p in model.parameters())
-    cpu = torch.device("cpu")
-    records = automatic(model, NETS[net].shape, size, fast=True, device=cpu)
+    records = automatic(model, NETS[net].batch(1)[0], size, fast=True)
     microbatch = evened(records, BATCH)
     alone = engine_alone(net, microbatch)
     alone()
