@@ -107,6 +107,7 @@ lint: setup $(LINKS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict .links
+	MYPYPATH=$(dir $(LINKS)) $(BIN)/mypy benchmarks
 
 laws: setup $(LINKS)
 	HYPOTHESIS_PROFILE=deep OMP_NUM_THREADS=1 $(PYTEST) tests/laws

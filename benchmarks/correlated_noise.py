@@ -17,6 +17,7 @@ import itertools
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 from dpigu.accountants import calibrate_noise_multiplier
 from dpigu.dpcore import Plan, PoissonSampler
@@ -91,7 +92,7 @@ def turns(epsilon: float) -> list[str]:
 
 def trained(preset: str, epsilon: float, seeds: int) -> dict[str, object]:
     """Held-out accuracy on digits by the data's own settings, over seeds of the weights."""
-    found, calibrated = [], dict[str, float]()
+    found, calibrated = [], dict[str, Any]()
     for seed in range(seeds):
         recipe = recipe_for(
             preset, "digits", seed=seed, epsilon=epsilon, evaluations=1, **calibrated

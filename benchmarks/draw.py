@@ -131,13 +131,19 @@ def _lines(axes: Axes, found: Sequence[Result], what: str, unit: float) -> None:
             pipeline, library, engine = line
             label = f"{pipeline}, {library} {engine}"
             width = 2.2 if library == "dpigu" and engine == "ghost" else 1.3
-            look = {"marker": MARKS[library], "ms": 4.5, "color": colour, "lw": width}
-            axes.plot(*zip(*points, strict=True), dash, **look)
-            axes.lines[-1].set_label(label)
-    batches = sorted({r["batch"] for r in found})
+            batches, values = zip(*points, strict=True)
+            axes.plot(
+                *(batches, values, dash),
+                marker=MARKS[library],
+                ms=4.5,
+                color=colour,
+                lw=width,
+                label=label,
+            )
+    ticks = sorted({r["batch"] for r in found})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(batches, [str(b) for b in batches])
+    axes.set_xticks(ticks, [str(batch) for batch in ticks])
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()

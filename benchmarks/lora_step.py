@@ -119,7 +119,11 @@ def private(args: argparse.Namespace) -> Iterator[Callable[[], None]]:
     with dpigu.Session(dpigu.dpsgd(10 * args.rounds), data, model, settings) as session:
         steps = iter(session)
         next(steps).apply()  # the engine compares itself with vmap once
-        yield lambda: next(steps).apply() and None
+
+        def step() -> None:
+            next(steps).apply()
+
+        yield step
         session.stop()
 
 

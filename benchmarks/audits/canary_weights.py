@@ -69,7 +69,7 @@ def observed(
     o_Tm = in_Tm + draw.normal(0, DATA, in_Tm.shape) + draw.normal(0, 1, in_Tm.shape) * spread
     there = np.ones(in_Tm.shape, dtype=bool)
     sigma_T, rate_T = np.full(steps, sigma), np.full(steps, rate)
-    return Observations(o_Tm, there, in_Tm, sigma_T, rate_T, steps), coins
+    return Observations(o_Tm, there, in_Tm, sigma_T, rate_T, steps), coins.astype(float)
 
 
 def bound_of(scores: Reals, coins: Reals) -> float:

@@ -74,7 +74,8 @@ def non_private(memory_format: torch.memory_format = torch.contiguous_format) ->
     """The plain step; in channels last, the format that the fast engine chooses by itself."""
 
     def prepare(net: Net, batch: int) -> Step:
-        model = net.make().to(memory_format=memory_format)
+        model = net.make()
+        model.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's
         x, y = net.batch(batch)
         x = x.contiguous(memory_format=memory_format) if x.dim() == 4 else x
         optimizer = torch.optim.SGD(model.parameters(), RATE)
@@ -146,7 +147,7 @@ def last_phase(preset: str, model: nn.Module) -> LastPhase:
     return LastPhase(pipeline, states, Clock(0, last.steps))
 
 
-def _as_if_learnt(states: Mapping[str, Mapping[str, Tensor]], size: int) -> dict[str, object]:
+def _as_if_learnt(states: Mapping[str, Mapping[str, Tensor]], size: int) -> States:
     """The states of an earlier phase with scores that rank something."""
     draw = torch.Generator().manual_seed(0)
     return {

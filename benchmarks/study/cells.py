@@ -111,7 +111,7 @@ def measure(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
         out = Path(folder) / "run" if cell.points > 1 else None  # the points are in its folder
         run = train(recipe.plan, data, model, settings, out=out, public=public, progress=False)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        metrics = [run.summary | {"step": run.summary["steps"]}]
+        metrics = [dict(run.summary) | {"step": run.summary["steps"]}]
         if out is not None:
             metrics = RunFolder.existing(out).metrics()
     summary = run.summary

@@ -44,8 +44,8 @@ class Store:
 
     def add(self, cell: Cell, run: Mapping[str, Any]) -> None:
         """Keep a run."""
-        entry = {"configuration": _plain(cell.configuration()), "runs": []}
-        entry = self.cells.setdefault(cell.name, entry)
+        new: dict[str, Any] = {"configuration": _plain(cell.configuration()), "runs": []}
+        entry = self.cells.setdefault(cell.name, new)
         entry["runs"] = sorted([*entry["runs"], dict(run)], key=lambda kept: kept["seed"])
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")

@@ -27,6 +27,7 @@ def table3() -> list[dict[str, Any]]:
             row: dict[str, Any] = {"dataset": data, "sigma": sigma, "claimed_epsilon": claimed}
             for name in ("rdp", "prv"):
                 value = get_accountant(name).epsilon(event(steps), DELTA).value
+                assert value is not None
                 row[f"{name}_epsilon"] = round(value, 8)  # beyond it, a processor's rounding
             for name in ("rdp", "pld"):
                 fit = max_steps_within(event, 4 * steps, claimed, DELTA, name)

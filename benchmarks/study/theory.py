@@ -9,7 +9,7 @@ This looks at un-noised gradients: it explains a public data set, and is no priv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def _pairs(a: Tensor, b: Tensor, sizes: list[int]) -> list[tuple[Tensor, Tensor]
     return list(zip(a.split(sizes), b.split(sizes), strict=True))
 
 
-def predict(cell: Cell, data_dir: Path | None) -> list[Mapping[str, Any]]:
+def predict(cell: Cell, data_dir: Path | None) -> Sequence[Mapping[str, Any]]:
     """What the theory predicts along a run of a cell with a mask."""
     assert cell.plan is not None
     recipe = cell.recipe(0)

@@ -24,6 +24,9 @@ SETTINGS = replace(settings_of(), expected_batch=0.85 * RECORDS, evaluations=2)
 class Normalised(nn.Module):
     """A linear model behind a normalisation by statistics that it is given."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)

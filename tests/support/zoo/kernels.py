@@ -235,7 +235,8 @@ class _Repeating:
     """Draws once, and gives the same again."""
 
     def __init__(self, noise: NoiseSource) -> None:
-        self._noise, self._drawn = noise, {}
+        self._noise = noise
+        self._drawn: dict[int, NDArray[np.uint64]] = {}
         self.private = noise.private
 
     def words(self, count: int) -> NDArray[np.uint64]:

@@ -27,7 +27,7 @@ class Costs:
         stream: numbers of rows that are worked on at a time.
         store: numbers of one parameter's rows that are kept between norm and sum; more are
             formed twice.
-        run: records whose ghost norms or clipped sums are taken at a time.
+        run: records whose ghost norms or clipped sums are taken at a time, at most.
         outputs: of a layer, whose share in weighted ghost norms is taken at a time.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Ghost:
         squares = b_BqO.new_empty((len(b_BqO), count), dtype=torch.float64)
         of_output = None if groups_P is None else groups_P.view(b_BqO[0].numel(), -1)[:, 0]
         squared = _squares if diagonal.uniform else _weighted_squares
-        for lo, hi in blocks(rows.records, costs_of(rows.device).run):
+        for lo, hi in _pieces(rows):
             a_nqI = rows.left(lo, hi)[..., 0]
             squares[lo:hi] = squared(a_nqI, b_BqO[lo:hi], diagonal, layout, of_output, workspace)
         if of_output is None:
@@ -45,7 +46,7 @@ class Ghost:
         q, o, i = layout.sizes
         in_order = not layout.taps_first
         total_qOI = out_P.view(q, o, i) if in_order else out_P.new_empty(q, o, i)
-        for lo, hi in blocks(self.rows.records, costs_of(self.rows.device).run):
+        for lo, hi in _pieces(self.rows):
             live_n = None if live_B is None else live_B[lo:hi]
             a_nqI = kept(self.rows.left(lo, hi)[..., 0], live_n)
             b_nqO = kept(self.rows.b_BqOT[lo:hi, ..., 0], live_n)
@@ -64,6 +65,12 @@ class Ghost:
             return self.diagonal.scaled(c_nG[:, self.diagonal.group, None, None])
         of_output = self.diagonal.groups_P.view(*self.rows.layout.sizes[:2], -1)[..., 0]
         return self.diagonal.scaled(c_nG[:, of_output])
+
+
+def _pieces(rows: Factors) -> Iterator[tuple[int, int]]:
+    """Records whose inputs stay in cache, or as many as there are outputs: then products count."""
+    costs, (q, o, i) = costs_of(rows.device), rows.layout.sizes
+    return blocks(rows.records, min(costs.run, max(1, costs.stream // (q * i), o)))
 
 
 def _by_group(v_nqO: Tensor, of_output: Tensor | None, groups: int) -> Tensor:
