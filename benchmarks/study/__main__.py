@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import torch
 from dpigu.audits.workers import Workers, spread
 from dpigu.cli.shared.options import worker_count
 from dpigu.trainers.data import SPECS
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.study import sparse
 from benchmarks.study.cells import loaded, mean_and_spread, measure_one_of
 from benchmarks.study.draw import draw
+from benchmarks.study.features import cost_of_features
 from benchmarks.study.jpeg import cost_of_jpeg
 from benchmarks.study.report import write
 from benchmarks.study.simulate import Trial, simulated
@@ -142,6 +144,14 @@ def public_labels() -> None:
 @click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
 def jpeg(data_dir: Path | None, results: Path) -> None:
     write(results / "jpeg.json", cost_of_jpeg(data_dir))
+
+
+@main.command(help="What the features of the strongest rows cost, in time of a processor.")
+@click.option("--data-dir", type=_PATH, default=None, help="folder of the data sets")
+@click.option("--results", type=_PATH, default=RESULTS, help="folder of the result files")
+def features(data_dir: Path | None, results: Path) -> None:
+    torch.set_num_threads(1)
+    write(results / "features.json", cost_of_features(data_dir))
 
 
 @main.command(help="What the windows do that responses to patches are averaged over.")

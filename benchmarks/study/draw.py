@@ -11,7 +11,7 @@ from typing import Any
 
 from dpigu.accountants import get_accountant
 
-from benchmarks.study import jpeg, pictures, report, sparse, table3, windows
+from benchmarks.study import features, jpeg, pictures, report, sparse, table3, windows
 from benchmarks.study.cells import Cell
 from benchmarks.study.store import Store
 from benchmarks.study.tables import TABLES
@@ -67,7 +67,8 @@ def draw(results: Path) -> None:
         blocks["reviews-trials"] = sparse.trials_table(stores["reviews-trials"])
     if stores["reviews"].cells:
         blocks["reviews"] = report.simple_table(cells["reviews"], stores["reviews"], "reviews")
-    for name, table in (("jpeg", jpeg.table), ("windows", windows.table)):
+    made = {"features": features.table, "jpeg": jpeg.table, "windows": windows.table}
+    for name, table in made.items():
         path = results / f"{name}.json"
         if path.is_file():
             blocks[name] = table(json.loads(path.read_text()))
