@@ -132,14 +132,8 @@ def _lines(axes: Axes, found: Sequence[Result], what: str, unit: float) -> None:
             label = f"{pipeline}, {library} {engine}"
             width = 2.2 if library == "dpigu" and engine == "ghost" else 1.3
             batches, values = zip(*points, strict=True)
-            axes.plot(
-                *(batches, values, dash),
-                marker=MARKS[library],
-                ms=4.5,
-                color=colour,
-                lw=width,
-                label=label,
-            )
+            (drawn,) = axes.plot(batches, values, dash, marker=MARKS[library], ms=4.5, lw=width)
+            drawn.set(color=colour, label=label)
     ticks = sorted({r["batch"] for r in found})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,7 @@ def draw(results: Path) -> None:
         blocks["reviews-trials"] = sparse.trials_table(stores["reviews-trials"])
     if stores["reviews"].cells:
         blocks["reviews"] = report.simple_table(cells["reviews"], stores["reviews"], "reviews")
+    made: Mapping[str, Callable[[Any], str]]
     made = {"features": features.table, "jpeg": jpeg.table, "windows": windows.table}
     for name, table in made.items():
         path = results / f"{name}.json"

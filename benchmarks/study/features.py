@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dpigu.trainers.data import SPECS, load_data
+from dpigu.trainers.data import SPECS, DataSpec, load_data
 from dpigu.trainers.data.features.registry import BATCH, feature_map, feature_spec
 from torch import Tensor
 
@@ -25,18 +25,20 @@ MAPS = (
 RECORDS = 1024
 
 
+@torch.no_grad()
 def cost_of_features(data_dir: Path | None, records: int = RECORDS) -> list[dict[str, Any]]:
     """Processor time to build every map, and of one record: the median over batches.
 
-    Training records, in the batches in which features are kept; the file that keeps
-    them is not written.
+    A map is built when it has seen its first record: filters are learnt by then. Training records,
+    in the batches in which features are kept; the files that keep them are not written.
     """
     found = []
     for data, name in MAPS:
         whole = load_data(data, data_dir)
         x = whole.train_x[:records]
         began = time.process_time()
-        transform = built(name, tuple(x.shape[1:]))
+        transform = built(name, whole.spec)
+        transform(x[:1])
         build = time.process_time() - began
         took = [_seconds(transform, x_B) / len(x_B) for x_B in x.split(BATCH)]
         found.append(
@@ -53,12 +55,13 @@ def cost_of_features(data_dir: Path | None, records: int = RECORDS) -> list[dict
     return found
 
 
-def built(name: str, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    """The map of that name from records of this shape, with the map that it goes on from."""
+def built(name: str, spec: DataSpec) -> Callable[[Tensor], Tensor]:
+    """The map of that name from records of this kind, with the map that it goes on from."""
     features = feature_map(name)
     if features.of is None:
-        return features.build(shape)
-    first, then = built(features.of, shape), features.build(feature_map(features.of).shape(shape))
+        return features.build(spec.shape)
+    first = built(features.of, spec)
+    then = features.build(feature_spec(spec, features.of).shape)
     return lambda x_B: then(first(x_B))
 
 
@@ -77,7 +80,6 @@ def table(found: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@torch.no_grad()
 def _seconds(transform: Callable[[Tensor], Tensor], x_B: Tensor) -> float:
     began = time.process_time()
     transform(x_B)

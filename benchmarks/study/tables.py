@@ -23,7 +23,6 @@ METHODS = ("adadpigu", "dpsgd", "dpsur", "dpsgd-hf", "dpsgd-ts")
 """Table 4's methods. `dpsgd` has the paper's nets with ReLU; `dpsgd-ts`, `adadpigu` and `dpsur`
 the same nets with tanh; `dpsgd-hf` a linear model on scattering features."""
 
-
 FIGURE_6 = ("mnist", "adadpigu")
 """The cells whose accuracy is taken along the way too."""
 
@@ -67,7 +66,7 @@ def chosen(data: str, method: str) -> dict[str, Any]:
 def tune() -> list[Cell]:
     """Four trials for each method and data set, on a validation split, at ε = 2.
 
-    Of a net a trial is a run of a quarter of the steps, with the noise of all.
+    A net's trial is a run of a quarter of the steps, with the noise of all.
     """
     return [
         Cell(

@@ -25,7 +25,7 @@ def test_what_is_timed_gives_the_features_that_a_run_has(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     data = digits(8)
     theirs = with_features(data, "even-scattering", progress=False).train_x
-    ours = features.built("even-scattering", (1, 8, 8))(data.train_x)
+    ours = features.built("even-scattering", data.spec)(data.train_x)
     assert torch.allclose(ours, theirs, rtol=0.01, atol=0.01) and float(ours.std()) > 0.3
 
 
@@ -34,6 +34,29 @@ def test_every_map_is_timed_on_training_records(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(features, "MAPS", (("digits", "even-scattering"),))
     (found,) = features.cost_of_features(None, records=70)
     assert found["records"] == 71 and found["record_seconds"] > 0 <= found["build_seconds"]
+
+
+def test_what_a_map_learns_from_its_first_record_is_its_building(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Patches learn their filters when they are first called, once: no record costs that."""
+    now = [0.0]
+
+    class Lazy:
+        ready = False
+
+        def __call__(self, x_B: torch.Tensor) -> torch.Tensor:
+            now[0] += 0.0 if self.ready else 50.0
+            now[0] += 0.5 * len(x_B)
+            self.ready = True
+            return x_B
+
+    monkeypatch.setattr(features, "load_data", lambda *_: digits(130))
+    monkeypatch.setattr(features, "MAPS", (("digits", "even-scattering"),))
+    monkeypatch.setattr(features, "built", lambda *_: Lazy())
+    monkeypatch.setattr("time.process_time", lambda: now[0])
+    (found,) = features.cost_of_features(None, records=130)
+    assert (found["build_seconds"], found["record_seconds"]) == (50.5, 0.5)
 
 
 def test_the_table_adds_what_the_map_takes_to_what_its_records_take() -> None:

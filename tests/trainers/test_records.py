@@ -224,6 +224,34 @@ def test_every_record_sits_in_one_slot_and_only_they(
     assert sorted(met) == x.flatten().tolist()
 
 
+TYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.uint16, torch.int32, torch.int64, torch.bool),
+)
+
+
+@given(
+    dtype=st.sampled_from(TYPES),
+    shape=st.sampled_from([(), (1,), (3,), (2, 3), (2, 3, 4)]),
+    at=st.lists(st.integers(-1, 4), min_size=1, max_size=7),
+)
+def test_records_are_seated_as_they_are_whatever_their_type(
+    dtype: torch.dtype, shape: tuple[int, ...], at: list[int]
+) -> None:
+    """Where nobody is there, the stand-in is; the data set and the stand-in stay as they were."""
+    pairs = torch.randint(2, (5, 2, *shape)).to(dtype)
+    records, last = pairs.transpose(0, 1)[1], torch.ones(1, *shape).to(dtype)  # not contiguous
+    before, found = records.clone(), torch.tensor(at)
+    given = {"x": records, "y": (records,)}
+    stand_in = {"x": last, "y": (last,)}
+    seats = seated(given, found.clamp_min(0), found >= 0, stand_in)
+    for got in (seats["x"], *seats["y"]):
+        assert got.dtype == dtype and got.shape == (len(at), *shape)
+        for place, i in zip(got, at, strict=True):
+            assert place.tolist() == (before[i] if i >= 0 else last[0]).tolist()
+    assert records.tolist() == before.tolist() and bool(last.to(torch.bool).all())
+
+
 @given(present=st.integers(1, 12), data=st.data())
 def test_without_a_record_everybody_keeps_their_slot(present: int, data: st.DataObject) -> None:
     slots, gone = Slots.drawn(15, present), data.draw(st.integers(0, present - 1))

@@ -112,11 +112,11 @@ def seated(tree_N: Tree, at_B: Tensor, valid_B: Tensor, stand_in: Tree) -> Tree:
         return tree_map(lambda v_1: v_1.expand(len(at_B), *v_1.shape[1:]), stand_in)
 
     def taken(v_N: Tensor, v_1: Tensor) -> Tensor:
-        found = v_N.index_select(0, at_B)
-        if valid_B.device.type == "cpu":
+        if v_N.device.type == "cpu" and v_N.is_floating_point():
+            found = v_N.index_select(0, at_B)
             found[~valid_B] = v_1
             return found
-        # Elsewhere, looking at who is valid would wait for the device.
-        return torch.where(valid_B.view(-1, *(1,) * (v_N.dim() - 1)), found, v_1)
+        # A device would wait for who is valid, and not every integer type can be written so.
+        return torch.where(valid_B.view(-1, *(1,) * (v_N.dim() - 1)), v_N[at_B], v_1)
 
     return tree_map(taken, tree_N, stand_in)

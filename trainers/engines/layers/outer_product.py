@@ -33,8 +33,11 @@ class Ghost:
         count = diagonal.group_count if groups_P is not None else 1
         squares = b_BqO.new_empty((len(b_BqO), count), dtype=torch.float64)
         of_output = None if groups_P is None else groups_P.view(b_BqO[0].numel(), -1)[:, 0]
-        squared = _squares if diagonal.uniform else _weighted_squares
-        for lo, hi in _pieces(rows):
+        squared, pieces = _squares, _pieces(rows)
+        if not diagonal.uniform:
+            squared = _weighted_squares
+            pieces = blocks(rows.records, costs_of(rows.device).run)
+        for lo, hi in pieces:
             a_nqI = rows.left(lo, hi)[..., 0]
             squares[lo:hi] = squared(a_nqI, b_BqO[lo:hi], diagonal, layout, of_output, workspace)
         if of_output is None:
@@ -70,7 +73,7 @@ class Ghost:
 def _pieces(rows: Factors) -> Iterator[tuple[int, int]]:
     """Records whose inputs stay in cache, or as many as there are outputs: then products count."""
     costs, (q, o, i) = costs_of(rows.device), rows.layout.sizes
-    return blocks(rows.records, min(costs.run, max(1, costs.stream // (q * i), o)))
+    return blocks(rows.records, min(costs.run, max(1, costs.stream // max(1, q * i), o)))
 
 
 def _by_group(v_nqO: Tensor, of_output: Tensor | None, groups: int) -> Tensor:
